@@ -1,0 +1,373 @@
+"""Every option of the project: one line each, with its default and help.
+
+A flag, a key in a `--config` file and an entry in a run's `config.toml` follow
+from the field's name; the text below a field is its `--help`. Sections group
+related fields, and no name occurs in two of them, so flags are flat.
+"""
+
+import dataclasses
+import difflib
+import json
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from har_keras.errors import UsageError
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """What the model sees of a video."""
+
+    num_frames: int = 16
+    """Frames in a clip, T."""
+    fps: float = 8.0
+    """Clip frames per second of video, whatever the video's own rate."""
+    crop_size: int = 112
+    """Height and width of a clip in pixels; a multiple of patch_size."""
+
+    @property
+    def short_side(self) -> int:
+        """Short side of stored frames in pixels, 8/7 of the crop: 128."""
+        return round(self.crop_size * 8 / 7)
+
+    @property
+    def store_fps(self) -> float:
+        """Stored frames per second: two for each clip frame, for jitter."""
+        return 2 * self.fps
+
+    @property
+    def span_seconds(self) -> float:
+        """Seconds of video that one clip stands for: 2.0."""
+        return self.num_frames / self.fps
+
+
+@dataclass(frozen=True)
+class StoreConfig:
+    """How decoded frames are kept, so that a video is decoded once."""
+
+    cache: Literal["auto", "jpeg", "raw", "off"] = "auto"
+    """Form of the frame store: jpeg (small), raw (fastest), auto (raw where it
+    fits a quarter of free memory and disk), off (decode anew, keep nothing)."""
+    store_dir: Path | None = None
+    """Folder of the frame store. Default: har_keras in the user's cache."""
+    workers: int = 0
+    """Videos decoded at once; 0 means one for each processor core."""
+    timeout_seconds: float = 600.0
+    """Wall-clock limit for decoding one video."""
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """How videos without a split are divided."""
+
+    val_fraction: float = 0.15
+    """Share of the videos for validation, where the folder has no val split."""
+    test_fraction: float = 0.15
+    """Share of the videos for the test, where the folder has no test split."""
+    split_seed: int = 0
+    """Seed of the division; kept apart from seed so that runs compare."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Dimensions of the Vision Transformer."""
+
+    patch_size: int = 16
+    """Height and width of a tubelet in pixels."""
+    tubelet_frames: int = 2
+    """Depth of a tubelet in frames."""
+    hidden_dim: int = 48
+    """Width of a token, D."""
+    num_layers: int = 4
+    """Transformer encoder layers."""
+    num_heads: int = 4
+    """Attention heads; must divide hidden_dim."""
+    mlp_dim: int = 192
+    """Width of the hidden layer in each MLP."""
+    dropout_rate: float = 0.0
+    """Dropout on embeddings, attention outputs and MLPs, in [0, 1)."""
+    attention_dropout_rate: float = 0.0
+    """Dropout on attention weights, in [0, 1)."""
+    pooling: Literal["mean", "class_token"] = "mean"
+    """What the head reads: the mean of all tokens, or a class token."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The optimiser and the length of training."""
+
+    batch_size: int = 128
+    """Clips in a batch, over all devices."""
+    epochs: int = 100
+    """Passes over the training footage."""
+    learning_rate: float = 0.001
+    """Peak learning rate of AdamW."""
+    weight_decay: float = 0.004
+    """AdamW weight decay; biases, norms and positions have none."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate after the warm-up: kept, or to zero along a cosine."""
+    warmup_epochs: float = 0.0
+    """Epochs over which the learning rate rises from zero."""
+    label_smoothing: float = 0.0
+    """Share of each target spread over all classes, in [0, 1)."""
+    clips_per_video: int = 0
+    """Clips from each video an epoch; 0 covers its length."""
+    augment: Literal["none", "basic"] = "basic"
+    """Training pixels: none, or basic (random-resized crop, flip, colour)."""
+    flip: bool = True
+    """Mirror half of the training clips; off where left and right matter."""
+    seed: int = 0
+    """Seed of weights, order and augmentation."""
+    micro_batch_size: int = 0
+    """Clips whose gradient is computed at once; the sum is the whole batch's.
+    0 picks it for the device, -1 takes the whole batch."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between checkpoints, besides the one after each epoch."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Views of a video whose probabilities are averaged."""
+
+    num_clips: int = 4
+    """Clips in time, evenly spread over the video."""
+    num_crops: int = 3
+    """Crops in space: 1 is the centre, 3 are both ends of the long side too."""
+
+
+@dataclass(frozen=True)
+class LoggingConfig:
+    """Where figures go besides the run directory."""
+
+    wandb: Literal["auto", "online", "offline", "off"] = "auto"
+    """Weights & Biases; auto is online where a key is set, else offline."""
+    wandb_project: str = "har_keras"
+    """Project of the W&B run."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All options of a run, by section.
+
+    Example:
+
+    >>> config = Config()
+    >>> config.model.hidden_dim, config.training.batch_size
+    (48, 128)
+    >>> changed = config.replace(epochs=5, crop_size=224)
+    >>> changed.training.epochs, changed.clip.short_side
+    (5, 256)
+    """
+
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+
+    def replace(self, **options: Any) -> "Config":
+        """Returns a config with the named options changed.
+
+        Args:
+            **options: Values by option name, as flags have them.
+
+        Returns:
+            A new `Config`.
+
+        Raises:
+            UsageError: If a name is unknown or a value is out of its range.
+        """
+        sections = {}
+        for name in options:
+            section_of(name)
+        for section in dataclasses.fields(self):
+            part = getattr(self, section.name)
+            names = {item.name for item in dataclasses.fields(part)}
+            chosen = {k: v for k, v in options.items() if k in names}
+            sections[section.name] = dataclasses.replace(part, **chosen)
+        return dataclasses.replace(self, **sections).validated()
+
+    def flat(self) -> dict[str, Any]:
+        """Returns every option by its name, without sections."""
+        return {
+            name: value
+            for part in dataclasses.asdict(self).values()
+            for name, value in part.items()
+        }
+
+    def validated(self) -> "Config":
+        """Returns self.
+
+        Raises:
+            UsageError: If a value is out of its range, or two contradict.
+        """
+        check_ranges(self)
+        return self
+
+
+def check_ranges(config: Config) -> None:
+    """Raises `UsageError` for the first value that can't work."""
+    clip, model, training = config.clip, config.model, config.training
+    for name in _AT_LEAST_ONE:
+        _demand(name, config, lambda value: value >= 1, "at least 1")
+    for name in _FRACTIONS:
+        _demand(name, config, lambda value: 0 <= value < 1, "in [0, 1)")
+    for name in _POSITIVE:
+        _demand(name, config, lambda value: value > 0, "above 0")
+    for name in _NOT_NEGATIVE:
+        _demand(name, config, lambda value: value >= 0, "0 or more")
+    if training.micro_batch_size < -1:
+        raise UsageError(
+            "--micro-batch-size must be -1 (whole batch), 0 (automatic) or a "
+            f"number of clips. Received: {training.micro_batch_size}."
+        )
+    _demand_multiple(
+        "crop_size", clip.crop_size, "patch_size", model.patch_size
+    )
+    _demand_multiple(
+        "num_frames", clip.num_frames, "tubelet_frames", model.tubelet_frames
+    )
+    _demand_multiple(
+        "hidden_dim", model.hidden_dim, "num_heads", model.num_heads
+    )
+    if config.split.val_fraction + config.split.test_fraction >= 1:
+        raise UsageError(
+            "--val-fraction and --test-fraction must leave some videos for "
+            f"training. Received: {config.split.val_fraction} and "
+            f"{config.split.test_fraction}."
+        )
+
+
+_AT_LEAST_ONE = (
+    "num_frames", "crop_size", "patch_size", "tubelet_frames", "hidden_dim",
+    "num_layers", "num_heads", "mlp_dim", "batch_size", "epochs", "num_clips",
+)  # fmt: skip
+_FRACTIONS = (
+    "dropout_rate", "attention_dropout_rate", "label_smoothing",
+    "val_fraction", "test_fraction",
+)  # fmt: skip
+_POSITIVE = ("fps", "learning_rate", "timeout_seconds")
+_NOT_NEGATIVE = (
+    "weight_decay", "warmup_epochs", "clips_per_video", "seed", "split_seed",
+    "workers", "checkpoint_minutes",
+)  # fmt: skip
+
+
+def flag(name: str) -> str:
+    """Returns the flag of an option: `crop_size` is `--crop-size`."""
+    return "--" + name.replace("_", "-")
+
+
+def _demand(name: str, config: Config, holds: Any, wanted: str) -> None:
+    value = config.flat()[name]
+    if not holds(value):
+        raise UsageError(f"{flag(name)} must be {wanted}. Received: {value}.")
+
+
+def _demand_multiple(name: str, value: int, unit: str, divisor: int) -> None:
+    if value % divisor:
+        near = max(divisor, round(value / divisor) * divisor)
+        raise UsageError(
+            f"{flag(name)} must be a multiple of {flag(unit)}. Received: "
+            f"{value} and {divisor}; {near} would do."
+        )
+
+
+def section_of(name: str) -> str:
+    """Returns the section that holds an option.
+
+    Raises:
+        UsageError: If there is no such option; names the nearest one.
+    """
+    known = {
+        option: section
+        for section, part in dataclasses.asdict(Config()).items()
+        for option in part
+    }
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    raise UsageError(f"There is no option '{name}'.{hint}")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Reads options from a TOML file, in sections or without.
+
+    Args:
+        path: Path. The file.
+
+    Returns:
+        Values by option name, of the types that `Config` has.
+
+    Raises:
+        UsageError: If the file is missing or is no TOML, a key is unknown, or
+            a value has the wrong type.
+    """
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"There is no config file '{path}'.") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(
+            f"'{path}' could not be read as a TOML file: {error}."
+        ) from error
+    sections = {section.name for section in dataclasses.fields(Config)}
+    options: dict[str, Any] = {}
+    for key, value in content.items():
+        options.update(
+            value
+            if key in sections and isinstance(value, dict)
+            else {key: value}
+        )
+    return {name: _typed(name, value) for name, value in options.items()}
+
+
+def write_toml(config: Config, path: Path) -> None:
+    """Writes every option, by section; unset ones as comments."""
+    lines: list[str] = []
+    for section, part in dataclasses.asdict(config).items():
+        lines += [f"[{section}]"]
+        for name, value in part.items():
+            lines += [
+                f"# {name} is not set"
+                if value is None
+                else f"{name} = {_toml(value)}"
+            ]
+        lines += [""]
+    path.write_text("\n".join(lines), "utf-8")
+
+
+def _toml(value: Any) -> str:
+    return json.dumps(str(value) if isinstance(value, Path) else value)
+
+
+def _typed(name: str, value: Any) -> Any:
+    """Returns a value read from TOML as the type of its field."""
+    section = type(getattr(Config(), section_of(name)))
+    kind = typing.get_type_hints(section)[name]
+    if isinstance(kind, types.UnionType):
+        kind = typing.get_args(kind)[0]
+    if typing.get_origin(kind) is Literal:
+        if value in typing.get_args(kind):
+            return value
+        wanted = ", ".join(map(str, typing.get_args(kind)))
+        raise UsageError(
+            f"{name} must be one of {wanted}. Received: {value!r}."
+        )
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise UsageError(
+            f"{name} must be a value of type {kind.__name__}. Received: "
+            f"{value!r}."
+        )
+    return value

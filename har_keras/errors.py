@@ -1,0 +1,29 @@
+"""What can go wrong for a person, each with the exit code of its kind."""
+
+
+class HarError(Exception):
+    """An error whose text is one sentence for the person at the keyboard.
+
+    The sentence says what came, what was expected and how to mend it. A verb
+    prints it without a traceback and exits with `exit_code`.
+    """
+
+    exit_code = 1
+
+
+class UsageError(HarError):
+    """An option, a config file or a path on the command line is wrong."""
+
+    exit_code = 2
+
+
+class DataError(HarError):
+    """The videos, or a run directory, can't be used as they are."""
+
+    exit_code = 3
+
+
+class EnvironmentFault(HarError):
+    """The machine lacks something: an extra, disk space, a device."""
+
+    exit_code = 4

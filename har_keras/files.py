@@ -1,0 +1,71 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from har_keras.errors import EnvironmentFault
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary name beside `path`, renamed to it on success.
+
+    A reader, or a run that was killed, sees the old file or the new one and
+    never half of either. What was written is on the disk before the rename.
+
+    Args:
+        path: Path. The final name, of a file or of a folder. Its parent is
+            made if it is missing.
+
+    Yields:
+        The temporary `Path` to write to. It keeps the suffix of `path`, for
+        writers that choose a format by it.
+
+    Raises:
+        EnvironmentFault: If the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        with full_disk_named(path):
+            yield temporary
+            if temporary.is_file():
+                sync(temporary)
+            elif path.is_dir():
+                shutil.rmtree(path)
+            os.replace(temporary, path)
+    finally:
+        remove(temporary)
+
+
+@contextlib.contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Turns "no space left" into a sentence that names the place."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise EnvironmentFault(
+            f"The disk is full: '{path}' could not be written. Free some "
+            "space, or choose another disk with --run-dir or --store-dir."
+        ) from error
+
+
+def sync(path: Path) -> None:
+    """Waits until the content of a file is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

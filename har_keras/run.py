@@ -1,0 +1,101 @@
+"""A run directory: the name of every file in it, in one place."""
+
+from datetime import datetime
+from pathlib import Path
+
+from har_keras.config import Config, read_toml, write_toml
+from har_keras.errors import DataError, UsageError
+from har_keras.files import whole_file
+
+
+class Run:
+    """The folder that one training makes and every later verb reads.
+
+    Args:
+        path: Path. The run directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.config_file = self.path / "config.toml"
+        self.manifest_file = self.path / "manifest.csv"
+        self.history_file = self.path / "history.csv"
+        self.curves_file = self.path / "curves.png"
+        self.checkpoint_dir = self.path / "checkpoint"
+        self.model_file = self.path / "model.keras"
+        self.evaluation_file = self.path / "evaluation.json"
+        self.videos_file = self.path / "videos.csv"
+        self.report_file = self.path / "report.html"
+        self.confusion_file = self.path / "confusion.png"
+        self.evaluations_dir = self.path / "evaluations"
+        self.card_file = self.path / "README.md"
+        self.saved_model_dir = self.path / "saved_model"
+        self.serving_dir = self.path / "serving"
+        self.events_dir = self.path / "events"
+        self.wandb_dir = self.path / "wandb"
+        self.log_file = self.path / "run.log"
+
+    def samples_file(self, split: str) -> Path:
+        """Returns the picture of film strips of a split."""
+        return self.path / f"samples_{split}.png"
+
+    @classmethod
+    def create(cls, path: Path | None, config: Config) -> "Run":
+        """Makes a new run directory with its config in it.
+
+        Args:
+            path: Path or None. The folder, new or empty. Defaults to
+                `runs/<date>-<time>`.
+            config: Config. Saved as `config.toml`.
+
+        Returns:
+            The `Run`.
+
+        Raises:
+            UsageError: If `path` is a file, or a folder with something in it.
+        """
+        run = cls(path or _fresh_folder(Path("runs")))
+        if run.path.is_file():
+            raise UsageError(
+                f"--run-dir must be a folder. '{run.path}' is a file."
+            )
+        if run.path.is_dir() and any(run.path.iterdir()):
+            raise UsageError(
+                f"--run-dir '{run.path}' is not empty. Choose a new folder, "
+                f"or continue the run in it with --resume {run.path}."
+            )
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+            with whole_file(run.config_file) as file:
+                write_toml(config, file)
+        except PermissionError as error:
+            raise UsageError(
+                f"--run-dir '{run.path}' can't be written to: {error.strerror}."
+            ) from error
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> "Run":
+        """Opens the run in a folder.
+
+        Raises:
+            DataError: If there is no run in it.
+        """
+        run = cls(path)
+        if not run.config_file.is_file():
+            raise DataError(
+                f"'{path}' is not a run: it has no {run.config_file.name}. "
+                "Give the folder that `python -m har_keras.train` made."
+            )
+        return run
+
+    def config(self) -> Config:
+        """Returns the options that the run was started with."""
+        return Config().replace(**read_toml(self.config_file))
+
+
+def _fresh_folder(parent: Path) -> Path:
+    """Returns `parent/<date>-<time>`, with a number if that is taken."""
+    name = datetime.now().strftime("%Y%m%d-%H%M%S")
+    taken = sorted(parent.glob(f"{name}*"))
+    return parent / (f"{name}-{len(taken) + 1}" if taken else name)
