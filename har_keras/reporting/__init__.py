@@ -1,0 +1,1 @@
+"""Answers for people: figures, pictures and pages made from a run."""
