@@ -1,0 +1,33 @@
+"""`python -m har_keras`: lists the verbs."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+VERBS = {
+    "train": "a folder of videos into a trained, evaluated, exported run",
+    "check": "look at every video before training: bad files, leaks, counts",
+    "prepare": "decode the videos once into the store of frames",
+    "evaluate": "measure a run on its test split or on another folder",
+    "export": "a SavedModel for TensorFlow Serving",
+    "sample": "draw the sample videos",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a verb, or lists them all."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments and arguments[0] in VERBS:
+        verb = importlib.import_module(f"har_keras.{arguments[0]}")
+        return int(verb.main(arguments[1:]))
+    print("usage: python -m har_keras.VERB [--help] ...\n")
+    for verb, text in VERBS.items():
+        print(f"  {verb:10} {text}")
+    if arguments and arguments[0] not in ("-h", "--help"):
+        print(f"\nError: there is no verb '{arguments[0]}'.", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""The command line: flags, exit codes, the backend, what is printed where.
+
+`run_verb` and `parse` are all a verb needs. Neither imports keras, so that
+`--help` answers at once; `start_backend` does, when the options are known.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from har_keras.config import Config, read_toml
+from har_keras.errors import EnvironmentFault, HarError, UsageError
+
+Options = TypeVar("Options")
+Backend = Literal["tensorflow", "jax", "torch"]
+
+logger = logging.getLogger("har_keras")
+
+EXIT_CODES = (
+    "Exit codes: 0 done, 2 usage, 3 data, 4 environment, 130 Ctrl-C, "
+    "143 SIGTERM."
+)
+
+
+class Interrupted(BaseException):
+    """SIGTERM or Ctrl-C, once what was under way has been put in order."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.exit_code = 128 + signal_number
+
+
+def run_verb(verb: Callable[[], object]) -> int:
+    """Runs a verb and returns the exit code of what became of it.
+
+    Errors that people make or meet are printed as one sentence; any other
+    exception is a bug and keeps its traceback.
+
+    Args:
+        verb: Callable without arguments.
+
+    Returns:
+        int. The exit code: 0, or that of the error.
+
+    Example:
+
+    >>> run_verb(lambda: None)
+    0
+    """
+    with _messages_on_stderr(), _terminable():
+        try:
+            verb()
+        except HarError as error:
+            print(f"Error: {error}", file=sys.stderr)
+            return error.exit_code
+        except KeyboardInterrupt:
+            print("Stopped by Ctrl-C.", file=sys.stderr)
+            return 130
+        except Interrupted as interrupted:
+            return interrupted.exit_code
+        except BrokenPipeError:
+            # The reader of our output went away, as `| head` does.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+    return 0
+
+
+def parse(
+    options: type[Options], argv: Sequence[str] | None, *, verb: str
+) -> Options:
+    """Reads the flags of a verb into its dataclass.
+
+    A field of type `Config` gives the flags of all its sections. A recipe in
+    `--config FILE` is read first, so that flags have the last word.
+
+    Args:
+        options: dataclass type. Its docstring is the description in `--help`.
+        argv: Sequence of str or None. The arguments; None is the shell's.
+        verb: str. The name of the verb.
+
+    Returns:
+        An instance of `options`.
+
+    Raises:
+        UsageError: If a value is out of its range. A flag that does not
+            exist ends the program with exit code 2, naming the nearest.
+    """
+    import tyro
+
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    parsed = tyro.cli(
+        options,
+        args=arguments,
+        prog=f"python -m har_keras.{verb}",
+        default=_default(options, arguments),
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),
+        compact_help=False,
+    )
+    for value in vars(parsed).values():
+        if isinstance(value, Config):
+            value.validated()
+    return parsed
+
+
+def _default(options: Any, arguments: list[str]) -> Any:
+    """Returns the options with a `--config` file's values as defaults."""
+    if "settings" not in {field.name for field in dataclasses.fields(options)}:
+        return None
+    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    reader.add_argument("--config", type=Path)
+    file = reader.parse_known_args(arguments)[0].config
+    if file is None:
+        return None
+    return options(settings=Config().replace(**read_toml(file)))
+
+
+def start_backend(backend: Backend | None = None) -> str:
+    """Imports keras on a backend, without the noise of its start.
+
+    Args:
+        backend: str or None. "tensorflow", "jax" or "torch". Defaults to
+            `KERAS_BACKEND`, else to TensorFlow.
+
+    Returns:
+        The name of the backend in use.
+
+    Raises:
+        UsageError: If keras already runs on another backend.
+        EnvironmentFault: If the backend is not installed.
+    """
+    chosen = backend or os.environ.get("KERAS_BACKEND") or "tensorflow"
+    os.environ["KERAS_BACKEND"] = chosen
+    # 3 leaves errors; the rest is for people who build TensorFlow.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        with _quiet_start():
+            import keras
+            import tensorflow  # noqa: F401  (its noise belongs in here too)
+    except ImportError as error:
+        raise EnvironmentFault(
+            f"The backend '{chosen}' is not installed ({error}). Install it "
+            f'with: pip install "har_keras[{chosen}]".'
+        ) from error
+    running = str(keras.backend.backend())
+    if running != chosen:
+        raise UsageError(
+            f"Keras already runs on {running} in this process, so --backend "
+            f"{chosen} comes too late. Set KERAS_BACKEND={chosen} before keras "
+            "is first imported."
+        )
+    return running
+
+
+@contextlib.contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Holds back what libraries write to stderr, unless an import fails."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as noise, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        os.dup2(noise.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            noise.seek(0)
+            os.write(kept, noise.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+@contextlib.contextmanager
+def _messages_on_stderr() -> Iterator[None]:
+    """Prints the package's messages as plain lines while a verb runs."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Sentence())
+    logger.addHandler(handler)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class _Sentence(logging.Formatter):
+    """A message as it is; a warning says that it is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            return f"Warning: {text}"
+        return text
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Lets SIGTERM unwind the stack, so that half-written files are removed."""
+
+    def interrupt(number: int, _: Any) -> None:
+        raise Interrupted(number)
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # Not the main thread: its owner handles signals.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,110 @@
+"""Progress for a person: a bar on a terminal, plain lines elsewhere."""
+
+import logging
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+logger = logging.getLogger("har_keras")
+
+_SECONDS_BETWEEN_LINES = 20.0
+
+
+class ProgressBar:
+    """Counts steps towards a total, with the time left.
+
+    On a terminal it is one line that moves. Elsewhere, in a log file or a
+    notebook's output, it is a plain line every 20 seconds and one at the end.
+
+    Args:
+        title: str. What is being done, such as "Decoding".
+        total: int. Steps in all.
+
+    Example:
+
+    >>> with ProgressBar("Counting", total=2) as bar:
+    ...     bar.advance()
+    ...     bar.advance(text="loss 0.5")
+    >>> bar.done
+    2
+    """
+
+    def __init__(self, title: str, total: int) -> None:
+        self.title = title
+        self.total = total
+        self.done = 0
+        self._started = self._said = time.monotonic()
+        self._bar: Progress | None = None
+        if sys.stderr.isatty():
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[text]}"),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task(title, total=total, text="")
+
+    def __enter__(self) -> "ProgressBar":
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def advance(self, steps: int = 1, text: str = "") -> None:
+        """Counts finished steps.
+
+        Args:
+            steps: int. How many were finished.
+            text: str. A few words on how it stands, such as the loss.
+        """
+        self.done += steps
+        if self._bar:
+            self._bar.update(self._task, advance=steps, text=text)
+            return
+        now = time.monotonic()
+        if now - self._said >= _SECONDS_BETWEEN_LINES:
+            self._said = now
+            logger.info("%s", self._line(now, text))
+
+    def _line(self, now: float, text: str) -> str:
+        left = (now - self._started) / self.done * (self.total - self.done)
+        parts = [f"{self.title}: {self.done}/{self.total}"]
+        parts += [f"{_clock(left)} left"] if self.done < self.total else []
+        return ", ".join([*parts, text] if text else parts)
+
+
+def _clock(seconds: float) -> str:
+    """Returns a duration as people say it.
+
+    Example:
+
+    >>> _clock(42), _clock(75), _clock(3700)
+    ('42 s', '1 min 15 s', '1 h 1 min')
+    """
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
