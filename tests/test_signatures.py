@@ -1,0 +1,209 @@
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from har_keras.config import ClipConfig, Config
+from har_keras.serving import preprocessing, signatures
+
+NAMES = ("gym", "walk", "work")
+CONFIG = Config().replace(num_frames=4, crop_size=32, patch_size=16)
+
+
+def tiny_model():
+    """A model whose answer depends on every pixel and on the order in time."""
+    keras.utils.set_random_seed(0)
+    clips = keras.Input((4, 32, 32, 3), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 127.5, -1)(clips)
+    x = keras.layers.Conv3D(6, (2, 16, 16), strides=(2, 16, 16))(x)
+    x = keras.layers.Dropout(0.5)(keras.layers.Flatten()(x))
+    x = keras.layers.Dense(len(NAMES), activation="softmax")(x)
+    return keras.Model(clips, x)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    base = tmp_path_factory.mktemp("run") / "saved_model"
+    return signatures.export_saved_model(model, NAMES, CONFIG, base)
+
+
+@pytest.fixture(scope="module")
+def served(exported):
+    return tf.saved_model.load(str(exported))
+
+
+def random_clips(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, "uint8")
+
+
+def test_clips_of_the_right_size_give_the_models_probabilities(model, served):
+    clips = random_clips(5, 4, 32, 32, 3)
+    found = served.signatures["serving_default"](clips=tf.constant(clips))
+    expected = keras.ops.convert_to_numpy(model(clips, training=False))
+    np.testing.assert_allclose(found["probabilities"], expected, atol=1e-6)
+
+
+def test_labels_come_with_their_scores(served):
+    clips = random_clips(3, 4, 32, 32, 3, seed=1)
+    found = served.signatures["serving_default"](clips=tf.constant(clips))
+    probabilities = found["probabilities"].numpy()
+    order = np.argsort(-probabilities, axis=1)
+    names = np.array(NAMES, "S")
+    assert found["top_labels"].numpy().astype("S").tolist() == (
+        names[order].tolist()
+    )
+    np.testing.assert_array_equal(
+        found["top_scores"], np.take_along_axis(probabilities, order, 1)
+    )
+    assert found["class_names"].numpy().astype("S").tolist() == (
+        np.tile(names, (3, 1)).tolist()
+    )
+
+
+@pytest.mark.parametrize(
+    ("num_given", "expected"),
+    [
+        (1, [0, 0, 0, 0]),
+        (3, [0, 1, 2, 2]),
+        (4, [0, 1, 2, 3]),
+        (5, [0, 1, 3, 4]),
+        (13, [0, 4, 8, 12]),
+    ],
+)
+def test_frames_are_held_or_thinned_out(num_given, expected):
+    found = preprocessing.spread_frame_indices(tf.constant(num_given), 4)
+    assert found.numpy().tolist() == expected
+
+
+def test_stored_frames_are_cropped_in_the_middle_without_a_change():
+    clip = ClipConfig()
+    frames = random_clips(1, 16, 128, 171, 3)
+    found = preprocessing.clips_from_frames(tf.constant(frames), clip)
+    # (171 - 112) // 2 = 29: an odd margin leaves one pixel more on the right.
+    np.testing.assert_array_equal(found, frames[:, :, 8:120, 29:141])
+
+
+@pytest.mark.parametrize("size", [(32, 48), (50, 37), (1, 1), (1, 200)])
+def test_any_size_is_taken(served, size):
+    clips = random_clips(2, 7, *size, 3)
+    found = served.signatures["serving_default"](clips=tf.constant(clips))
+    assert found["probabilities"].shape == (2, 3)
+
+
+def test_scaling_keeps_shape_and_brightness():
+    clip = ClipConfig(num_frames=1)
+    frames = np.zeros((1, 1, 480, 640, 3), "uint8")
+    frames[..., 320:, :] = 200
+    found = preprocessing.clips_from_frames(tf.constant(frames), clip).numpy()
+    assert found.shape == (1, 1, 112, 112, 3)
+    assert (found[..., :54, :] == 0).all()
+    assert (found[..., 58:, :] == 200).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "sentence"),
+    [
+        ((1, 0, 8, 8, 3), "at least one frame"),
+        ((1, 4, 0, 8, 3), "at least one pixel"),
+        ((1, 1025, 1, 1, 3), "at most 1024 frames"),
+        ((1, 1, 4097, 4097, 3), "at most 16777216 pixels"),
+    ],
+)
+def test_requests_outside_the_limits_are_refused_in_words(
+    served, shape, sentence
+):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=sentence):
+        served.signatures["serving_default"](
+            clips=tf.zeros(shape, dtype=tf.uint8)
+        )
+
+
+def test_no_clip_is_no_answer(served):
+    found = served.signatures["serving_default"](
+        clips=tf.zeros((0, 4, 32, 32, 3), tf.uint8)
+    )
+    assert found["probabilities"].shape == (0, 3)
+
+
+def test_the_next_free_version_is_taken_and_nothing_else_left(model, tmp_path):
+    (tmp_path / "7").mkdir()
+    (tmp_path / "notes.txt").write_text("hand-made")
+    version = signatures.export_saved_model(model, NAMES, CONFIG, tmp_path)
+    assert version == tmp_path / "8"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "7",
+        "8",
+        "notes.txt",
+    ]
+    assert (version / "saved_model.pb").is_file()
+
+
+def graph_ops(version):
+    """Every op of a SavedModel, of its graph and of its functions."""
+    saved = saved_model_pb2.SavedModel.FromString(
+        (version / "saved_model.pb").read_bytes()
+    )
+    graph = saved.meta_graphs[0].graph_def
+    nodes = [*graph.node]
+    for function in graph.library.function:
+        nodes += function.node_def
+    return {node.op for node in nodes}
+
+
+def test_the_graph_holds_only_what_a_server_has(exported):
+    ops = graph_ops(exported)
+    assert "Conv3D" in ops
+    assert not [op for op in ops if "PyFunc" in op or "Random" in op]
+    assert not ops & {"XlaCallModule", "ReadFile", "WriteFile", "PrintV2"}
+
+
+def test_the_checkpoint_holds_the_weights_and_no_optimizer(tmp_path):
+    trained = tiny_model()
+    trained.compile("adamw", "sparse_categorical_crossentropy")
+    trained.train_on_batch(random_clips(2, 4, 32, 32, 3), np.array([0, 1]))
+    version = signatures.export_saved_model(trained, NAMES, CONFIG, tmp_path)
+    saved = tf.train.list_variables(str(version / "variables" / "variables"))
+    names = {name for name, _ in saved} - {"_CHECKPOINTABLE_OBJECT_GRAPH"}
+    assert len(names) == len(trained.weights)
+    assert all(name.startswith("weights/") for name in names)
+
+
+def saved_model_cli(*arguments):
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "tensorflow.python.tools.saved_model_cli",
+            *map(str, arguments),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_saved_model_cli_gives_the_trained_probabilities(
+    model, exported, tmp_path
+):
+    clips = random_clips(3, 4, 32, 32, 3, seed=2)
+    np.save(tmp_path / "clips.npy", clips)
+    done = saved_model_cli(
+        "run", "--dir", exported, "--tag_set", "serve",
+        "--signature_def", "serving_default",
+        "--inputs", f"clips={tmp_path / 'clips.npy'}", "--outdir", tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = np.load(tmp_path / "probabilities.npy")
+    expected = keras.ops.convert_to_numpy(model(clips, training=False))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    scan = saved_model_cli("scan", "--dir", exported, "--tag_set", "serve")
+    assert "does not contain the default denylisted ops" in scan.stdout
