@@ -21,7 +21,7 @@ from har_keras.config import Config, read_toml
 from har_keras.errors import EnvironmentFault, HarError, UsageError
 
 Options = TypeVar("Options")
-Backend = Literal["tensorflow", "jax", "torch"]
+Backend = Literal["auto", "tensorflow", "jax", "torch"]
 
 logger = logging.getLogger("har_keras")
 
@@ -123,12 +123,12 @@ def _default(options: Any, arguments: list[str]) -> Any:
     return options(settings=Config().replace(**read_toml(file)))
 
 
-def start_backend(backend: Backend | None = None) -> str:
+def start_backend(backend: Backend = "auto") -> str:
     """Imports keras on a backend, without the noise of its start.
 
     Args:
-        backend: str or None. "tensorflow", "jax" or "torch". Defaults to
-            `KERAS_BACKEND`, else to TensorFlow.
+        backend: str. "tensorflow", "jax" or "torch". Defaults to `"auto"`,
+            which is `KERAS_BACKEND`, else TensorFlow.
 
     Returns:
         The name of the backend in use.
@@ -137,7 +137,10 @@ def start_backend(backend: Backend | None = None) -> str:
         UsageError: If keras already runs on another backend.
         EnvironmentFault: If the backend is not installed.
     """
-    chosen = backend or os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if backend == "auto":
+        chosen = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    else:
+        chosen = backend
     os.environ["KERAS_BACKEND"] = chosen
     # 3 leaves errors; the rest is for people who build TensorFlow.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -125,6 +125,11 @@ class TrainingConfig:
     micro_batch_size: int = 0
     """Clips whose gradient is computed at once; the sum is the whole batch's.
     0 picks it for the device, -1 takes the whole batch."""
+    backend: Literal["auto", "tensorflow", "jax", "torch"] = "auto"
+    """Keras backend; auto is KERAS_BACKEND, else tensorflow."""
+    devices: str = ""
+    """Devices that share each batch, such as gpu:0,gpu:1. Default: every GPU,
+    else the processor."""
     checkpoint_minutes: float = 5.0
     """Minutes between checkpoints, besides the one after each epoch."""
 

@@ -40,13 +40,12 @@ class Run:
         return self.path / f"samples_{split}.png"
 
     @classmethod
-    def create(cls, path: Path | None, config: Config) -> "Run":
-        """Makes a new run directory with its config in it.
+    def new(cls, path: Path | None = None) -> "Run":
+        """Chooses the folder of a new run; nothing is written yet.
 
         Args:
             path: Path or None. The folder, new or empty. Defaults to
                 `runs/<date>-<time>`.
-            config: Config. Saved as `config.toml`.
 
         Returns:
             The `Run`.
@@ -55,7 +54,7 @@ class Run:
             UsageError: If `path` is a file, or a folder with something in it.
         """
         run = cls(path or _fresh_folder(Path("runs")))
-        if run.path.is_file():
+        if run.path.exists() and not run.path.is_dir():
             raise UsageError(
                 f"--run-dir must be a folder. '{run.path}' is a file."
             )
@@ -64,15 +63,25 @@ class Run:
                 f"--run-dir '{run.path}' is not empty. Choose a new folder, "
                 f"or continue the run in it with --resume {run.path}."
             )
-        try:
-            run.path.mkdir(parents=True, exist_ok=True)
-            with whole_file(run.config_file) as file:
-                write_toml(config, file)
-        except PermissionError as error:
-            raise UsageError(
-                f"--run-dir '{run.path}' can't be written to: {error.strerror}."
-            ) from error
         return run
+
+    def create(self, config: Config) -> None:
+        """Makes the folder, with its config in it.
+
+        Args:
+            config: Config. Saved as `config.toml`.
+
+        Raises:
+            UsageError: If the folder can't be written to.
+            EnvironmentFault: If the disk is full.
+        """
+        try:
+            with whole_file(self.config_file) as file:
+                write_toml(config, file)
+        except (PermissionError, NotADirectoryError) as error:
+            raise UsageError(
+                f"--run-dir '{self.path}' can't be made: {error.strerror}."
+            ) from error
 
     @classmethod
     def open(cls, path: Path) -> "Run":

@@ -1,0 +1,186 @@
+"""`python -m har_keras.train`: a folder of videos into a run.
+
+Keras and TensorFlow are imported inside the functions, once the flags are
+known to be right: `--help` and a slip on the command line answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from har_keras import cli
+from har_keras.config import Config
+from har_keras.run import Run
+
+if TYPE_CHECKING:
+    from har_keras.video.manifest import Manifest
+    from har_keras.video.store import Store
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Trains a classifier on a folder of videos, tests it and exports it."""
+
+    videos: Annotated[Path, tyro.conf.Positional] = Path("data")
+    """Folder of videos: <class>/..., {train,val,test}/<class>/..., or one with
+    a manifest.csv (columns file and class; optional split and group)."""
+    run_dir: Path | None = None
+    """New folder for everything the run makes. Default: runs/<date>-<time>."""
+    sample: bool = False
+    """Draw the sample videos first, into VIDEOS/sample, and train on them."""
+    resume: Path | None = None
+    """Go on with the run in this folder, exactly where it stopped."""
+    config: Path | None = None
+    """TOML file of options; flags have the last word."""
+    settings: Annotated[Config, tyro.conf.arg(name="")] = field(
+        default_factory=Config
+    )
+    """Everything else."""
+
+
+def train(
+    videos: Path, run_dir: Path | None = None, config: Config | None = None
+) -> Run:
+    """Trains a classifier on a folder of videos and returns its run.
+
+    The videos are listed and split by group, decoded once into the store,
+    trained on, and the best model by validation is tested and exported.
+
+    Args:
+        videos: Path. The folder of videos.
+        run_dir: Path or None. A new folder. Defaults to `runs/<date>-<time>`.
+        config: Config or None. Every option. Defaults to `Config()`.
+
+    Returns:
+        The `Run`, finished.
+
+    Raises:
+        UsageError: If a path or an option is wrong.
+        DataError: If the videos can't be trained on.
+        EnvironmentFault: If the disk is full or a package is missing.
+    """
+    from har_keras.prepare import prepare
+    from har_keras.video.manifest import Manifest
+
+    config = config or Config()
+    run = Run.new(run_dir)
+    manifest = Manifest.from_folder(
+        videos,
+        val_fraction=config.split.val_fraction,
+        test_fraction=config.split.test_fraction,
+        seed=config.split.split_seed,
+    )
+    store, manifest = prepare(manifest, config.clip, config.store)
+    run.create(config)
+    manifest.write(run.manifest_file)
+    return _train_and_test(run, config, store, manifest)
+
+
+def resume(run: Run) -> Run:
+    """Goes on with a run that was stopped, from its last checkpoint.
+
+    Args:
+        run: Run. It has a config, a manifest and, if it got that far, a
+            checkpoint.
+
+    Returns:
+        The same `Run`, finished.
+
+    Raises:
+        DataError: If the run can't go on, with the reason.
+    """
+    from har_keras.prepare import prepare
+    from har_keras.video.manifest import Manifest
+
+    config = run.config()
+    manifest = Manifest.read(run.manifest_file)
+    store, manifest = prepare(manifest, config.clip, config.store)
+    return _train_and_test(run, config, store, manifest)
+
+
+def _train_and_test(
+    run: Run, config: Config, store: Store, manifest: Manifest
+) -> Run:
+    from har_keras.evaluate import evaluate
+    from har_keras.export import export
+    from har_keras.training.fit import fit
+
+    log = fit(run, config, store, manifest)
+    evaluation = evaluate(run, store=store)
+    export(run)
+    log.finish(
+        {f"test_{name}": evaluation[name] for name in _FINAL_FIGURES},
+        {
+            "curves": run.curves_file,
+            "confusion": run.confusion_file,
+            "samples": run.samples_file("test"),
+        },
+    )
+    return run
+
+
+_FINAL_FIGURES = (
+    "accuracy",
+    "balanced_accuracy",
+    "majority_accuracy",
+    "num_videos",
+    "num_failed",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Reads the flags, trains and says where everything is."""
+
+    def verb() -> None:
+        options = cli.parse(TrainOptions, argv, verb="train")
+        if options.resume:
+            run = Run.open(options.resume)
+            cli.start_backend(run.config().training.backend)
+            resume(run)
+        else:
+            cli.start_backend(options.settings.training.backend)
+            run = train(_videos(options), options.run_dir, options.settings)
+        print(_summary(run))
+
+    return cli.run_verb(verb)
+
+
+def _videos(options: TrainOptions) -> Path:
+    """Returns the folder to train on; draws the sample videos if asked."""
+    if not options.sample:
+        return options.videos
+    from har_keras.sample import sample
+
+    folder = options.videos / "sample"
+    return folder if folder.is_dir() else sample(folder)
+
+
+def _summary(run: Run) -> str:
+    """Returns the closing words: how good it is, where it is, what next."""
+    evaluation = json.loads(run.evaluation_file.read_text("utf-8"))
+    tested = evaluation["num_videos"]
+    lines = [
+        f"Test accuracy {evaluation['accuracy']:.3f} on {tested} of "
+        f"{tested + evaluation['num_failed']} videos (majority class: "
+        f"{evaluation['majority_accuracy']:.3f})",
+        *(
+            f"  {row['class']:12} recall {row['recall']:.3f}  "
+            f"precision {row['precision']:.3f}  {row['support']} videos"
+            for row in evaluation["per_class"]
+        ),
+        f"Report       {run.report_file}",
+        f"Model        {run.model_file}",
+        f"To serve     {run.saved_model_dir}",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""What `fit` does besides training: progress, records, the best model."""
+
+import csv
+import logging
+import math
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import keras
+
+from har_keras.cli import Interrupted
+from har_keras.errors import DataError
+from har_keras.files import whole_file
+from har_keras.progress import ProgressBar
+from har_keras.training.checkpoint import TrainingState, save_checkpoint
+
+logger = logging.getLogger("har_keras")
+
+
+class Progress(keras.callbacks.Callback):
+    """Shows the epoch, the time left and the latest figures.
+
+    Args:
+        state: TrainingState. Where the training begins.
+        epochs: int. Epochs in all.
+        steps_per_epoch: int. Batches in an epoch.
+    """
+
+    def __init__(
+        self, state: TrainingState, epochs: int, steps_per_epoch: int
+    ) -> None:
+        super().__init__()
+        self.state = state
+        self.epochs = epochs
+        done = state.epoch * steps_per_epoch + state.step
+        self.bar = ProgressBar("Training", epochs * steps_per_epoch - done)
+        self._text = ""
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.bar.advance(text=self._text)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        figures = floats(logs)
+        shown = ("loss", "accuracy", "val_loss", "val_accuracy")
+        self._text = f"epoch {epoch + 1}/{self.epochs}, " + ", ".join(
+            f"{name} {figures[name]:.3f}" for name in shown if name in figures
+        )
+
+
+class Record(keras.callbacks.Callback):
+    """Keeps the figures of each epoch in memory and in `history.csv`.
+
+    Args:
+        state: TrainingState. Its history is added to.
+        file: Path. The CSV file, one line an epoch.
+    """
+
+    def __init__(self, state: TrainingState, file: Path) -> None:
+        super().__init__()
+        self.state = state
+        self.file = file
+        self._began = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._began = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        row = {"epoch": epoch + 1, **floats(logs)}
+        row["learning_rate"] = float(
+            keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+        )
+        row["seconds"] = round(time.monotonic() - self._began, 3)
+        self.state.history.append(row)
+        with whole_file(self.file) as file, file.open("w", newline="") as out:
+            writer = csv.DictWriter(out, list(self.state.history[0]))
+            writer.writeheader()
+            writer.writerows(self.state.history)
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Saves the model of the best epoch by validation.
+
+    Higher validation accuracy is better; with equal accuracy, which is common
+    on few videos, lower loss is. Without validation every epoch is the best.
+
+    Args:
+        state: TrainingState. Its `best` is replaced.
+        file: Path. The `.keras` file.
+    """
+
+    def __init__(self, state: TrainingState, file: Path) -> None:
+        super().__init__()
+        self.state = state
+        self.file = file
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        figures = {"epoch": epoch + 1, **floats(logs)}
+        if self._score(figures) >= self._score(self.state.best):
+            with whole_file(self.file) as file:
+                self.model.save(file)
+            self.state.best = figures
+
+    def _score(self, figures: dict[str, float]) -> tuple[float, float]:
+        if not figures:
+            return (-math.inf, -math.inf)
+        return (
+            figures.get("val_accuracy", 0.0),
+            -figures.get("val_loss", 0.0),
+        )
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Saves exact checkpoints, by the clock, each epoch and when told to stop.
+
+    Args:
+        folder: Path. The checkpoint folder of the run.
+        state: TrainingState. Where the training stands; kept up to date here,
+            so this callback comes last.
+        minutes: float. Time between checkpoints within an epoch.
+    """
+
+    def __init__(
+        self, folder: Path, state: TrainingState, minutes: float
+    ) -> None:
+        super().__init__()
+        self.folder = folder
+        self.state = state
+        self.seconds = 60 * minutes
+        self.stop_signal: int | None = None
+        self._saved = time.monotonic()
+
+    def interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Asks for a stop after this batch; a second signal stops at once."""
+        if self.stop_signal is not None:
+            raise Interrupted(number)
+        self.stop_signal = number
+        logger.info("Stopping after this batch; once more to stop at once.")
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.state.step += 1
+        if self.stop_signal is not None:
+            self._save()
+            raise Interrupted(self.stop_signal)
+        if time.monotonic() - self._saved >= self.seconds:
+            self._save(logs)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.state.epoch, self.state.step = epoch + 1, 0
+        self._save(logs)
+
+    def _save(self, logs: Any = None) -> None:
+        loss = floats(logs).get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise DataError(
+                f"The loss became {loss} in epoch {self.state.epoch + 1}. The "
+                "last checkpoint and the best model are from before it. Try a "
+                "lower --learning-rate or a --warmup-epochs of 5."
+            )
+        save_checkpoint(self.folder, self.model, self.state)
+        self._saved = time.monotonic()
+
+
+class Events(keras.callbacks.Callback):
+    """Writes the figures of each epoch for TensorBoard.
+
+    Args:
+        folder: Path. The folder of event files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        import tensorflow as tf
+
+        self.writer = tf.summary.create_file_writer(str(folder))
+        self._scalar = tf.summary.scalar
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        with self.writer.as_default():
+            for name, value in floats(logs).items():
+                self._scalar(name, value, step=epoch + 1)
+        self.writer.flush()
+
+
+def floats(logs: Any) -> dict[str, float]:
+    """Returns the logs of `fit` as plain numbers."""
+    return {name: float(value) for name, value in (logs or {}).items()}

@@ -1,0 +1,138 @@
+"""Weights & Biases: online or off, on every backend, never in the way.
+
+W&B's own Keras callbacks import TensorFlow and fail on JAX, offline or with a
+schedule, each in its way, hence this one.
+"""
+
+import logging
+import netrc
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from har_keras.config import Config
+from har_keras.run import Run
+from har_keras.training.callbacks import floats
+from har_keras.training.checkpoint import TrainingState
+
+logger = logging.getLogger("har_keras")
+
+# Seconds. With a key and no network, W&B would wait 90.
+_PATIENCE = 15
+
+
+class WeightsAndBiases(keras.callbacks.Callback):
+    """Logs the figures of each epoch, and the final ones, to a W&B run.
+
+    Args:
+        wandb_run: wandb.Run or None. The run to log to; None logs nowhere.
+    """
+
+    def __init__(self, wandb_run: Any) -> None:
+        super().__init__()
+        self.wandb_run = wandb_run
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._tried(lambda: self.wandb_run.log(floats(logs), step=epoch + 1))
+
+    def finish(
+        self, figures: dict[str, Any], pictures: dict[str, Path]
+    ) -> None:
+        """Logs what came out of the run, and closes the W&B run.
+
+        Args:
+            figures: dict. Numbers by name.
+            pictures: dict. Files of pictures by name.
+        """
+
+        def log() -> None:
+            import wandb
+
+            self.wandb_run.summary.update(figures)
+            self.wandb_run.log(
+                {
+                    name: wandb.Image(str(file))
+                    for name, file in pictures.items()
+                    if file.is_file()
+                }
+            )
+
+        self._tried(log)
+        self._tried(self.wandb_run.finish)
+
+    def _tried(self, log: Callable[[], object]) -> None:
+        """Logs, or says why not: a training is worth more than its log."""
+        if self.wandb_run is None:
+            return
+        try:
+            log()
+        except Exception as error:
+            logger.warning("Weights & Biases did not log: %s", error)
+
+
+def start_wandb(
+    run: Run, config: Config, state: TrainingState
+) -> WeightsAndBiases:
+    """Starts the W&B run of a training, or goes on with it.
+
+    Args:
+        run: Run. Everything that W&B writes goes into its folder.
+        config: Config. `wandb` and `wandb_project` are used; all is recorded.
+        state: TrainingState. Its W&B id is continued, or set.
+
+    Returns:
+        The callback. It logs nowhere where `wandb` is "off" or W&B can't start.
+    """
+    mode = config.logging.wandb
+    if mode == "off":
+        return WeightsAndBiases(None)
+    if mode == "auto":
+        mode = "online" if _has_key() else "offline"
+    for name in ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
+        os.environ.setdefault(name, str(run.path.resolve()))
+    for attempt in dict.fromkeys((mode, "offline")):
+        try:
+            wandb_run = _init(run, config, state, attempt)
+        except Exception as error:
+            logger.warning("Weights & Biases (%s): %s", attempt, error)
+            continue
+        state.wandb_id = str(wandb_run.id)
+        if attempt == "offline":
+            logger.info(
+                "Weights & Biases logs offline; send it later with: wandb sync "
+                "%s",
+                run.wandb_dir / "offline-run-*",
+            )
+        return WeightsAndBiases(wandb_run)
+    return WeightsAndBiases(None)
+
+
+def _init(run: Run, config: Config, state: TrainingState, mode: str) -> Any:
+    import wandb
+
+    return wandb.init(
+        project=config.logging.wandb_project,
+        name=run.path.name,
+        dir=run.path,
+        mode=mode,
+        id=state.wandb_id or None,
+        resume="allow" if state.wandb_id and mode == "online" else None,
+        config={name: str(value) for name, value in config.flat().items()},
+        settings=wandb.Settings(
+            silent=True, console="off", init_timeout=_PATIENCE
+        ),
+    )
+
+
+def _has_key() -> bool:
+    """Tells whether a W&B key is set, without asking the person for one."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        hosts = netrc.netrc().hosts
+    except (OSError, netrc.NetrcParseError):
+        return False
+    return any("wandb" in host for host in hosts)

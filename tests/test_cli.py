@@ -1,0 +1,94 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from har_keras import cli
+from har_keras.errors import DataError, EnvironmentFault, UsageError
+from har_keras.train import TrainOptions
+
+
+def raising(error):
+    def verb():
+        raise error
+
+    return verb
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("a slip"), 2),
+        (DataError("no videos"), 3),
+        (EnvironmentFault("no disk"), 4),
+        (KeyboardInterrupt(), 130),
+        (cli.Interrupted(signal.SIGTERM), 143),
+    ],
+)
+def test_exit_codes(error, code):
+    assert cli.run_verb(raising(error)) == code
+
+
+def test_an_error_is_one_line_without_a_traceback(capsys):
+    cli.run_verb(raising(UsageError("--epochs must be at least 1.")))
+    assert capsys.readouterr().err == "Error: --epochs must be at least 1.\n"
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        cli.run_verb(lambda: 1 / 0)
+
+
+def test_flags_go_into_their_section():
+    options = cli.parse(
+        TrainOptions,
+        ["clips", "--epochs", "5", "--crop-size", "224", "--no-flip"],
+        verb="train",
+    )
+    assert str(options.videos) == "clips"
+    assert options.settings.training.epochs == 5
+    assert options.settings.clip.crop_size == 224
+    assert not options.settings.training.flip
+
+
+def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text("[training]\nepochs = 7\nseed = 3\n")
+    options = cli.parse(
+        TrainOptions, ["--config", str(file), "--epochs", "9"], verb="train"
+    )
+    assert options.settings.training.epochs == 9
+    assert options.settings.training.seed == 3
+    assert options.settings.training.batch_size == 128
+
+
+def test_an_unknown_flag_names_the_nearest(capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        cli.parse(TrainOptions, ["--epoch", "5"], verb="train")
+    assert exit_info.value.code == 2
+    assert "--epochs" in capsys.readouterr().err
+
+
+def test_sigterm_becomes_143():
+    def verb():
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+
+    assert cli.run_verb(verb) == 143
+
+
+def test_the_verbs_are_listed():
+    done = subprocess.run(
+        [sys.executable, "-m", "har_keras"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert "train" in done.stdout
+    wrong = subprocess.run(
+        [sys.executable, "-m", "har_keras", "trian"],
+        capture_output=True,
+        text=True,
+    )
+    assert wrong.returncode == 2
+    assert "no verb 'trian'" in wrong.stderr

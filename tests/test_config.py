@@ -1,0 +1,105 @@
+import dataclasses
+import typing
+
+import pytest
+
+from har_keras.config import Config, read_toml, write_toml
+from har_keras.errors import UsageError
+
+# The numbers that the project is built around.
+STATED = {
+    "patch_size": 16,
+    "tubelet_frames": 2,
+    "hidden_dim": 48,
+    "num_layers": 4,
+    "num_heads": 4,
+    "mlp_dim": 192,
+    "dropout_rate": 0.0,
+    "attention_dropout_rate": 0.0,
+    "batch_size": 128,
+    "epochs": 100,
+    "learning_rate": 0.001,
+    "num_frames": 16,
+    "fps": 8.0,
+    "crop_size": 112,
+}
+
+
+@pytest.mark.parametrize(("name", "value"), STATED.items())
+def test_default_is_the_stated_one(name, value):
+    assert Config().flat()[name] == value
+
+
+def test_derived_sizes():
+    clip = Config().clip
+    assert (clip.short_side, clip.store_fps, clip.span_seconds) == (128, 16, 2)
+
+
+def test_no_option_name_occurs_twice():
+    names = [
+        field.name
+        for section in dataclasses.fields(Config)
+        for field in dataclasses.fields(getattr(Config(), section.name))
+    ]
+    assert len(names) == len(set(names))
+
+
+def test_every_option_has_a_value_of_its_type():
+    for section in dataclasses.fields(Config):
+        part = getattr(Config(), section.name)
+        hints = typing.get_type_hints(type(part))
+        assert set(hints) == {field.name for field in dataclasses.fields(part)}
+
+
+def test_toml_round_trip(tmp_path):
+    config = Config().replace(epochs=3, crop_size=224, flip=False)
+    write_toml(config, tmp_path / "config.toml")
+    assert Config().replace(**read_toml(tmp_path / "config.toml")) == config
+
+
+def test_toml_without_sections(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text("epochs = 7\nfps = 4\n")
+    assert read_toml(file) == {"epochs": 7, "fps": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epoch = 3", "Did you mean 'epochs'?"),
+        ("epochs = '3'", "epochs must be a value of type int"),
+        ("epochs = true", "epochs must be a value of type int"),
+        ("cache = 'zip'", "cache must be one of auto, jpeg, raw, off"),
+        ("epochs 3", "could not be read as a TOML file"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_words(tmp_path, text, words):
+    file = tmp_path / "run.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=words.replace("?", r"\?")):
+        read_toml(file)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"no config file .*none\.toml"):
+        read_toml(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"crop_size": 100}, "--crop-size must be a multiple of --patch-size"),
+        ({"num_frames": 5}, "--num-frames must be a multiple of"),
+        ({"num_heads": 5}, "--hidden-dim must be a multiple of --num-heads"),
+        ({"epochs": 0}, "--epochs must be at least 1"),
+        ({"learning_rate": 0.0}, "--learning-rate must be above 0"),
+        ({"dropout_rate": 1.0}, r"--dropout-rate must be in \[0, 1\)"),
+        ({"weight_decay": -1.0}, "--weight-decay must be 0 or more"),
+        ({"val_fraction": 0.5, "test_fraction": 0.5}, "leave some videos"),
+        ({"micro_batch_size": -2}, "--micro-batch-size must be -1"),
+        ({"batchsize": 3}, "Did you mean 'batch_size'"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_words(options, words):
+    with pytest.raises(UsageError, match=words):
+        Config().replace(**options)

@@ -1,0 +1,52 @@
+import errno
+
+import pytest
+
+from har_keras.errors import EnvironmentFault
+from har_keras.files import full_disk_named, whole_file
+
+
+def test_a_file_appears_whole(tmp_path):
+    with whole_file(tmp_path / "deep" / "a.txt") as file:
+        file.write_text("new")
+        assert file.suffix == ".txt"
+        assert not (tmp_path / "deep" / "a.txt").exists()
+    assert (tmp_path / "deep" / "a.txt").read_text() == "new"
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+
+    def write():
+        with whole_file(tmp_path / "a.txt") as file:
+            file.write_text("half")
+            raise ValueError("stopped")
+
+    with pytest.raises(ValueError, match="stopped"):
+        write()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_a_folder_replaces_a_folder(tmp_path):
+    for content in ("first", "second"):
+        with whole_file(tmp_path / "out") as folder:
+            folder.mkdir()
+            (folder / content).write_text(content)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["second"]
+
+
+def test_a_full_disk_is_said_in_words(tmp_path):
+    with (
+        pytest.raises(EnvironmentFault, match=r"disk is full.*model\.keras"),
+        full_disk_named(tmp_path / "model.keras"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_other_errors_pass_through(tmp_path):
+    with (
+        pytest.raises(PermissionError),
+        full_disk_named(tmp_path / "model.keras"),
+    ):
+        raise PermissionError(errno.EACCES, "Permission denied")
