@@ -1,0 +1,403 @@
+"""Drawn videos of people in motion: sample data, free of anyone's rights.
+
+A scene is a person, a place and a camera; a video is a scene and an action.
+What tells the classes apart is how the figure moves: every scene is used for
+every class, and things, poses and directions occur in all of them.
+"""
+
+import csv
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import imageio_ffmpeg
+import numpy as np
+
+from har_keras.errors import EnvironmentFault
+from har_keras.files import whole_file
+from har_keras.video import scenery
+from har_keras.video.figures import (
+    Person,
+    figure_parts,
+    held_parts,
+    place,
+    skeleton,
+)
+from har_keras.video.motions import ACTIONS, Motion
+from har_keras.video.scenery import Camera, Canvas, Part, hue
+
+Array = np.ndarray
+Generator = np.random.Generator
+
+CLASS_NAMES = tuple(sorted(ACTIONS))
+SIZES = ((160, 120), (176, 144), (192, 144), (160, 128))
+"""Widths and heights of videos, in pixels."""
+FRAME_RATES = (12.0, 15.0, 24.0, 25.0, 30.0)
+SECONDS = 3.0
+VAL_FRACTION, TEST_FRACTION = 0.1, 0.2
+"""Shares of the groups, each at least one group."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A person, a place, a camera and the light: what a group shares."""
+
+    person: Person
+    canvas: Canvas
+    fps: float
+    gain: float
+    tint: Array
+    noise: float
+
+    @classmethod
+    def draw(cls, rng: Generator) -> "Scene":
+        """Returns a random scene."""
+        width, height = SIZES[rng.integers(len(SIZES))]
+        distance = rng.uniform(3.0, 5.0)
+        share = rng.uniform(0.62, 0.82)
+        camera = Camera(
+            width,
+            height,
+            distance,
+            rng.uniform(0.5, 1.4),
+            share * height * distance,
+        )
+        return cls(
+            person=Person.draw(rng),
+            canvas=scenery.paint_place(camera, rng),
+            fps=float(rng.choice(FRAME_RATES)),
+            gain=rng.uniform(0.75, 1.15),
+            tint=rng.uniform(0.92, 1.08, 3),
+            noise=rng.uniform(0.0, 5.0),
+        )
+
+
+@dataclass(frozen=True)
+class DrawnVideo:
+    """A video and what is known of it.
+
+    Args:
+        frames: uint8 array `(T, H, W, 3)`, RGB.
+        boxes: float array `(T, 4)`. Left, top, right and bottom of the figure
+            in pixels, cut at the frame.
+        fps: float. Frames per second.
+        class_name: str. For example `"walk"`.
+        action: str. For example `"stroll"`.
+    """
+
+    frames: Array
+    boxes: Array
+    fps: float
+    class_name: str
+    action: str
+
+
+def draw_video(
+    rng: Generator,
+    class_name: str,
+    *,
+    scene: Scene | None = None,
+    action: str | None = None,
+    seconds: float = SECONDS,
+) -> DrawnVideo:
+    """Draws one video of a person who does something.
+
+    Args:
+        rng: numpy Generator. The same state gives the same bytes.
+        class_name: str. One of `ACTIONS`.
+        scene: Scene or None. Defaults to a random one.
+        action: str or None. The name of an action of the class. Defaults to
+            a random one.
+        seconds: float. Length of the video.
+
+    Returns:
+        A `DrawnVideo`.
+
+    Example:
+
+    >>> video = draw_video(np.random.default_rng(0), "walk", seconds=1.0)
+    >>> video.frames.dtype, video.frames.shape[-1], video.class_name
+    (dtype('uint8'), 3, 'walk')
+    """
+    scene = scene or Scene.draw(rng)
+    moves = {move.__name__: move for move in ACTIONS[class_name]}
+    action = action or str(rng.choice(list(moves)))
+    t = np.arange(round(seconds * scene.fps)) / scene.fps  # (T,)
+    motion = moves[action](t, rng)
+    figure, things, middle = _actors(scene, motion, rng)
+    view = _view(scene, middle, t, rng)
+    frames = _paint(scene, figure + things, view, rng)
+    return DrawnVideo(
+        frames, _boxes(scene, figure, view), scene.fps, class_name, action
+    )
+
+
+def _actors(
+    scene: Scene, motion: Motion, rng: Generator
+) -> tuple[list[Part], list[Part], Array]:
+    """Returns the figure, the things about it, and its middle in pixels."""
+    camera = scene.canvas.camera
+    heading = float(
+        rng.choice(
+            [0.0, np.pi, -np.pi / 2, np.pi / 2], p=[0.34, 0.34, 0.22, 0.1]
+        )
+        + rng.uniform(-0.45, 0.45)
+    )
+    way = motion.travel - motion.travel.mean()
+    ahead = np.array([np.cos(heading), np.sin(heading)])
+    origin = way[:, None] * ahead + rng.uniform(-0.2, 0.2, 2)
+    joints = place(skeleton(scene.person, motion), heading, origin)
+    colour = hue(rng, (60, 220), (90, 230))
+    figure = figure_parts(camera, scene.person, joints)
+    held = held_parts(camera, motion.held, joints, heading, colour)
+    things = _furniture(camera, motion, heading, origin.mean(0), rng)
+    things += _shadow(camera, joints)
+    middle, _ = camera.project(joints["pelvis"])
+    return figure + held, things, middle
+
+
+def _furniture(
+    camera: Camera,
+    motion: Motion,
+    heading: float,
+    origin: Array,
+    rng: Generator,
+) -> list[Part]:
+    """Returns what the action stands at, or things that mean nothing."""
+    furniture = list(motion.furniture)
+    walks = bool(np.ptp(motion.travel))
+    if not furniture and not walks and rng.uniform() < 0.5:
+        kind = str(rng.choice(["desk", "step", "seat"]))
+        x, top = (
+            (-0.35, 0.25) if kind == "seat" else (0.6, rng.uniform(0.2, 0.5))
+        )
+        furniture.append((kind, x, top))
+    parts = []
+    for kind, x, top in furniture:
+        at = scenery.still(x, 0, top) @ scenery.turned(heading)
+        at[0, :2] += origin
+        colour = hue(rng, (30, 170), (70, 210))
+        if kind == "desk":
+            parts += scenery.desk(camera, at, heading, colour)
+            if rng.uniform() < 0.7:
+                parts += scenery.laptop(camera, at, heading)
+        else:
+            parts += scenery.block(camera, at, heading, colour)
+    if rng.uniform() < (0.7 if walks else 0.35):
+        kind = str(rng.choice(scenery.CLUTTER))
+        side = rng.choice([-1, 1]) * rng.uniform(0.3, 0.7)
+        parts += scenery.clutter(
+            camera, kind, side, rng.uniform(-0.6, -0.35), rng
+        )
+    return parts
+
+
+def _shadow(camera: Camera, joints: dict[str, Array]) -> list[Part]:
+    """Returns the shadow on the ground."""
+    ground = np.array([1.0, 1.0, 0.0])
+    turn = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    rim = np.stack([0.24 * np.cos(turn), 0.12 * np.sin(turn), 0 * turn], -1)
+    middle = (
+        joints["pelvis"] + joints["ankle_left"] + joints["ankle_right"]
+    ) / 3
+    corners, depth = camera.project((middle * ground)[:, None] + rim)
+    return [Part(corners, depth.mean(-1) + 9.0, (70, 66, 66))]
+
+
+def _view(scene: Scene, middle: Array, t: Array, rng: Generator) -> Array:
+    """Returns the shift and zoom of the picture in each frame, `(T, 3)`.
+
+    The camera follows a figure that would leave the frame, drifts a little
+    whoever it looks at, and trembles as if held in hand.
+    """
+    camera = scene.canvas.camera
+    size = np.array([camera.width, camera.height])
+    anchor = size / 2 + rng.uniform(-0.16, 0.16, 2) * size * [1, 0.4]
+    wander = np.ptp(middle[:, 0]) / camera.width
+    kept = min(1.0, rng.uniform(0.1, 0.5) / max(wander, 1e-6))
+    shift = anchor - size / 2 - (1 - kept) * (middle - size / 2)
+    shift[:, 1] *= 0.5
+    drift = rng.uniform(-0.05, 0.05, 2) * [1, 0.3] * size
+    shift += drift * (t - t.mean())[:, None]
+    shake = rng.uniform(0, 0.8) * rng.normal(size=(2, 3))
+    rate, start = rng.uniform(0.3, 1.5, (2, 3)), rng.uniform(size=(2, 3))
+    waves = np.sin(2 * np.pi * (rate * t[:, None, None] + start))
+    shift += (shake * waves).sum(-1)
+    zoom = 1 + rng.uniform(-0.02, 0.02) * (t - t.mean())
+    return np.concatenate([shift, zoom[:, None]], -1)
+
+
+def _seen(scene: Scene, corners: Array, view: Array) -> Array:
+    """Returns corners `(T, N, 2)` as the moved camera sees them."""
+    camera = scene.canvas.camera
+    centre = np.array([camera.width, camera.height]) / 2
+    shift, zoom = view[:, None, :2], view[:, None, 2:]
+    return (corners - centre) * zoom + centre + shift
+
+
+def _paint(
+    scene: Scene, parts: list[Part], view: Array, rng: Generator
+) -> Array:
+    """Returns the frames `(T, H, W, 3)`."""
+    camera, length = scene.canvas.camera, len(view)
+    outlines = [
+        np.round(_seen(scene, part.corners, view) * 16).astype(np.int32)
+        for part in parts
+    ]
+    depths = np.stack([np.broadcast_to(part.depth, length) for part in parts])
+    order = np.argsort(-depths, axis=0, kind="stable")
+    grain = rng.normal(0, scene.noise, (2 * camera.height, 2 * camera.width, 1))
+    grain = np.repeat(grain, 3, axis=2).astype(np.int16)
+    corner = rng.integers(0, (camera.height, camera.width), (length, 2))
+    colours = [tuple(part.colour) for part in parts]
+    frames = np.empty((length, camera.height, camera.width, 3), np.uint8)
+    for index in range(length):
+        image = _backdrop(scene, view[index])
+        for number in order[:, index]:
+            cv2.fillConvexPoly(
+                image, outlines[number][index], colours[number], cv2.LINE_AA,
+                scenery.SUBPIXEL_BITS,
+            )  # fmt: skip
+        top, left = corner[index]
+        noise = grain[top : top + camera.height, left : left + camera.width]
+        lit = image * (scene.gain * scene.tint) + noise
+        frames[index] = lit.clip(0, 255)
+    return frames
+
+
+def _backdrop(scene: Scene, view: Array) -> Array:
+    """Returns the place as the moved camera sees it."""
+    camera, canvas = scene.canvas.camera, scene.canvas
+    centre = np.array([camera.width, camera.height]) / 2
+    zoom = view[2]
+    offset = centre + view[:2] - zoom * (centre + canvas.margin)
+    matrix = np.array([[zoom, 0, offset[0]], [0, zoom, offset[1]]])
+    return cv2.warpAffine(
+        canvas.image, matrix, (camera.width, camera.height),
+        flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT,
+    )  # fmt: skip
+
+
+def _boxes(scene: Scene, figure: list[Part], view: Array) -> Array:
+    """Returns the box about the figure in each frame, `(T, 4)`."""
+    camera = scene.canvas.camera
+    corners = np.concatenate([_seen(scene, p.corners, view) for p in figure], 1)
+    limit = np.array([camera.width, camera.height])
+    low = corners.min(1).clip(0, limit)
+    return np.concatenate([low, corners.max(1).clip(0, limit)], -1)
+
+
+# --- files -------------------------------------------------------------------
+
+
+def draw_samples(
+    folder: Path,
+    *,
+    videos_per_class: int,
+    seed: int,
+    progress: Callable[[int], None] | None = None,
+) -> Path:
+    """Draws a labelled data set of mp4 files.
+
+    Each scene, a person in a place, gives one video of every class and is a
+    group, so that neither person nor place tells the class, and none is in
+    two splits.
+
+    Args:
+        folder: Path. Becomes `{train,val,test}/<class>/<action>_g0000.mp4`
+            and a `manifest.csv`.
+        videos_per_class: int. Also the number of groups, at least 3.
+        seed: int. Video i of a seed is the same whatever the number.
+        progress: Callable or None. Told of each few videos that are done.
+
+    Returns:
+        `folder`.
+    """
+    splits = _splits(videos_per_class)
+    rows: list[dict[str, object]] = []
+    with whole_file(folder) as temporary, ThreadPoolExecutor(2) as pool:
+
+        def draw(group: int) -> list[dict[str, object]]:
+            return _draw_group(temporary, group, seed, splits[group])
+
+        for found in pool.map(draw, range(videos_per_class)):
+            rows += found
+            if progress:
+                progress(len(found))
+        _write_manifest(temporary / "manifest.csv", rows)
+    return folder
+
+
+def _splits(groups: int) -> list[str]:
+    val = max(1, round(groups * VAL_FRACTION))
+    test = max(1, round(groups * TEST_FRACTION))
+    return ["train"] * (groups - val - test) + ["val"] * val + ["test"] * test
+
+
+def draw_sample(seed: int, index: int) -> DrawnVideo:
+    """Draws video `index` of the sample data of a seed."""
+    group, label = divmod(index, len(CLASS_NAMES))
+    scene = Scene.draw(np.random.default_rng([seed, 0, group]))
+    name = CLASS_NAMES[label]
+    # Four groups in a row show the four actions of a class, in some order.
+    moves = [move.__name__ for move in ACTIONS[name]]
+    block, turn = divmod(group, len(moves))
+    order = np.random.default_rng([seed, 1, label, block]).permutation(
+        len(moves)
+    )
+    rng = np.random.default_rng([seed, 2, index])
+    return draw_video(rng, name, scene=scene, action=moves[order[turn]])
+
+
+def _draw_group(
+    folder: Path, group: int, seed: int, split: str
+) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for label, name in enumerate(CLASS_NAMES):
+        video = draw_sample(seed, group * len(CLASS_NAMES) + label)
+        file = f"{split}/{name}/{video.action}_g{group:04d}.mp4"
+        write_video(folder / file, video.frames, video.fps)
+        rows.append({
+            "file": file, "class": name, "split": split,
+            "group": f"g{group:04d}", "action": video.action,
+        })  # fmt: skip
+    return rows
+
+
+def _write_manifest(path: Path, rows: list[dict[str, object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted(rows, key=lambda row: str(row["file"])))
+
+
+def write_video(path: Path, frames: Array, fps: float) -> None:
+    """Writes frames `(T, H, W, 3)` as an h264 mp4.
+
+    The bytes depend on the frames alone, not on the number of cores or the
+    hour: one thread, and no tags.
+
+    Raises:
+        EnvironmentFault: If ffmpeg could not write it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = frames.shape[1:3]
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-y",
+        "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}",
+        "-r", f"{fps:g}", "-i", "pipe:0", "-an", "-c:v", "libx264",
+        "-crf", "20", "-preset", "veryfast", "-pix_fmt", "yuv420p",
+        "-threads", "1", "-map_metadata", "-1", "-fflags", "+bitexact",
+        "-flags:v", "+bitexact", str(path),
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, input=frames.tobytes(), capture_output=True, check=False
+    )
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise EnvironmentFault(
+            f"ffmpeg could not write '{path}': {(said or ['no reason'])[-1]}"
+        )
