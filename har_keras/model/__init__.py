@@ -1,0 +1,1 @@
+"""Clips in, probabilities out: the networks, in Keras ops alone."""

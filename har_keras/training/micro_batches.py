@@ -1,0 +1,225 @@
+"""One optimizer step from many small gradients, on each backend.
+
+Every function here is a `train_step` of the `Trainer`. They differ because
+the three backends differ in how a gradient is asked for; the sum is the same:
+with n clips in the batch and m in micro-batch i, whose loss is a mean,
+
+    gradient = sum over i of m / n * gradient(loss of micro-batch i)
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from har_keras.model.layers import Tensor
+
+
+def tensorflow_step(trainer: Any, data: Any) -> dict[str, Any]:
+    """Updates the weights for one batch under TensorFlow.
+
+    Args:
+        trainer: Trainer.
+        data: Clips and labels, and optionally a weight for each clip.
+
+    Returns:
+        The metrics so far, by name.
+    """
+    import tensorflow as tf
+
+    clips, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+    size = tf.shape(clips)[0]
+    share = _share_of_replica(size)
+    batch = (clips, labels, tf.ones([size]) if weights is None else weights)
+    if trainer.micro_batch_size is None:
+        logits, loss, gradients = _tensorflow_part(trainer, batch, share)
+    else:
+        logits, loss, gradients = _tensorflow_sum(trainer, batch, share)
+        logits = logits[:size]  # without the padding
+    trainer.optimizer.apply(gradients, trainer.trainable_variables)
+    return trainer.update_metrics(loss, clips, labels, logits, weights)
+
+
+def _share_of_replica(size: Tensor) -> Tensor:
+    """Returns what a replica's mean counts for, relative to the others'.
+
+    Keras divides every replica's loss by their number, which is right only
+    if all have the same number of clips; the last batch's are unequal.
+    """
+    import tensorflow as tf
+
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas == 1:
+        return tf.constant(1.0)
+    local = tf.cast(size, "float32")
+    context = tf.distribute.get_replica_context()
+    return replicas * local / context.all_reduce("SUM", local)
+
+
+def _tensorflow_part(
+    trainer: Any, batch: tuple[Tensor, ...], share: Tensor
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Returns the logits, the mean loss and `share` of its gradients."""
+    import tensorflow as tf
+
+    clips, labels, weights = batch
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    with tf.GradientTape() as tape:
+        logits = trainer(clips, training=True)
+        loss = trainer.compute_loss(
+            clips, labels, logits, weights, training=True
+        )
+        scaled = trainer.optimizer.scale_loss(loss * share)
+    variables = [item.value for item in trainer.trainable_variables]
+    return logits, loss * replicas, tape.gradient(scaled, variables)
+
+
+def _tensorflow_sum(
+    trainer: Any, batch: tuple[Tensor, ...], share: Tensor
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Returns what `_tensorflow_part` does, from micro-batches in turn.
+
+    The last one is filled up with clips of weight zero, so that XLA compiles
+    one body for all of them; the logits come with the filling.
+    """
+    import tensorflow as tf
+
+    micro = trainer.micro_batch_size
+    size = tf.shape(batch[0])[0]
+    count = -(-size // micro)
+    parts = [_in_micro_batches(item, count, micro) for item in batch]
+    weight = micro / tf.maximum(tf.cast(size, "float32"), 1.0)
+
+    def add(i: Tensor, rows: Any, loss: Tensor, sums: list[Tensor]) -> Any:
+        part = tuple(item[i] for item in parts)
+        logits, more, gradients = _tensorflow_part(
+            trainer, part, weight * share
+        )
+        sums = [a + b for a, b in zip(sums, gradients, strict=True)]
+        return i + 1, rows.write(i, logits), loss + weight * more, sums
+
+    num_classes = trainer.compute_output_shape(batch[0].shape)[-1]
+    zeros = [tf.zeros_like(item.value) for item in trainer.trainable_variables]
+    rows = tf.TensorArray("float32", count, element_shape=(micro, num_classes))
+    _, rows, loss, gradients = tf.while_loop(
+        lambda i, *_: i < count,
+        add,
+        (0, rows, tf.constant(0.0), zeros),
+        parallel_iterations=1,
+    )
+    return tf.reshape(rows.stack(), (-1, num_classes)), loss, gradients
+
+
+def _in_micro_batches(x: Tensor, count: Tensor, micro: int) -> Tensor:
+    """Returns `(B, ...)` as `(count, micro, ...)`, filled up with zeros."""
+    import tensorflow as tf
+
+    missing = count * micro - tf.shape(x)[0]
+    x = tf.pad(x, [[0, missing]] + [[0, 0]] * (x.shape.rank - 1))
+    return tf.reshape(x, (count, micro, *x.shape[1:]))
+
+
+def jax_step(trainer: Any, state: Any, data: Any) -> Any:
+    """Updates the weights for one batch under JAX.
+
+    Args:
+        trainer: Trainer.
+        state: Trainable, other, optimizer and metric variables before.
+        data: Clips and labels, and optionally a weight for each clip.
+
+    Returns:
+        The metrics so far, by name, and the state after.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    trainable, other, optimizer, metrics = state
+    clips, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+    size = clips.shape[0]
+    micro = min(trainer.micro_batch_size or size, size)
+    count = -(-size // micro)
+    batch = (clips, labels, jnp.ones(size) if weights is None else weights)
+    parts = [_jax_in_micro_batches(item, count, micro) for item in batch]
+    gradient = jax.value_and_grad(
+        trainer.compute_loss_and_updates, has_aux=True
+    )
+
+    def add(sums: Any, part: Any) -> Any:
+        total, loss, other, metrics = sums
+        (_, (more, logits, other, metrics)), gradients = gradient(
+            trainable, other, metrics, *part,
+            training=True, optimizer_variables=optimizer,
+        )  # fmt: skip
+        total = [
+            a + micro / size * b for a, b in zip(total, gradients, strict=True)
+        ]
+        return (total, loss + micro / size * more, other, metrics), logits
+
+    start = ([jnp.zeros_like(x) for x in trainable], 0.0, other, metrics)
+    (total, loss, other, metrics), logits = jax.lax.scan(add, start, parts)
+    logits = logits.reshape(-1, logits.shape[-1])[:size]
+    trainable, optimizer = trainer.optimizer.stateless_apply(
+        optimizer, total, trainable
+    )
+    variables = trainer.metrics_variables
+    with keras.StatelessScope(
+        state_mapping=list(zip(variables, metrics, strict=True))
+    ) as scope:
+        logs = trainer.update_metrics(loss, clips, labels, logits, weights)
+    metrics = [scope.get_current_value(item) for item in variables]
+    return logs, (trainable, other, optimizer, metrics)
+
+
+def _jax_in_micro_batches(x: Tensor, count: int, micro: int) -> Tensor:
+    import jax.numpy as jnp
+
+    missing = count * micro - x.shape[0]
+    if missing:
+        x = jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))
+    return x.reshape(count, micro, *x.shape[1:])
+
+
+def torch_step(trainer: Any, data: Any) -> dict[str, Any]:
+    """Updates the weights for one batch under PyTorch.
+
+    Args:
+        trainer: Trainer.
+        data: Clips and labels, and optionally a weight for each clip.
+
+    Returns:
+        The metrics so far, by name.
+    """
+    import torch
+
+    clips, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+    size = clips.shape[0]
+    micro = trainer.micro_batch_size or size
+    trainer.zero_grad()
+    loss, rows = 0.0, []
+    for i in range(0, size, micro):
+        part = slice(i, i + micro)
+        logits = trainer(clips[part], training=True)
+        mean = trainer.compute_loss(
+            clips[part],
+            labels[part],
+            logits,
+            None if weights is None else weights[part],
+            training=True,
+        )
+        share = mean * (len(logits) / size)
+        trainer.optimizer.scale_loss(share).backward()
+        loss += share.detach()
+        rows.append(logits.detach())
+    variables = trainer.trainable_variables
+    with torch.no_grad():
+        gradients = [item.value.grad for item in variables]
+        trainer.optimizer.apply(gradients, variables)
+        logits = torch.cat(rows)
+    return trainer.update_metrics(loss, clips, labels, logits, weights)
+
+
+TRAIN_STEPS: dict[str, Callable[..., Any]] = {
+    "tensorflow": tensorflow_step,
+    "jax": jax_step,
+    "torch": torch_step,
+}

@@ -1,0 +1,207 @@
+"""One optimizer step through `fit`, its gradient taken in micro-batches."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from har_keras.config import TrainingConfig
+from har_keras.model.layers import Shape, Tensor
+from har_keras.training.micro_batches import TRAIN_STEPS
+from har_keras.training.optimizer import build_optimizer
+
+# Tokens whose activations stay in a CPU's cache: 4 clips of 392 tokens (112
+# pixels) or 1 of 1568 (224 pixels) took the least time of those measured.
+TOKENS_AT_ONCE = 1568
+
+
+@keras.saving.register_keras_serializable(package="har_keras")
+class Trainer(keras.Model):
+    """Trains a classifier of clips on its logits.
+
+    It is a Keras model with the classifier's weights, whose output is the
+    logits, so that `fit` and `evaluate` compute the loss where it is exact,
+    while the classifier itself gives probabilities to everybody else. `save`
+    saves the classifier alone.
+
+    The gradient of a batch is the sum over micro-batches, each small enough
+    for the cache. It equals the whole batch's to float rounding, whatever the
+    sizes, the last batch of an epoch and unequal replicas of a
+    `tf.distribute` strategy included, if clips don't depend on each other: a
+    model with batch normalisation is to be trained on whole batches.
+
+    Args:
+        classifier: keras.Model with `logits(clips, training)`.
+        micro_batch_size: int or None. Clips in a micro-batch; `None` takes
+            the whole batch.
+        **kwargs: Arguments of `keras.Model`.
+    """
+
+    def __init__(
+        self,
+        classifier: keras.Model,
+        micro_batch_size: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if micro_batch_size is not None and micro_batch_size < 1:
+            raise ValueError(
+                "`micro_batch_size` must be at least 1, or None for the whole "
+                f"batch. Received: {micro_batch_size=}."
+            )
+        self.classifier = classifier
+        self.micro_batch_size = micro_batch_size
+
+    def build(self, input_shape: Shape) -> None:
+        if not self.classifier.built:
+            self.classifier.build(input_shape)
+
+    def call(self, clips: Tensor, training: bool | None = None) -> Tensor:
+        return self.classifier.logits(clips, training=training)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return self.classifier.compute_output_shape(input_shape)
+
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Saves the classifier, without this wrapper and the optimizer."""
+        self.classifier.save(filepath, *args, **kwargs)
+
+    def train_step(self, *args: Any) -> Any:
+        """Updates the weights for one batch; `fit` calls it.
+
+        Args:
+            *args: The batch; under JAX, the state before it.
+
+        Returns:
+            The metrics so far, by name; under JAX, with the new state.
+        """
+        return TRAIN_STEPS[keras.config.backend()](self, *args)
+
+    def update_metrics(
+        self, loss: Tensor, clips: Tensor, labels: Tensor, logits: Tensor,
+        weights: Tensor | None,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Takes a batch into the metrics and returns them by name."""
+        tracker = next(item for item in self.metrics if item.name == "loss")
+        tracker.update_state(loss, sample_weight=ops.shape(clips)[0])
+        return self.compute_metrics(clips, labels, logits, weights)
+
+
+def build_trainer(
+    classifier: keras.Model,
+    training: TrainingConfig,
+    steps_per_epoch: int,
+) -> Trainer:
+    """Returns a trainer that is ready for `fit`.
+
+    XLA is switched on by us where it works: Keras's own choice leaves it off
+    without a GPU, and under a strategy with several replicas TensorFlow can't
+    run such a step.
+
+    Args:
+        classifier: keras.Model with `logits(clips, training)` and
+            `num_tokens`.
+        training: TrainingConfig. Optimizer, smoothing, micro-batches.
+        steps_per_epoch: int. Batches in one epoch, at least 1.
+
+    Returns:
+        A compiled `Trainer`, with the metric `accuracy`.
+    """
+    size = micro_batch_size(
+        training.micro_batch_size,
+        num_tokens=classifier.num_tokens,
+        accelerated=_has_accelerator(),
+    )
+    trainer = Trainer(classifier, size)
+    trainer.compile(
+        optimizer=build_optimizer(training, steps_per_epoch),
+        loss=build_loss(training.label_smoothing),
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        jit_compile=_can_jit(),
+    )
+    return trainer
+
+
+def build_loss(label_smoothing: float = 0.0) -> Callable[..., Tensor]:
+    """Returns the cross-entropy between labels and logits.
+
+    Args:
+        label_smoothing: float. Share of each target that is spread evenly
+            over all classes, in [0, 1).
+
+    Returns:
+        A loss of `(labels, logits)`, int of shape `(B,)` and float of shape
+        `(B, K)`.
+
+    Reference:
+        - [Szegedy et al., 2015](https://arxiv.org/abs/1512.00567), section 7.
+    """
+    if label_smoothing == 0:
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def smoothed_crossentropy(labels: Tensor, logits: Tensor) -> Tensor:
+        labels = ops.reshape(ops.cast(labels, "int32"), (-1,))
+        targets = ops.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+        return keras.losses.categorical_crossentropy(
+            targets, logits, from_logits=True, label_smoothing=label_smoothing
+        )
+
+    return smoothed_crossentropy
+
+
+def micro_batch_size(
+    requested: int, *, num_tokens: int, accelerated: bool
+) -> int | None:
+    """Returns how many clips a micro-batch has.
+
+    Args:
+        requested: int. The option: a number of clips, `0` for our choice, or
+            `-1` for the whole batch.
+        num_tokens: int. Tokens of a clip.
+        accelerated: bool. Whether a GPU or TPU computes: those want as much
+            work at once as fits.
+
+    Returns:
+        A number of clips, or None for the whole batch.
+
+    Example:
+
+    >>> micro_batch_size(0, num_tokens=392, accelerated=False)
+    4
+    >>> micro_batch_size(0, num_tokens=392, accelerated=True) is None
+    True
+    """
+    if requested > 0:
+        return requested
+    if requested == -1 or accelerated:
+        return None
+    return max(1, TOKENS_AT_ONCE // num_tokens)
+
+
+def _has_accelerator() -> bool:
+    """Returns whether the backend computes on a GPU or TPU."""
+    backend = keras.config.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return any(
+            device.device_type != "CPU"
+            for device in tf.config.list_physical_devices()
+        )
+    if backend == "jax":
+        import jax
+
+        return bool(jax.default_backend() != "cpu")
+    import torch
+
+    return bool(torch.cuda.is_available() or torch.backends.mps.is_available())
+
+
+def _can_jit() -> bool:
+    backend = keras.config.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.distribute.get_strategy().num_replicas_in_sync == 1)
+    return bool(backend == "jax")
