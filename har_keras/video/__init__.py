@@ -1,0 +1,1 @@
+"""From files to frames: manifest, decoding, store, sampling, data set."""
