@@ -63,8 +63,7 @@ def save_checkpoint(
     """
     content = io.BytesIO()
     arrays = {
-        name: keras.ops.convert_to_numpy(variable.value)
-        for name, variable in _variables(model).items()
+        name: variable.numpy() for name, variable in _variables(model).items()
     }
     text = json.dumps(asdict(state)).encode()
     arrays[_STATE] = np.frombuffer(text, np.uint8)

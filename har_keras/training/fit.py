@@ -22,7 +22,7 @@ from har_keras.training.callbacks import (
 )
 from har_keras.training.checkpoint import TrainingState, load_checkpoint
 from har_keras.training.distribution import device_scope
-from har_keras.training.optimizer import build_optimizer
+from har_keras.training.steps import build_trainer
 from har_keras.training.wandb_log import WeightsAndBiases, start_wandb
 from har_keras.video.dataset import ClipDataset
 from har_keras.video.manifest import Manifest
@@ -69,18 +69,14 @@ def fit(
 def compiled_model(
     config: Config, manifest: Manifest, steps_per_epoch: int
 ) -> keras.Model:
-    """Returns the model of a config, built, with its optimizer and metrics."""
-    model = build_model(
+    """Returns the model of a config, its weights and optimizer made."""
+    classifier = build_model(
         config.model,
         config.clip,
         num_classes=len(manifest.class_names),
         seed=config.training.seed,
     )
-    model.compile(
-        optimizer=build_optimizer(config.training, steps_per_epoch),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-    )
+    model = build_trainer(classifier, config.training, steps_per_epoch)
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -130,10 +126,7 @@ class _RestoreMetrics(keras.callbacks.Callback):
 
     def __init__(self, model: keras.Model) -> None:
         super().__init__()
-        self.values = [
-            keras.ops.convert_to_numpy(variable.value)
-            for variable in model.metrics_variables
-        ]
+        self.values = [variable.numpy() for variable in model.metrics_variables]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         for variable, value in zip(

@@ -1,0 +1,118 @@
+import keras
+import numpy as np
+import pytest
+
+from har_keras.errors import DataError, EnvironmentFault
+from har_keras.training import checkpoint
+from har_keras.training.checkpoint import (
+    TrainingState,
+    load_checkpoint,
+    save_checkpoint,
+)
+
+
+@pytest.fixture
+def model():
+    """A model with dropout, so that the state of its seed matters."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(8),
+            keras.layers.Dropout(0.5, seed=1),
+            keras.layers.Dense(2),
+        ]
+    )
+    model.compile("adamw", "mse")
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def take_steps(model, number):
+    x = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
+    for _ in range(number):
+        model.train_on_batch(x, x[:, :2])
+
+
+def weights_of(model):
+    return np.concatenate([w.ravel() for w in model.get_weights()])
+
+
+def test_steps_after_a_restore_are_the_same_steps(model, tmp_path):
+    take_steps(model, 3)
+    save_checkpoint(tmp_path, model, TrainingState(epoch=1, step=3))
+    take_steps(model, 4)
+    uninterrupted = weights_of(model)
+    state = load_checkpoint(tmp_path, model)
+    take_steps(model, 4)
+    assert (state.epoch, state.step) == (1, 3)
+    np.testing.assert_array_equal(weights_of(model), uninterrupted)
+
+
+def test_the_state_comes_back_whole(model, tmp_path):
+    state = TrainingState(
+        epoch=2,
+        step=1,
+        history=[{"epoch": 1, "loss": 0.5}],
+        best={"val_accuracy": 0.7},
+        fingerprint="abc",
+        wandb_id="xyz",
+    )
+    save_checkpoint(tmp_path, model, state)
+    assert load_checkpoint(tmp_path, model) == state
+
+
+def test_two_are_kept(model, tmp_path):
+    for step in range(5):
+        save_checkpoint(tmp_path, model, TrainingState(step=step))
+    kept = sorted(path.name[:12] for path in tmp_path.iterdir())
+    assert kept == ["00000-000003", "00000-000004"]
+
+
+def damaged(data):
+    yield "empty", b""
+    yield "truncated", data[: len(data) // 2]
+    yield "zeroed", data[:100] + bytes(200) + data[300:]
+    flipped = bytearray(data)
+    flipped[len(data) // 3] ^= 1
+    yield "one bit flipped", bytes(flipped)
+
+
+def test_a_damaged_newest_falls_back_to_the_older(model, tmp_path, caplog):
+    save_checkpoint(tmp_path, model, TrainingState(step=1))
+    newest = save_checkpoint(tmp_path, model, TrainingState(step=2))
+    for name, data in damaged(newest.read_bytes()):
+        newest.write_bytes(data)
+        assert load_checkpoint(tmp_path, model).step == 1, name
+        assert newest.name in caplog.text
+
+
+def test_nothing_usable_is_said_in_words(model, tmp_path):
+    with pytest.raises(DataError, match="no usable checkpoint"):
+        load_checkpoint(tmp_path, model)
+    save_checkpoint(tmp_path, model, TrainingState()).write_bytes(b"")
+    with pytest.raises(DataError, match="no usable checkpoint"):
+        load_checkpoint(tmp_path, model)
+
+
+def test_another_model_is_refused(model, tmp_path):
+    save_checkpoint(tmp_path, model, TrainingState())
+    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    other.compile("adamw", "mse")
+    other.optimizer.build(other.trainable_variables)
+    with pytest.raises(DataError, match="other variables"):
+        load_checkpoint(tmp_path, other)
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(model, tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, model, TrainingState(step=1))
+
+    def no_space(path, data):
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.Path, "write_bytes", no_space)
+    with pytest.raises(EnvironmentFault, match="disk is full"):
+        save_checkpoint(tmp_path, model, TrainingState(step=2))
+    assert load_checkpoint(tmp_path, model).step == 1
+    assert len(list(tmp_path.iterdir())) == 1
