@@ -18,6 +18,7 @@ from har_keras.video.sampling import (
     clip_frame_indices,
     clips_per_video,
     crop_clip,
+    last_start,
 )
 from har_keras.video.store import Store
 
@@ -105,9 +106,7 @@ class ClipDataset:
             slot.video.sha256, self._frame_indices(slot, within)
         )
         label = np.int32(slot.label)
-        if not self.training:
-            return crop_clip(frames, self.clip.crop_size), label
-        if self.options.augment == "none":
+        if not self.training or self.options.augment == "none":
             return crop_clip(frames, self.clip.crop_size), label
         clip = augment_clip(
             frames,
@@ -158,15 +157,13 @@ class ClipDataset:
 
     def _frame_indices(self, slot: ClipSlot, within: float) -> np.ndarray:
         """Returns the stored frames of a clip that begins in a slot's part."""
-        span = FRAME_STRIDE * (self.clip.num_frames - 1) + 1
-        last_start = max(0, slot.video.kept_frames - span)
-        start = (slot.part + within) / slot.num_parts * last_start
-        return clip_frame_indices(
-            slot.video.kept_frames,
-            num_frames=self.clip.num_frames,
-            frame_stride=FRAME_STRIDE,
-            start=round(start),
-        )
+        shape = {
+            "num_frames": self.clip.num_frames,
+            "frame_stride": FRAME_STRIDE,
+        }
+        last = last_start(slot.video.kept_frames, **shape)
+        start = round((slot.part + within) / slot.num_parts * last)
+        return clip_frame_indices(slot.video.kept_frames, start=start, **shape)
 
     def _read_tensors(self, epoch: Any, index: Any) -> tuple[Any, Any]:
         clip, label = tf.numpy_function(
