@@ -1,131 +1,31 @@
-"""How a drawn figure moves: twelve actions as joint targets over time.
-
-A motion is written for a figure of stature 1 that stands at the origin and
-faces along x; y points to its left and z up. Every value is an array over
-time, so that one call moves a figure through a whole video.
-"""
+"""What drawn figures do: twelve actions of three classes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 
+from har_keras.video.drawing.motions import (
+    HIP,
+    Motion,
+    beat,
+    chest,
+    crouch,
+    path,
+    pulse,
+    sit,
+    standing,
+)
+
 Array = np.ndarray
 Generator = np.random.Generator
-
-HIP = 0.53
-"""Height of the pelvis of a standing figure, in statures."""
-
-
-@dataclass
-class Motion:
-    """Where the ends of a figure are at each of T times.
-
-    Args:
-        pelvis: array `(T, 3)`.
-        hands: array `(2, T, 3)`, left and right.
-        feet: array `(2, T, 3)`, the ankles above the ground, left and right.
-        lean: array `(T,)`. Torso forward from upright, in radians.
-        roll: array `(T,)`. Torso to the left, in radians.
-        twist: array `(T,)`. Shoulders turned left, in radians.
-        travel: array `(T,)`. Way gone along x, in statures.
-        held: str. What is in the hands; `""` for nothing.
-        furniture: Things the action stands at: kind, x and height.
-        elbows: array `(3,)`. Where elbows point; y is outward.
-        knees: array `(3,)`. Where knees point; y is outward.
-    """
-
-    pelvis: Array
-    hands: Array
-    feet: Array
-    lean: Array
-    roll: Array
-    twist: Array
-    travel: Array
-    held: str = ""
-    furniture: list[tuple[str, float, float]] = field(default_factory=list)
-    elbows: tuple[float, float, float] = (-0.6, 0.5, -0.4)
-    knees: tuple[float, float, float] = (1.0, 0.25, 0.0)
-
-
-def _path(t: Array, x: object, y: object, z: object) -> Array:
-    """Returns `(T, 3)` from three values or arrays over time."""
-    columns = [
-        np.broadcast_to(np.asarray(v, float), t.shape) for v in (x, y, z)
-    ]
-    return np.stack(columns, -1)
-
-
-def _beat(t: Array, rng: Generator, low: float, high: float) -> Array:
-    """Returns a phase in radians at a rate in [low, high) cycles a second."""
-    rate, start = rng.uniform(low, high), rng.uniform()
-    sway = 0.03 * np.sin(2 * np.pi * (0.3 * t + rng.uniform()))
-    return 2 * np.pi * (rate * t + start + sway)
-
-
-def _pulse(phase: Array, sharpness: float = 1.0) -> Array:
-    """Returns 0..1..0 once a cycle; above 1 it hurries between the ends."""
-    wave = np.tanh(sharpness * -np.cos(phase)) / np.tanh(sharpness)
-    return 0.5 + 0.5 * wave
-
-
-def _standing(t: Array, rng: Generator) -> Motion:
-    """Returns a figure that stands, feet apart, arms hanging, and sways."""
-    spread, stagger = rng.uniform(0.06, 0.13), rng.uniform(-0.17, 0.17)
-    sway = 0.012 * np.sin(
-        2 * np.pi * (rng.uniform(0.2, 0.5) * t + rng.uniform())
-    )
-    reach = abs(stagger) * 0.25
-    left = _path(t, stagger, spread, 0.0)
-    right = _path(t, -stagger, -spread, 0.0)
-    hands = [
-        _path(t, rng.uniform(-0.08, 0.12), s * 0.19, 0.43) for s in (1, -1)
-    ]
-    zero = np.zeros_like(t)
-    return Motion(
-        pelvis=_path(t, sway, 0.7 * sway, HIP - 0.012 - reach**1.5),
-        hands=np.stack(hands),
-        feet=np.stack([left, right]),
-        lean=zero + rng.uniform(0.0, 0.15) + sway,
-        roll=zero + 0.5 * sway,
-        twist=zero.copy(),
-        travel=zero.copy(),
-    )
-
-
-def _sit(motion: Motion, rng: Generator) -> None:
-    """Seats a standing figure, its feet in front of it."""
-    height = rng.uniform(0.24, 0.29)
-    motion.pelvis[:, 2] += height + 0.05 - HIP
-    motion.hands[:, :, 2] += height + 0.05 - HIP
-    motion.feet[:, :, 0] = rng.uniform(0.2, 0.32)
-    motion.feet[:, :, 1] *= 1.1
-    motion.furniture.append(("seat", -0.03, height))
-
-
-def _crouch(motion: Motion, depth: float) -> None:
-    """Lowers a standing figure onto bent knees."""
-    motion.pelvis[:, 2] -= depth
-    motion.pelvis[:, 0] -= 0.4 * depth
-    motion.hands[:, :, 2] -= depth
-    motion.lean += 1.4 * depth
-
-
-def _chest(motion: Motion, forward: float, height: float, apart: float) -> None:
-    """Brings both hands before the torso, `height` above the pelvis."""
-    for hand, side in zip(motion.hands, (1, -1), strict=True):
-        hand[:, 0] = motion.pelvis[:, 0] + forward + 0.5 * motion.lean * height
-        hand[:, 1] = motion.pelvis[:, 1] + side * apart
-        hand[:, 2] = motion.pelvis[:, 2] + height
-
 
 # --- gym ---------------------------------------------------------------------
 
 
 def squat(t: Array, rng: Generator) -> Motion:
     """Bends both knees deeply and rises, arms ahead or at the chest."""
-    motion = _standing(t, rng)
-    down = _pulse(_beat(t, rng, 0.5, 0.85), rng.uniform(0.3, 1.2))
+    motion = standing(t, rng)
+    down = pulse(beat(t, rng, 0.5, 0.85), rng.uniform(0.3, 1.2))
     depth = rng.uniform(0.2, 0.28) * down
     motion.feet[:, :, 0] *= 0.3
     motion.feet[:, :, 1] *= 1.5
@@ -136,19 +36,19 @@ def squat(t: Array, rng: Generator) -> Motion:
     style = rng.choice(["ahead", "chest", "hang"])
     motion.held = str(rng.choice(["", "box", "dumbbells"]))
     if style == "ahead" and motion.held != "box":
-        _chest(motion, 0.1, 0.1, 0.14)
+        chest(motion, 0.1, 0.1, 0.14)
         motion.hands[:, :, 0] += 0.28 * down
         motion.hands[:, :, 2] += 0.15 * down
     elif style == "chest" or motion.held == "box":
-        _chest(motion, 0.17, 0.2, 0.1)
+        chest(motion, 0.17, 0.2, 0.1)
     return motion
 
 
 def jumping_jack(t: Array, rng: Generator) -> Motion:
     """Jumps with legs and arms apart, and together again."""
-    motion = _standing(t, rng)
-    phase = _beat(t, rng, 0.75, 1.2)
-    apart = _pulse(phase, rng.uniform(0.3, 1.0))
+    motion = standing(t, rng)
+    phase = beat(t, rng, 0.75, 1.2)
+    apart = pulse(phase, rng.uniform(0.3, 1.0))
     motion.held = str(rng.choice(["", "", "dumbbells"]))
     hop = rng.uniform(0.02, 0.05) * np.abs(np.sin(phase))
     angle = np.radians(rng.uniform(8, 25) + rng.uniform(110, 150) * apart)
@@ -167,8 +67,8 @@ def jumping_jack(t: Array, rng: Generator) -> Motion:
 
 def push_up(t: Array, rng: Generator) -> Motion:
     """Lowers and raises a straight body on the hands, on floor or a step."""
-    motion = _standing(t, rng)
-    down = _pulse(_beat(t, rng, 0.55, 1.0), rng.uniform(0.3, 1.0))
+    motion = standing(t, rng)
+    down = pulse(beat(t, rng, 0.55, 1.0), rng.uniform(0.3, 1.0))
     step = float(rng.choice([0.0, 0.0, 0.15, 0.28]))
     reach = 0.34 - rng.uniform(0.15, 0.22) * down
     slope = np.arcsin((step + reach - 0.04) / 0.78)
@@ -176,13 +76,13 @@ def push_up(t: Array, rng: Generator) -> Motion:
     back = -0.45
     motion.feet[:, :, 0] = back
     motion.feet[:, :, 1] *= 0.7
-    motion.pelvis = _path(
+    motion.pelvis = path(
         t, back + 0.49 * np.cos(slope), 0.0, 0.05 + 0.49 * np.sin(slope)
     )
     motion.lean = np.pi / 2 - slope
     ahead = back + 0.78 * np.cos(rest) + 0.02
     width = rng.uniform(0.13, 0.19)
-    hands = [_path(t, ahead, side * width, step + 0.02) for side in (1, -1)]
+    hands = [path(t, ahead, side * width, step + 0.02) for side in (1, -1)]
     motion.hands = np.stack(hands)
     motion.elbows = (-0.6, 0.7, 0.2)
     motion.knees = (0.3, 0.1, -1.0)
@@ -193,20 +93,20 @@ def push_up(t: Array, rng: Generator) -> Motion:
 
 def curl(t: Array, rng: Generator) -> Motion:
     """Bends the forearms up and lowers them, standing or seated."""
-    motion = _standing(t, rng)
+    motion = standing(t, rng)
     motion.held = str(rng.choice(["dumbbells", "dumbbells", "box", ""]))
     if rng.uniform() < 0.3:
-        _sit(motion, rng)
+        sit(motion, rng)
     elif rng.uniform() < 0.2:
-        _crouch(motion, rng.uniform(0.08, 0.16))
-    phase = _beat(t, rng, 0.6, 1.0)
+        crouch(motion, rng.uniform(0.08, 0.16))
+    phase = beat(t, rng, 0.6, 1.0)
     together = motion.held == "box" or rng.uniform() < 0.6
     swing = rng.uniform(1.9, 2.3)
     for index, side in enumerate((1, -1)):
         shift = 0.0 if together or side > 0 else np.pi
-        angle = 0.15 + swing * _pulse(phase + shift, 0.6)
+        angle = 0.15 + swing * pulse(phase + shift, 0.6)
         apart = 0.1 if motion.held == "box" else 0.17
-        motion.hands[index] = motion.pelvis + _path(
+        motion.hands[index] = motion.pelvis + path(
             t,
             0.03 + 0.2 * np.sin(angle),
             side * apart,
@@ -224,13 +124,13 @@ def _gait(
     stride: tuple[float, float], lift: float,
 ) -> tuple[Motion, Array]:  # fmt: skip
     """Returns a walking figure and the phase of its left leg."""
-    motion = _standing(t, rng)
-    phase = _beat(t, rng, *rate)
+    motion = standing(t, rng)
+    phase = beat(t, rng, *rate)
     half = rng.uniform(*stride)
     for index, side in enumerate((1, -1)):
         leg = phase + (0.0 if side > 0 else np.pi)
         swing = np.maximum(0.0, -np.sin(leg))
-        motion.feet[index] = _path(
+        motion.feet[index] = path(
             t, half * np.cos(leg), side * 0.055, lift * swing
         )
         motion.hands[index, :, 0] = -0.8 * half * np.cos(leg) + 0.03
@@ -246,7 +146,7 @@ def _carry(motion: Motion, rng: Generator) -> None:
     """Gives a walking figure something to carry, or nothing."""
     motion.held = str(rng.choice(["", "", "box", "dumbbells", "hammer", "mop"]))
     if motion.held in ("box", "mop"):
-        _chest(motion, 0.17, rng.uniform(0.02, 0.2), 0.1)
+        chest(motion, 0.17, rng.uniform(0.02, 0.2), 0.1)
 
 
 def stroll(t: Array, rng: Generator) -> Motion:
@@ -275,7 +175,7 @@ def creep(t: Array, rng: Generator) -> Motion:
     """Walks bent low, or on hands and feet."""
     motion, phase = _gait(t, rng, (0.75, 1.1), (0.12, 0.18), 0.08)
     if rng.uniform() < 0.5:
-        _crouch(motion, rng.uniform(0.08, 0.18))
+        crouch(motion, rng.uniform(0.08, 0.18))
         _carry(motion, rng)
         return motion
     motion.feet[:, :, 0] -= 0.28
@@ -283,7 +183,7 @@ def creep(t: Array, rng: Generator) -> Motion:
     motion.lean = motion.lean + rng.uniform(1.15, 1.35)
     for index, side in enumerate((1, -1)):
         arm = phase + (np.pi if side > 0 else 0.0)
-        motion.hands[index] = _path(
+        motion.hands[index] = path(
             t, 0.3 + 0.13 * np.cos(arm), side * 0.12,
             0.02 + 0.08 * np.maximum(0.0, -np.sin(arm)),
         )  # fmt: skip
@@ -295,24 +195,24 @@ def creep(t: Array, rng: Generator) -> Motion:
 
 def hammering(t: Array, rng: Generator) -> Motion:
     """Strikes with one arm, on a bench, a low box or the floor."""
-    motion = _standing(t, rng)
+    motion = standing(t, rng)
     motion.held = "hammer"
     level = rng.choice(["bench", "low", "seat"])
     if level == "low":
-        _crouch(motion, rng.uniform(0.15, 0.24))
+        crouch(motion, rng.uniform(0.15, 0.24))
         top = rng.uniform(0.12, 0.25)
     elif level == "seat":
-        _sit(motion, rng)
+        sit(motion, rng)
         top = rng.uniform(0.32, 0.42)
     else:
         top = rng.uniform(0.4, 0.5)
     motion.furniture.append(("step" if top < 0.3 else "desk", 0.42, top))
-    phase = _beat(t, rng, 1.0, 1.6)
+    phase = beat(t, rng, 1.0, 1.6)
     # The arm falls in a third of the time that it takes to rise.
-    raised = _pulse(phase + 0.7 * np.sin(phase), 0.5)
+    raised = pulse(phase + 0.7 * np.sin(phase), 0.5)
     height = rng.uniform(0.3, 0.42)
-    motion.hands[0] = _path(t, 0.33, 0.1, top + 0.05)
-    motion.hands[1] = _path(
+    motion.hands[0] = path(t, 0.33, 0.1, top + 0.05)
+    motion.hands[1] = path(
         t, 0.3 - 0.2 * raised, -0.14, top + 0.06 + height * raised
     )
     motion.lean += 0.25 - 0.12 * raised
@@ -322,27 +222,27 @@ def hammering(t: Array, rng: Generator) -> Motion:
 
 def typing(t: Array, rng: Generator) -> Motion:
     """Types at a desk, seated or standing; only hands and head are busy."""
-    motion = _standing(t, rng)
+    motion = standing(t, rng)
     if rng.uniform() < 0.6:
-        _sit(motion, rng)
+        sit(motion, rng)
     top = float(motion.pelvis[0, 2]) + rng.uniform(0.02, 0.08)
     motion.furniture.append(("desk", 0.4, top))
     for index, side in enumerate((1, -1)):
-        tap = np.maximum(0.0, np.sin(_beat(t, rng, 2.2, 3.2)))
-        glide = np.sin(_beat(t, rng, 0.5, 1.0))
-        motion.hands[index] = _path(
+        tap = np.maximum(0.0, np.sin(beat(t, rng, 2.2, 3.2)))
+        glide = np.sin(beat(t, rng, 0.5, 1.0))
+        motion.hands[index] = path(
             t, 0.27 + 0.02 * glide, side * 0.08 + 0.03 * glide,
             top + 0.03 + 0.045 * tap,
         )  # fmt: skip
-    motion.lean += 0.15 + 0.02 * np.sin(_beat(t, rng, 0.3, 0.6))
+    motion.lean += 0.15 + 0.02 * np.sin(beat(t, rng, 0.3, 0.6))
     return motion
 
 
 def lifting(t: Array, rng: Generator) -> Motion:
     """Lifts a box from the floor onto a desk or shelf, and goes back."""
-    motion = _standing(t, rng)
+    motion = standing(t, rng)
     motion.held = "box"
-    up = _pulse(_beat(t, rng, 0.3, 0.45), rng.uniform(0.8, 1.5))
+    up = pulse(beat(t, rng, 0.3, 0.45), rng.uniform(0.8, 1.5))
     turn = rng.uniform(-1, 1) * up
     top = rng.uniform(0.4, 0.62)
     low = 1 - up
@@ -352,7 +252,7 @@ def lifting(t: Array, rng: Generator) -> Motion:
     motion.twist += 0.5 * turn
     height = 0.12 + (top - 0.12) * up
     for index, side in enumerate((1, -1)):
-        motion.hands[index] = _path(
+        motion.hands[index] = path(
             t, 0.32 - 0.2 * side * 0.3 * turn, side * 0.11 + 0.2 * turn, height
         )
     if rng.uniform() < 0.6:
@@ -362,8 +262,8 @@ def lifting(t: Array, rng: Generator) -> Motion:
 
 def mopping(t: Array, rng: Generator) -> Motion:
     """Sweeps the floor with a mop, or scrubs it on hands and knees."""
-    motion = _standing(t, rng)
-    phase = _beat(t, rng, 0.7, 1.15)
+    motion = standing(t, rng)
+    phase = beat(t, rng, 0.7, 1.15)
     sweep = np.sin(phase)
     if rng.uniform() < 0.35:
         _scrub(t, rng, motion, phase)
@@ -376,7 +276,7 @@ def mopping(t: Array, rng: Generator) -> Motion:
     motion.pelvis[:, 1] += 0.04 * sweep
     motion.twist += 0.3 * sweep
     for index, (ahead, height) in enumerate(((0.24, 0.62), (0.34, 0.46))):
-        motion.hands[index] = _path(
+        motion.hands[index] = path(
             t, ahead + 0.1 * lean + deep * np.cos(phase),
             wide * (0.5 + 0.2 * index) * sweep, height - 0.15 * lean,
         )  # fmt: skip
@@ -385,13 +285,13 @@ def mopping(t: Array, rng: Generator) -> Motion:
 
 def _scrub(t: Array, rng: Generator, motion: Motion, phase: Array) -> None:
     """Puts a figure on hands and knees, one hand rubbing the floor."""
-    motion.pelvis = _path(t, -0.12, 0.0, 0.28 + 0.01 * np.sin(phase))
+    motion.pelvis = path(t, -0.12, 0.0, 0.28 + 0.01 * np.sin(phase))
     motion.feet[:, :, 0] = -0.38
     motion.lean = rng.uniform(1.15, 1.35) + 0.05 * np.cos(phase)
     motion.knees = (0.8, 0.1, -0.8)
     radius = rng.uniform(0.09, 0.15)
-    motion.hands[0] = _path(t, 0.2, 0.13, 0.02)
-    motion.hands[1] = _path(
+    motion.hands[0] = path(t, 0.2, 0.13, 0.02)
+    motion.hands[1] = path(
         t, 0.3 + radius * np.cos(phase), -0.1 + radius * np.sin(phase), 0.02
     )
 

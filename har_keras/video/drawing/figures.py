@@ -4,9 +4,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from har_keras.video import scenery
-from har_keras.video.motions import Motion
-from har_keras.video.scenery import Camera, Colour, Part, hue, shaded
+from har_keras.video.drawing import props
+from har_keras.video.drawing.camera import (
+    Camera,
+    Colour,
+    Part,
+    hue,
+    shaded,
+    turned,
+)
+from har_keras.video.drawing.motions import Motion
 
 Array = np.ndarray
 Generator = np.random.Generator
@@ -19,6 +26,9 @@ HAIRS: tuple[Colour, ...] = (
     (35, 28, 26), (78, 52, 34), (150, 104, 58), (205, 172, 106), (160, 158, 155),
     (140, 60, 38),
 )  # fmt: skip
+
+TINY = np.array([0, 0, 1e-3])
+"""A ball is a capsule this long."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +158,7 @@ def place(
     joints: dict[str, Array], heading: float, origin: Array
 ) -> dict[str, Array]:
     """Returns joints turned by `heading` and moved to `origin` `(T, 2)`."""
-    turn = scenery.turned(heading)
+    turn = turned(heading)
     move = np.concatenate([origin, np.zeros((len(origin), 1))], -1)
     return {
         name: points @ turn + (0 if name in ("gaze", "left", "ahead") else move)
@@ -176,7 +186,7 @@ def _round(
     radii: tuple[float, float],
     colour: Colour,
 ) -> list[Part]:
-    """Returns a limb with a dark rim and a lighter side."""
+    """Returns a limb with a dark rim."""
     edge = 0.007
     rim = camera.capsule(
         a, b, (radii[0] + edge, radii[1] + edge), shaded(colour, 0.55)
@@ -200,7 +210,7 @@ def _arm(
     sleeve = shirt if person.long_sleeves else skin
     parts = _round(camera, elbow, hand, (thick * 0.85, thick * 0.65), sleeve)
     parts += _round(camera, shoulder, elbow, (thick * 1.1, thick * 0.9), shirt)
-    return [*parts, camera.capsule(hand, hand + 1e-4, (0.032, 0.032), skin)]
+    return [*parts, _ball(camera, hand, 0.032, skin)]
 
 
 def _leg(
@@ -232,58 +242,65 @@ def _torso(
     camera: Camera, person: Person, joints: dict[str, Array]
 ) -> list[Part]:
     thick = 0.055 * person.girth
+    wide, narrow = 1.2 * thick, 1.15 * thick
     neck, pelvis = joints["neck"], joints["pelvis"]
     chest = neck + 0.22 * (pelvis - neck)
+    belt = pelvis + 0.02 * joints["ahead"]
+    throat = camera.capsule(
+        neck, joints["head"], (0.032, 0.035), shaded(person.skin, 0.85)
+    )
     parts = [
-        *_round(camera, chest, pelvis, (thick * 1.15, thick * 1.2), person.shirt),
-        *_round(camera, pelvis, pelvis + 0.02 * joints["ahead"], (thick * 1.15,) * 2, person.trousers),
-        camera.capsule(neck, joints["head"], (0.032, 0.035), shaded(person.skin, 0.85)),
-    ]  # fmt: skip
+        *_round(camera, chest, pelvis, (narrow, wide), person.shirt),
+        *_round(camera, pelvis, belt, (narrow, narrow), person.trousers),
+        throat,
+    ]
     for name in ("left", "right"):
         shoulder, hip = joints[f"shoulder_{name}"], joints[f"hip_{name}"]
         low = shoulder + 0.88 * (hip - shoulder)
-        parts += _round(
-            camera, shoulder, low, (thick * 0.7, thick * 0.95), person.shirt
-        )
+        radii = (0.7 * thick, 0.95 * thick)
+        parts += _round(camera, shoulder, low, radii, person.shirt)
     if person.stripe:
-        for share in (0.35, 0.6):
-            across = [
-                joints[f"shoulder_{name}"]
-                + share * (joints[f"hip_{name}"] - joints[f"shoulder_{name}"])
-                for name in ("left", "right")
-            ]
-            band = camera.capsule(*across, (0.022, 0.022), person.stripe)
-            parts.append(Part(band.corners, band.depth - 0.05, band.colour))
+        parts += [
+            _stripe(camera, person.stripe, joints, share)
+            for share in (0.35, 0.6)
+        ]
     return parts
+
+
+def _stripe(
+    camera: Camera, colour: Colour, joints: dict[str, Array], share: float
+) -> Part:
+    """Returns a band across the shirt, `share` of the way to the hips."""
+    left, right = (
+        joints[f"shoulder_{name}"]
+        + share * (joints[f"hip_{name}"] - joints[f"shoulder_{name}"])
+        for name in ("left", "right")
+    )
+    band = camera.capsule(left, right, (0.022, 0.022), colour)
+    # A little nearer than the chest, or the chest would cover it.
+    return Part(band.corners, band.depth - 0.05, band.colour)
+
+
+def _ball(camera: Camera, centre: Array, radius: float, colour: Colour) -> Part:
+    return camera.capsule(centre, centre + TINY, (radius, radius), colour)
 
 
 def _head(
     camera: Camera, person: Person, joints: dict[str, Array]
 ) -> list[Part]:
     head, gaze, radius = joints["head"], joints["gaze"], person.head
-    crown = head - 0.28 * radius * gaze + [0, 0, 0.22 * radius]
-    parts = _round(
-        camera, head, head + [0, 0, 0.01], (radius * 0.9, radius), person.skin
-    )
-    parts.append(
-        camera.capsule(crown, crown + [0, 0, 1e-3], (radius,) * 2, person.hair)
-    )
+    crown = head - 0.28 * radius * gaze + np.array([0, 0, 0.22 * radius])
+    parts = _round(camera, head, head + TINY, (radius, radius), person.skin)
+    parts.append(_ball(camera, crown, radius, person.hair))
     if person.long_hair:
         back = crown - 0.5 * radius * gaze
-        tail = back - [0, 0, 1.5 * radius]
-        parts.append(
-            camera.capsule(
-                back, tail, (radius * 0.7, radius * 0.35), person.hair
-            )
-        )
-    sideways = np.stack([-gaze[:, 1], gaze[:, 0], np.zeros(len(gaze))], -1)
+        tail = back - np.array([0, 0, 1.5 * radius])
+        radii = (0.7 * radius, 0.35 * radius)
+        parts.append(camera.capsule(back, tail, radii, person.hair))
+    aside = np.stack([-gaze[:, 1], gaze[:, 0], np.zeros(len(gaze))], -1)
     for side in (1, -1):
-        eye = head + radius * (0.85 * gaze + side * 0.4 * sideways)
-        parts.append(
-            camera.capsule(
-                eye, eye + [0, 0, 0.012], (0.012, 0.012), (25, 22, 25)
-            )
-        )
+        eye = head + radius * (0.85 * gaze + side * 0.4 * aside)
+        parts.append(_ball(camera, eye, 0.013, (25, 22, 25)))
     return parts
 
 
@@ -303,13 +320,13 @@ def held_parts(
         return camera.slab(middle, np.array([0.2, 0.2, 0.16]), colour, heading)
     if held == "dumbbells":
         along = np.broadcast_to(0.5 * ahead + 0.3 * across, left.shape)
-        return scenery.dumbbell(camera, left, along, shaded(colour, 0.6)) + (
-            scenery.dumbbell(camera, right, along, shaded(colour, 0.6))
+        return props.dumbbell(camera, left, along, shaded(colour, 0.6)) + (
+            props.dumbbell(camera, right, along, shaded(colour, 0.6))
         )
     if held == "mop":
         along = _unit(right - left - [0, 0, 0.02])
         reach = (right[:, 2:] - 0.03) / np.maximum(-along[:, 2:], 0.35)
-        return scenery.pole(
+        return props.pole(
             camera,
             left - 0.1 * along,
             right + reach.clip(0.2, 0.8) * along,
@@ -319,5 +336,5 @@ def held_parts(
         forearm = _unit(right - joints["elbow_right"])
         along = _unit(0.3 * forearm + ahead + [0, 0, 0.6])
         head = _unit(np.cross(np.broadcast_to(across, along.shape), along))
-        return scenery.hammer(camera, right, along, head)
+        return props.hammer(camera, right, along, head)
     return []

@@ -5,40 +5,38 @@ What tells the classes apart is how the figure moves: every scene is used for
 every class, and things, poses and directions occur in all of them.
 """
 
-import csv
-import subprocess
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
-import imageio_ffmpeg
 import numpy as np
 
-from har_keras.errors import EnvironmentFault
-from har_keras.files import whole_file
-from har_keras.video import scenery
-from har_keras.video.figures import (
+from har_keras.video.drawing import props
+from har_keras.video.drawing.actions import ACTIONS
+from har_keras.video.drawing.camera import (
+    SUBPIXEL_BITS,
+    Camera,
+    Part,
+    hue,
+    still,
+    turned,
+)
+from har_keras.video.drawing.figures import (
     Person,
     figure_parts,
     held_parts,
     place,
     skeleton,
 )
-from har_keras.video.motions import ACTIONS, Motion
-from har_keras.video.scenery import Camera, Canvas, Part, hue
+from har_keras.video.drawing.motions import Motion
+from har_keras.video.drawing.scenery import Canvas, paint_place
 
 Array = np.ndarray
 Generator = np.random.Generator
 
-CLASS_NAMES = tuple(sorted(ACTIONS))
 SIZES = ((160, 120), (176, 144), (192, 144), (160, 128))
 """Widths and heights of videos, in pixels."""
 FRAME_RATES = (12.0, 15.0, 24.0, 25.0, 30.0)
 SECONDS = 3.0
-VAL_FRACTION, TEST_FRACTION = 0.1, 0.2
-"""Shares of the groups, each at least one group."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class Scene:
         )
         return cls(
             person=Person.draw(rng),
-            canvas=scenery.paint_place(camera, rng),
+            canvas=paint_place(camera, rng),
             fps=float(rng.choice(FRAME_RATES)),
             gain=rng.uniform(0.75, 1.15),
             tint=rng.uniform(0.92, 1.08, 3),
@@ -177,19 +175,19 @@ def _furniture(
         furniture.append((kind, x, top))
     parts = []
     for kind, x, top in furniture:
-        at = scenery.still(x, 0, top) @ scenery.turned(heading)
+        at = still(x, 0, top) @ turned(heading)
         at[0, :2] += origin
         colour = hue(rng, (30, 170), (70, 210))
         if kind == "desk":
-            parts += scenery.desk(camera, at, heading, colour)
+            parts += props.desk(camera, at, heading, colour)
             if rng.uniform() < 0.7:
-                parts += scenery.laptop(camera, at, heading)
+                parts += props.laptop(camera, at, heading)
         else:
-            parts += scenery.block(camera, at, heading, colour)
+            parts += props.block(camera, at, heading, colour)
     if rng.uniform() < (0.7 if walks else 0.35):
-        kind = str(rng.choice(scenery.CLUTTER))
+        kind = str(rng.choice(props.CLUTTER))
         side = rng.choice([-1, 1]) * rng.uniform(0.3, 0.7)
-        parts += scenery.clutter(
+        parts += props.clutter(
             camera, kind, side, rng.uniform(-0.6, -0.35), rng
         )
     return parts
@@ -259,7 +257,7 @@ def _paint(
         for number in order[:, index]:
             cv2.fillConvexPoly(
                 image, outlines[number][index], colours[number], cv2.LINE_AA,
-                scenery.SUBPIXEL_BITS,
+                SUBPIXEL_BITS,
             )  # fmt: skip
         top, left = corner[index]
         noise = grain[top : top + camera.height, left : left + camera.width]
@@ -288,116 +286,3 @@ def _boxes(scene: Scene, figure: list[Part], view: Array) -> Array:
     limit = np.array([camera.width, camera.height])
     low = corners.min(1).clip(0, limit)
     return np.concatenate([low, corners.max(1).clip(0, limit)], -1)
-
-
-# --- files -------------------------------------------------------------------
-
-
-def draw_samples(
-    folder: Path,
-    *,
-    videos_per_class: int,
-    seed: int,
-    progress: Callable[[int], None] | None = None,
-) -> Path:
-    """Draws a labelled data set of mp4 files.
-
-    Each scene, a person in a place, gives one video of every class and is a
-    group, so that neither person nor place tells the class, and none is in
-    two splits.
-
-    Args:
-        folder: Path. Becomes `{train,val,test}/<class>/<action>_g0000.mp4`
-            and a `manifest.csv`.
-        videos_per_class: int. Also the number of groups, at least 3.
-        seed: int. Video i of a seed is the same whatever the number.
-        progress: Callable or None. Told of each few videos that are done.
-
-    Returns:
-        `folder`.
-    """
-    splits = _splits(videos_per_class)
-    rows: list[dict[str, object]] = []
-    with whole_file(folder) as temporary, ThreadPoolExecutor(2) as pool:
-
-        def draw(group: int) -> list[dict[str, object]]:
-            return _draw_group(temporary, group, seed, splits[group])
-
-        for found in pool.map(draw, range(videos_per_class)):
-            rows += found
-            if progress:
-                progress(len(found))
-        _write_manifest(temporary / "manifest.csv", rows)
-    return folder
-
-
-def _splits(groups: int) -> list[str]:
-    val = max(1, round(groups * VAL_FRACTION))
-    test = max(1, round(groups * TEST_FRACTION))
-    return ["train"] * (groups - val - test) + ["val"] * val + ["test"] * test
-
-
-def draw_sample(seed: int, index: int) -> DrawnVideo:
-    """Draws video `index` of the sample data of a seed."""
-    group, label = divmod(index, len(CLASS_NAMES))
-    scene = Scene.draw(np.random.default_rng([seed, 0, group]))
-    name = CLASS_NAMES[label]
-    # Four groups in a row show the four actions of a class, in some order.
-    moves = [move.__name__ for move in ACTIONS[name]]
-    block, turn = divmod(group, len(moves))
-    order = np.random.default_rng([seed, 1, label, block]).permutation(
-        len(moves)
-    )
-    rng = np.random.default_rng([seed, 2, index])
-    return draw_video(rng, name, scene=scene, action=moves[order[turn]])
-
-
-def _draw_group(
-    folder: Path, group: int, seed: int, split: str
-) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
-    for label, name in enumerate(CLASS_NAMES):
-        video = draw_sample(seed, group * len(CLASS_NAMES) + label)
-        file = f"{split}/{name}/{video.action}_g{group:04d}.mp4"
-        write_video(folder / file, video.frames, video.fps)
-        rows.append({
-            "file": file, "class": name, "split": split,
-            "group": f"g{group:04d}", "action": video.action,
-        })  # fmt: skip
-    return rows
-
-
-def _write_manifest(path: Path, rows: list[dict[str, object]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: str(row["file"])))
-
-
-def write_video(path: Path, frames: Array, fps: float) -> None:
-    """Writes frames `(T, H, W, 3)` as an h264 mp4.
-
-    The bytes depend on the frames alone, not on the number of cores or the
-    hour: one thread, and no tags.
-
-    Raises:
-        EnvironmentFault: If ffmpeg could not write it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    height, width = frames.shape[1:3]
-    command = [
-        imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-y",
-        "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}",
-        "-r", f"{fps:g}", "-i", "pipe:0", "-an", "-c:v", "libx264",
-        "-crf", "20", "-preset", "veryfast", "-pix_fmt", "yuv420p",
-        "-threads", "1", "-map_metadata", "-1", "-fflags", "+bitexact",
-        "-flags:v", "+bitexact", str(path),
-    ]  # fmt: skip
-    done = subprocess.run(
-        command, input=frames.tobytes(), capture_output=True, check=False
-    )
-    if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise EnvironmentFault(
-            f"ffmpeg could not write '{path}': {(said or ['no reason'])[-1]}"
-        )
