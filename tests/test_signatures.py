@@ -8,7 +8,9 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from har_keras.config import ClipConfig, Config
+from har_keras.errors import EnvironmentFault
 from har_keras.serving import preprocessing, signatures
+from har_keras.video.sampling import clip_frame_indices, crop_clip
 
 NAMES = ("gym", "walk", "work")
 CONFIG = Config().replace(num_frames=4, crop_size=32, patch_size=16)
@@ -75,7 +77,7 @@ def test_labels_come_with_their_scores(served):
         (1, [0, 0, 0, 0]),
         (3, [0, 1, 2, 2]),
         (4, [0, 1, 2, 3]),
-        (5, [0, 1, 3, 4]),
+        (5, [0, 1, 2, 4]),
         (13, [0, 4, 8, 12]),
     ],
 )
@@ -84,12 +86,25 @@ def test_frames_are_held_or_thinned_out(num_given, expected):
     assert found.numpy().tolist() == expected
 
 
+@pytest.mark.parametrize("num_frames", [2, 7, 16])
+def test_frames_are_chosen_in_graph_as_in_training(num_frames):
+    for num_given in (*range(1, 70), 500, preprocessing.MAX_FRAMES):
+        found = preprocessing.spread_frame_indices(num_given, num_frames)
+        expected = clip_frame_indices(
+            num_given,
+            num_frames=num_frames,
+            frame_stride=max(1, (num_given - 1) / (num_frames - 1)),
+        )
+        assert found.numpy().tolist() == expected.tolist()
+
+
 def test_stored_frames_are_cropped_in_the_middle_without_a_change():
     clip = ClipConfig()
     frames = random_clips(1, 16, 128, 171, 3)
     found = preprocessing.clips_from_frames(tf.constant(frames), clip)
     # (171 - 112) // 2 = 29: an odd margin leaves one pixel more on the right.
     np.testing.assert_array_equal(found, frames[:, :, 8:120, 29:141])
+    np.testing.assert_array_equal(found[0], crop_clip(frames[0], 112))
 
 
 @pytest.mark.parametrize("size", [(32, 48), (50, 37), (1, 1), (1, 200)])
@@ -145,6 +160,15 @@ def test_the_next_free_version_is_taken_and_nothing_else_left(model, tmp_path):
         "notes.txt",
     ]
     assert (version / "saved_model.pb").is_file()
+
+
+def test_a_model_that_answers_otherwise_is_not_published(
+    model, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(signatures, "_TOLERANCE", -1.0)
+    with pytest.raises(EnvironmentFault, match="was not published"):
+        signatures.export_saved_model(model, NAMES, CONFIG, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def graph_ops(version):

@@ -23,7 +23,8 @@ def spread_frame_indices(num_given: Tensor, num_frames: int) -> Tensor:
     """Returns which of the frames sent make up the clip.
 
     As many as the clip has are taken as they are, and more are thinned out
-    evenly, first and last included. Of fewer the last is held.
+    evenly, first and last included. Of fewer the last is held. This is
+    `clip_frame_indices` with the stride that lets the clip span what was sent.
 
     Args:
         num_given: int32 scalar tensor. Frames sent, at least 1.
@@ -43,8 +44,8 @@ def spread_frame_indices(num_given: Tensor, num_frames: int) -> Tensor:
     if num_frames == 1:
         return steps + (num_given - 1) // 2
     gaps = num_frames - 1
-    # Whole numbers, rounded half up: the same on every machine.
-    spread = (2 * steps * (num_given - 1) + gaps) // (2 * gaps)
+    # Whole numbers, rounded down: the same on every machine.
+    spread = steps * (num_given - 1) // gaps
     return tf.where(
         num_given >= num_frames, spread, tf.minimum(steps, num_given - 1)
     )

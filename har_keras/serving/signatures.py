@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from har_keras.config import ClipConfig, Config
-from har_keras.errors import UsageError
+from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.files import whole_file
 from har_keras.serving.preprocessing import Tensor, clips_from_frames
 
 _NUM_TOP = 5
+_NUM_CHECKED = 3
+_TOLERANCE = 1e-5
 
 
 def export_saved_model(
@@ -47,7 +50,36 @@ def export_saved_model(
     module, signatures = serving_module(model, class_names, config.clip)
     with whole_file(folder) as temporary:
         tf.saved_model.save(module, str(temporary), signatures=signatures)
+        demand_same_answers(temporary, model, config.clip)
     return folder
+
+
+def demand_same_answers(version: Path, model: Any, clip: ClipConfig) -> None:
+    """Compares a written model with the one in memory, on made-up clips.
+
+    Args:
+        version: Path. Folder of the written one.
+        model: `keras.Model` that it was made from.
+        clip: ClipConfig. What the model was trained on.
+
+    Raises:
+        EnvironmentFault: If a probability differs by more than 1e-5.
+    """
+    size = clip.crop_size
+    clips = np.random.default_rng(0).integers(
+        0, 256, (_NUM_CHECKED, clip.num_frames, size, size, 3), "uint8"
+    )
+    served = tf.saved_model.load(str(version)).signatures["serving_default"]
+    found = served(clips=tf.constant(clips))["probabilities"].numpy()
+    expected = keras.ops.convert_to_numpy(model(clips, training=False))
+    difference = float(np.abs(found - expected).max())
+    if not difference <= _TOLERANCE:
+        raise EnvironmentFault(
+            "The exported model was not published: its probabilities differ "
+            f"by {difference:.1e} from the trained model's, where "
+            f"{_TOLERANCE:.0e} is allowed. Export on another machine, or "
+            "report this with the versions in evaluation.json."
+        )
 
 
 def next_version(base: Path) -> int:

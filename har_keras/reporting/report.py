@@ -1,0 +1,321 @@
+"""The page that people read after an evaluation: one file, no network.
+
+Every name in it came from a folder or a file, so all of it is escaped, and the
+page forbids itself scripts and anything from elsewhere.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from har_keras.files import whole_file
+from har_keras.reporting.strips import Strip
+
+_POLICY = (
+    "default-src 'none'; img-src data:; media-src data:; "
+    "style-src 'unsafe-inline'"
+)
+_STYLE = """
+:root { color-scheme: light; }
+* { box-sizing: border-box; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
+  max-width: 60rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
+h1 { font-size: 1.5rem; line-height: 1.25; margin: .5rem 0 0; }
+h2 { font-size: 1.15rem; margin: 2.2rem 0 .5rem;
+  border-bottom: 1px solid #ddd; }
+p { margin: .4rem 0; }
+.headline { font-size: 2.4rem; font-weight: 700; line-height: 1.2; }
+.note { color: #555; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .8rem .25rem 0; text-align: left;
+  vertical-align: top; border-bottom: 1px solid #eee; }
+td.number, th.number { text-align: right; overflow-wrap: normal; }
+img { max-width: 100%; height: auto; display: block; }
+figure { margin: 0 0 1rem; break-inside: avoid; }
+figcaption { font-size: .95rem; }
+.right { color: #0072B2; font-weight: 700; }
+.wrong { color: #B34700; font-weight: 700; }
+code { font-size: .9em; }
+details > summary { cursor: pointer; }
+@media print {
+  body { font-size: 11pt; max-width: none; padding: 0; }
+  h2 { break-after: avoid; }
+  tr { break-inside: avoid; }
+}
+"""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report shows, besides the figures of `evaluation.json`.
+
+    Args:
+        title: str. The name of the run or of the folder.
+        evaluation: Mapping. The figures.
+        pictures: Mapping from a heading to a PNG file that exists.
+        mistakes: Sequence of Strip. Wrong videos, the surest first.
+        examples: Mapping from a heading to strips of right videos.
+        videos: Mapping from class to counts of videos by split.
+        options: Mapping. Every option of the run by name.
+    """
+
+    title: str
+    evaluation: Mapping[str, Any]
+    pictures: Mapping[str, Path]
+    mistakes: Sequence[Strip]
+    examples: Mapping[str, Sequence[Strip]]
+    videos: Mapping[str, Mapping[str, int]]
+    options: Mapping[str, Any]
+
+    def write(self, path: Path) -> None:
+        """Writes the page, at once."""
+        with whole_file(path) as file:
+            file.write_text(self.html(), "utf-8", errors="replace")
+
+    def html(self) -> str:
+        """Returns the page."""
+        sections = [
+            self._headline(),
+            _section("Classes", self._classes()),
+            *(
+                _section(heading, _picture(picture, heading))
+                for heading, picture in self.pictures.items()
+            ),
+            _section("What time is worth", self._controls()),
+            _section("Confidence", self._confidence()),
+            _section(self._mistakes_heading(), _gallery(self.mistakes)),
+            *(
+                _section(heading, _gallery(strips))
+                for heading, strips in self.examples.items()
+            ),
+            _section("Videos that were not scored", self._failed()),
+            _section("Videos that were cut short", self._damaged()),
+            _section("Data", _counts_table(self.videos)),
+            _section("Options", _details("Every option", self.options)),
+            _section("Versions", _pairs(self.evaluation.get("versions", {}))),
+        ]
+        return (
+            '<!doctype html>\n<html lang="en">\n<head>\n'
+            '<meta charset="utf-8">\n'
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+            '<meta name="viewport" content="width=device-width, '
+            'initial-scale=1">\n'
+            f"<title>{escape(self.title)}</title>\n"
+            f"<style>{_STYLE}</style>\n</head>\n<body>\n"
+            + "\n".join(part for part in sections if part)
+            + "\n</body>\n</html>\n"
+        )
+
+    def _headline(self) -> str:
+        found = self.evaluation
+        return (
+            f"<h1>{escape(self.title)}</h1>\n"
+            f'<p class="headline">{percent(found["accuracy"])} accuracy</p>\n'
+            f"<p>{escape(headline(found))}</p>\n"
+        )
+
+    def _classes(self) -> str:
+        rows = [
+            [name, *(_figure(row[key]) for key in _CLASS_FIGURES)]
+            for name, row in self.evaluation["per_class"].items()
+        ]
+        return table(["class", *_CLASS_FIGURES], rows)
+
+    def _controls(self) -> str:
+        controls = self.evaluation.get("controls")
+        if not controls:
+            return ""
+        rows = [["the video as it is", percent(self.evaluation["accuracy"])]]
+        rows += [
+            [text, percent(controls[name])]
+            for name, text in _CONTROL_TEXTS.items()
+            if name in controls
+        ]
+        return table(["what the model sees", "accuracy"], rows) + (
+            '<p class="note">Where a still frame does as well, the model '
+            "reads the scene and not the motion.</p>"
+        )
+
+    def _confidence(self) -> str:
+        found = self.evaluation["calibration"]
+        rows = [
+            [
+                f"{row['low']:.1f} to {row['high']:.1f}",
+                str(row["count"]),
+                percent(row["confidence"]),
+                percent(row["accuracy"]),
+            ]
+            for row in found["bins"]
+        ]
+        return (
+            "<p>Expected calibration error: "
+            f"{found['ece']:.3f} (0 is best; a model that says 0.8 should be "
+            "right in 8 of 10 videos).</p>"
+            + table(["confidence", "videos", "mean", "accuracy"], rows)
+        )
+
+    def _mistakes_heading(self) -> str:
+        wrong = self.evaluation["num_videos"] - self.evaluation["num_correct"]
+        shown = len(self.mistakes)
+        if shown < wrong:
+            return f"Mistakes: the {shown} surest of {wrong}"
+        return f"Mistakes: {wrong}"
+
+    def _failed(self) -> str:
+        rows = [[x["file"], x["reason"]] for x in self.evaluation["failed"]]
+        return table(["video", "reason"], rows) if rows else ""
+
+    def _damaged(self) -> str:
+        damaged = self.evaluation.get("damaged", [])
+        rows = [[x["file"], x["reason"]] for x in damaged]
+        return table(["video", "what happened"], rows) if rows else ""
+
+
+# Stands in a table where a ratio has nothing to divide by.
+NOTHING = "\N{EN DASH}"
+
+_CLASS_FIGURES = ("precision", "recall", "f1", "support")
+_CONTROL_TEXTS = {
+    "single_frame": "its middle frame, repeated",
+    "shuffled": "its frames in random order",
+    "reversed": "its frames backwards",
+}
+
+
+def headline(evaluation: Mapping[str, Any]) -> str:
+    """Returns the result in a sentence or three, with the counts.
+
+    Example:
+
+    >>> headline({"num_correct": 3, "num_videos": 4, "num_failed": 1,
+    ...     "accuracy_interval": [0.5, 1.0], "num_groups": 4,
+    ...     "balanced_accuracy": 0.75, "majority_accuracy": 0.5})
+    '3 of 4 videos right (95 % interval 50.0 % to 100.0 %, over 4 groups).
+    Balanced accuracy 75.0 %. Always naming the commonest class would reach
+    50.0 %. 1 of 5 videos could not be scored and is not counted.'
+    """
+    found = evaluation
+    interval = ""
+    if found["accuracy_interval"]:
+        low, high = map(percent, found["accuracy_interval"])
+        groups = found["num_groups"]
+        interval = f" (95 % interval {low} to {high}, over {groups} groups)"
+    text = (
+        f"{found['num_correct']} of {found['num_videos']} videos right"
+        f"{interval}. Balanced accuracy "
+        f"{percent(found['balanced_accuracy'])}. Always naming the commonest "
+        f"class would reach {percent(found['majority_accuracy'])}."
+    )
+    if failed := found["num_failed"]:
+        verb = "is" if failed == 1 else "are"
+        text += (
+            f" {failed} of {found['num_videos'] + failed} videos could not be "
+            f"scored and {verb} not counted."
+        )
+    return text
+
+
+def percent(share: float) -> str:
+    """Returns a share as people read it.
+
+    Example:
+
+    >>> percent(0.4444)
+    '44.4 %'
+    """
+    return f"{100 * share:.1f} %"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a table of plain text, columns of numbers set to the right."""
+    right = [
+        bool(rows) and all(_is_number(row[column]) for row in rows)
+        for column in range(len(header))
+    ]
+    lines = [_row("th", header, right)]
+    lines += [_row("td", row, right) for row in rows]
+    return f'<div class="scroll"><table>\n{"".join(lines)}</table></div>'
+
+
+def _is_number(cell: str) -> bool:
+    number = cell.removesuffix(" %").replace(".", "", 1)
+    return number.isdigit() or cell == NOTHING
+
+
+def _row(tag: str, cells: Sequence[str], right: Sequence[bool]) -> str:
+    kinds = ["number" if number else "text" for number in right]
+    written = "".join(
+        f'<{tag} class="{kind}">{escape(cell)}</{tag}>'
+        for cell, kind in zip(cells, kinds, strict=True)
+    )
+    return f"<tr>{written}</tr>\n"
+
+
+def _figure(value: float | int | None) -> str:
+    """Returns a cell: a count, a share to three places, or a dash."""
+    if value is None:
+        return NOTHING
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def _section(heading: str, content: str) -> str:
+    if not content:
+        return ""
+    return f"<section>\n<h2>{escape(heading)}</h2>\n{content}\n</section>"
+
+
+def _picture(file: Path, text: str) -> str:
+    return _image(file.read_bytes(), "png", text)
+
+
+def _image(content: bytes, kind: str, text: str) -> str:
+    encoded = base64.b64encode(content).decode("ascii")
+    return (
+        f'<img alt="{escape(text)}" src="data:image/{kind};base64,{encoded}">'
+    )
+
+
+def _gallery(strips: Sequence[Strip]) -> str:
+    return "\n".join(map(_strip, strips))
+
+
+def _strip(strip: Strip) -> str:
+    said = f"{strip.prediction} ({strip.score:.2f})"
+    if strip.right:
+        caption = f'<span class="right">✓ {escape(said)}</span>'
+    else:
+        caption = (
+            f'<span class="wrong">✗ {escape(said)}</span>, truth '
+            f"<b>{escape(strip.truth)}</b>"
+        )
+    image = _image(strip.jpeg(), "jpeg", f"Frames of {strip.file}")
+    return (
+        f"<figure>{image}<figcaption>{caption} "
+        f'<span class="note">{escape(strip.file)}</span></figcaption></figure>'
+    )
+
+
+def _counts_table(videos: Mapping[str, Mapping[str, int]]) -> str:
+    splits = list(next(iter(videos.values()), {}))
+    rows = [
+        [name, *(str(counts[split]) for split in splits)]
+        for name, counts in videos.items()
+    ]
+    total = [str(sum(c[split] for c in videos.values())) for split in splits]
+    return table(["videos", *splits], [*rows, ["all", *total]])
+
+
+def _pairs(pairs: Mapping[str, Any]) -> str:
+    rows = [[name, str(value)] for name, value in pairs.items()]
+    return table(["name", "value"], rows) if rows else ""
+
+
+def _details(summary: str, pairs: Mapping[str, Any]) -> str:
+    return (
+        f"<details><summary>{escape(summary)}</summary>"
+        f"{_pairs(pairs)}</details>"
+    )

@@ -1,0 +1,205 @@
+"""The files of an evaluation, from its figures and probabilities."""
+
+import csv
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from har_keras import __version__
+from har_keras.config import Config
+from har_keras.files import whole_file
+from har_keras.reporting.card import model_card
+from har_keras.reporting.plots import (
+    plot_confusion,
+    plot_curves,
+    plot_samples,
+)
+from har_keras.reporting.report import Report
+from har_keras.reporting.strips import (
+    Strip,
+    read_strip,
+    sample_strips,
+)
+from har_keras.run import Run
+from har_keras.video.manifest import Manifest, Video
+from har_keras.video.store import Store
+
+_MAX_MISTAKES = 24
+_NUM_EXAMPLES = 4
+# What a spreadsheet takes for a formula.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Videos that were scored, and how to show them.
+
+    Args:
+        manifest: Manifest. Every video of the folder.
+        store: Store. The decoded frames.
+        config: Config. That of the run.
+        videos: Sequence of Video. Those that were scored.
+        probabilities: float array of shape `(num_videos, K)`.
+        figures: Mapping. What goes into `evaluation.json`.
+    """
+
+    manifest: Manifest
+    store: Store
+    config: Config
+    videos: Sequence[Video]
+    probabilities: np.ndarray
+    figures: Mapping[str, Any]
+
+    def write(self, folder: Run, title: str, history_file: Path) -> None:
+        """Writes figures, table, confusion matrix and page into a folder.
+
+        Args:
+            folder: Run. Names the files; a run, or a folder named like one.
+            title: str. Heading of the page.
+            history_file: Path. That of the training, if it is there.
+        """
+        with whole_file(folder.evaluation_file) as file:
+            text = json.dumps(self.figures, indent=2, allow_nan=False)
+            file.write_text(text + "\n", "utf-8")
+        with whole_file(folder.videos_file) as file:
+            self._write_table(file)
+        plot_confusion(
+            self.figures["confusion"],
+            self.figures["class_names"],
+            folder.confusion_file,
+        )
+        pictures = {"Confusion": folder.confusion_file}
+        if history_file.is_file():
+            plot_curves(history_file, folder.curves_file)
+            pictures["Training"] = folder.curves_file
+        self._report(title, pictures).write(folder.report_file)
+
+    def write_samples(self, folder: Run, split: str) -> None:
+        """Draws film strips of the training videos and of those scored."""
+        known = {
+            video.file: row
+            for video, row in zip(self.videos, self.probabilities, strict=True)
+        }
+        for name in ("train", split):
+            strips = sample_strips(
+                self.store,
+                self.manifest,
+                name,
+                self.config.clip,
+                probabilities=known,
+            )
+            if strips:
+                plot_samples(strips, folder.samples_file(name))
+
+    def write_card(self, run: Run, num_parameters: int) -> None:
+        """Writes the run's model card."""
+        text = model_card(
+            run.path.resolve().name,
+            self.config,
+            self.figures,
+            count_videos(self.manifest),
+            num_parameters,
+        )
+        with whole_file(run.card_file) as file:
+            file.write_text(text, "utf-8", errors="replace")
+
+    def _write_table(self, path: Path) -> None:
+        names = self.manifest.class_names
+        with path.open(
+            "w", newline="", encoding="utf-8", errors="surrogateescape"
+        ) as file:
+            writer = csv.writer(file)
+            header = ["file", "label", "prediction", *names]
+            writer.writerow(map(spreadsheet_text, header))
+            for video, row in zip(self.videos, self.probabilities, strict=True):
+                texts = [video.file, video.class_name, names[int(row.argmax())]]
+                writer.writerow(
+                    [*map(spreadsheet_text, texts), *map(float, row)]
+                )
+
+    def _report(self, title: str, pictures: Mapping[str, Path]) -> Report:
+        labels = np.array([self.manifest.label(v) for v in self.videos])
+        predictions = self.probabilities.argmax(1)
+        surest = np.argsort(-self.probabilities.max(1), kind="stable")
+        right = [i for i in surest if labels[i] == predictions[i]]
+        wrong = [i for i in surest if labels[i] != predictions[i]]
+        return Report(
+            title=title,
+            evaluation=self.figures,
+            pictures=pictures,
+            mistakes=[self._strip(i) for i in wrong[:_MAX_MISTAKES]],
+            examples={
+                "Right and sure": [
+                    self._strip(i) for i in right[:_NUM_EXAMPLES]
+                ],
+                "Right and unsure": [
+                    self._strip(i)
+                    for i in right[_NUM_EXAMPLES:][::-1][:_NUM_EXAMPLES]
+                ],
+            },
+            videos=count_videos(self.manifest),
+            options=self.config.flat(),
+        )
+
+    def _strip(self, index: int) -> Strip:
+        row = self.probabilities[index]
+        return read_strip(
+            self.store,
+            self.videos[index],
+            self.config.clip,
+            prediction=self.manifest.class_names[int(row.argmax())],
+            score=float(row.max()),
+        )
+
+
+def spreadsheet_text(text: str) -> str:
+    """Returns a cell that no spreadsheet runs as a formula.
+
+    Example:
+
+    >>> spreadsheet_text("=cmd|' /C calc'!A0"), spreadsheet_text("walk")
+    ("'=cmd|' /C calc'!A0", 'walk')
+    """
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def count_videos(manifest: Manifest) -> dict[str, dict[str, int]]:
+    """Returns how many videos there are, by class and by split.
+
+    Those that could not be decoded are counted apart, under "not usable".
+    """
+    counts = {}
+    for name in manifest.class_names:
+        videos = [v for v in manifest.videos if v.class_name == name]
+        usable = [v.split for v in videos if v.kept_frames]
+        counts[name] = {
+            split: usable.count(split) for split in ("train", "val", "test")
+        }
+        counts[name]["not usable"] = len(videos) - len(usable)
+    return counts
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what computed the figures."""
+    import keras
+
+    return {
+        "har_keras": __version__,
+        "keras": str(keras.__version__),
+        "backend": str(keras.backend.backend()),
+        "tensorflow": _version_of_tensorflow(),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _version_of_tensorflow() -> str:
+    import tensorflow
+
+    return str(tensorflow.__version__)
