@@ -36,7 +36,8 @@ def test_figures_by_hand():
     assert found["accuracy"] == 4 / 6
     assert found["majority_accuracy"] == 3 / 6
     assert found["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2 + 1) / 3)
-    assert found["per_class"]["walk"] == {
+    assert found["per_class"][1] == {
+        "class": "walk",
         "precision": 1 / 2,
         "recall": 1 / 2,
         "f1": 1 / 2,
@@ -64,7 +65,7 @@ def test_every_class_has_a_row_also_without_a_video():
         groups=["a"],
     )
     assert np.shape(found["confusion"]) == (3, 3)
-    assert found["per_class"]["work"]["recall"] is None
+    assert found["per_class"][2]["support"] == 0
     assert found["accuracy_interval"] is None
     assert found["balanced_accuracy"] == 1.0
 

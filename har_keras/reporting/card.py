@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from har_keras.config import Config, flag
-from har_keras.reporting.report import NOTHING, headline, percent
+from har_keras.reporting.report import headline, percent
 
 
 def model_card(
@@ -81,11 +81,9 @@ def _class_table(
         "| class | precision | recall | F1 | tested on | trained on |",
         "|---|---|---|---|---|---|",
     ]
-    for name, row in evaluation["per_class"].items():
-        figures = [
-            NOTHING if row[key] is None else f"{row[key]:.3f}"
-            for key in ("precision", "recall", "f1")
-        ]
+    for row in evaluation["per_class"]:
+        name = row["class"]
+        figures = [f"{row[key]:.3f}" for key in ("precision", "recall", "f1")]
         trained = videos.get(name, {}).get("train", 0)
         cells = [markdown_text(name), *figures, row["support"], trained]
         lines.append("| " + " | ".join(map(str, cells)) + " |")

@@ -116,29 +116,33 @@ def balanced_accuracy(confusion: np.ndarray) -> float:
 
 def per_class(
     confusion: np.ndarray, class_names: Sequence[str]
-) -> dict[str, dict[str, float | int | None]]:
-    """Returns precision, recall, F1 and support by class name.
+) -> list[dict[str, Any]]:
+    """Returns precision, recall, F1 and support of each class.
 
-    A ratio over nothing is `None`: a class that was never predicted has no
-    precision, and one without a video has no recall.
+    A ratio over nothing counts as 0: the precision of a class that was never
+    predicted, and the recall of one without a video, whose support says so.
 
     Example:
 
-    >>> per_class(np.array([[3, 1], [0, 0]]), ("walk", "work"))["work"]
-    {'precision': 0.0, 'recall': None, 'f1': 0.0, 'support': 0}
+    >>> per_class(np.array([[3, 1], [0, 0]]), ("walk", "work"))[0]
+    {'class': 'walk', 'precision': 1.0, 'recall': 0.75,
+    'f1': 0.8571428571428571, 'support': 4}
     """
-    figures = {}
+    rows = []
     for label, name in enumerate(class_names):
         hits = int(confusion[label, label])
         support = int(confusion[label].sum())
         predicted = int(confusion[:, label].sum())
-        figures[name] = {
-            "precision": _ratio(hits, predicted),
-            "recall": _ratio(hits, support),
-            "f1": _ratio(2 * hits, support + predicted),
-            "support": support,
-        }
-    return figures
+        rows.append(
+            {
+                "class": name,
+                "precision": hits / max(1, predicted),
+                "recall": hits / max(1, support),
+                "f1": 2 * hits / max(1, support + predicted),
+                "support": support,
+            }
+        )
+    return rows
 
 
 def accuracy_interval(
@@ -255,7 +259,3 @@ def calibration(
         row["count"] * abs(row["confidence"] - row["accuracy"]) for row in rows
     ]
     return {"ece": round(sum(gaps) / len(labels), 12), "bins": rows}
-
-
-def _ratio(part: int, whole: int) -> float | None:
-    return part / whole if whole else None

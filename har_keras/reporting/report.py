@@ -120,8 +120,8 @@ class Report:
 
     def _classes(self) -> str:
         rows = [
-            [name, *(_figure(row[key]) for key in _CLASS_FIGURES)]
-            for name, row in self.evaluation["per_class"].items()
+            [row["class"], *(_figure(row[key]) for key in _CLASS_FIGURES)]
+            for row in self.evaluation["per_class"]
         ]
         return table(["class", *_CLASS_FIGURES], rows)
 
@@ -174,9 +174,6 @@ class Report:
         rows = [[x["file"], x["reason"]] for x in damaged]
         return table(["video", "what happened"], rows) if rows else ""
 
-
-# Stands in a table where a ratio has nothing to divide by.
-NOTHING = "\N{EN DASH}"
 
 _CLASS_FIGURES = ("precision", "recall", "f1", "support")
 _CONTROL_TEXTS = {
@@ -243,7 +240,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _is_number(cell: str) -> bool:
     number = cell.removesuffix(" %").replace(".", "", 1)
-    return number.isdigit() or cell == NOTHING
+    return number.isdigit()
 
 
 def _row(tag: str, cells: Sequence[str], right: Sequence[bool]) -> str:
@@ -255,10 +252,8 @@ def _row(tag: str, cells: Sequence[str], right: Sequence[bool]) -> str:
     return f"<tr>{written}</tr>\n"
 
 
-def _figure(value: float | int | None) -> str:
-    """Returns a cell: a count, a share to three places, or a dash."""
-    if value is None:
-        return NOTHING
+def _figure(value: float | int) -> str:
+    """Returns a cell: a count, or a share to three places."""
     return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
