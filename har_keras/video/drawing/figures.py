@@ -23,8 +23,8 @@ SKINS: tuple[Colour, ...] = (
     (120, 78, 52), (84, 56, 42),
 )  # fmt: skip
 HAIRS: tuple[Colour, ...] = (
-    (35, 28, 26), (78, 52, 34), (150, 104, 58), (205, 172, 106), (160, 158, 155),
-    (140, 60, 38),
+    (35, 28, 26), (78, 52, 34), (150, 104, 58), (205, 172, 106),
+    (160, 158, 155), (140, 60, 38),
 )  # fmt: skip
 
 TINY = np.array([0, 0, 1e-3])
@@ -130,8 +130,8 @@ def skeleton(person: Person, motion: Motion) -> dict[str, Array]:
     gaze = _unit(0.5 * ahead + np.array([0.6, 0, 0.0]))
     head_up = _unit(0.6 * up + np.array([0.1, 0, 0.4]))
     joints = {
-        "pelvis": pelvis, "neck": neck, "gaze": gaze, "left": left, "ahead": ahead,
-        "head": neck + (0.06 + person.head) * head_up,
+        "pelvis": pelvis, "neck": neck, "gaze": gaze, "left": left,
+        "ahead": ahead, "head": neck + (0.06 + person.head) * head_up,
     }  # fmt: skip
     for index, (name, side) in enumerate((("left", 1), ("right", -1))):
         outward = np.array([1, side, 1])
@@ -231,11 +231,13 @@ def _leg(
         + 0.09 * np.cross(joints["left"].mean(0), [0, 0, 1])
         - np.array([0, 0, 0.018])
     )
+    heel = ankle - np.array([0, 0, 0.015])
+    shoe = shaded(person.shoes, shade)
     return [
-        *_round(camera, ankle - [0, 0, 0.015], toes, (0.026, 0.02), shaded(person.shoes, shade)),
-        *_round(camera, knee, ankle, (thick * 0.72, thick * 0.5), shin),
-        *_round(camera, hip, knee, (thick * 1.05, thick * 0.8), cloth),
-    ]  # fmt: skip
+        *_round(camera, heel, toes, (0.026, 0.02), shoe),
+        *_round(camera, knee, ankle, (0.72 * thick, 0.5 * thick), shin),
+        *_round(camera, hip, knee, (1.05 * thick, 0.8 * thick), cloth),
+    ]
 
 
 def _torso(
