@@ -1,0 +1,248 @@
+"""Which files of a folder are videos, and of which class: its three forms."""
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from har_keras.errors import DataError
+
+EXTENSIONS = frozenset(
+    ".3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv "
+    ".ts .vob .webm .wmv".split()
+)
+"""Names of files that are taken for videos end in one of these."""
+
+_SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+_FILE_NAME = "manifest.csv"
+_OWN_COLUMNS = (
+    "file", "class", "split", "group", "sha256", "kept_frames", "reason",
+    "root",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FoundVideo:
+    """A video file as the folder tells of it; "" where it doesn't."""
+
+    file: str
+    class_name: str
+    split: str = ""
+    group: str = ""
+    reason: str = ""
+    others: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """Videos of a folder, and sentences on what else lies there."""
+
+    videos: tuple[FoundVideo, ...]
+    notes: tuple[str, ...]
+
+
+def find_videos(root: Path) -> Found:
+    """Finds the videos of a folder, in the first form that matches.
+
+    Args:
+        root: Path. The folder, resolved.
+
+    Returns:
+        A `Found`. Videos are sorted by name; one that leads out of the
+        folder, or is listed and missing, is there with the reason.
+
+    Raises:
+        DataError: If a `manifest.csv` has a wrong line; names it.
+    """
+    if (root / _FILE_NAME).is_file():
+        return _from_csv(root, root / _FILE_NAME)
+    files, notes = _list_files(root)
+    if _has_split_folders(root):
+        videos = [
+            FoundVideo(
+                file,
+                class_name=PurePosixPath(file).parts[1],
+                split=_SPLIT_FOLDERS[PurePosixPath(file).parts[0].lower()],
+                reason=_refusal(root, file),
+            )
+            for file in files
+            if len(PurePosixPath(file).parts) > 2
+        ]
+        depth = 2
+    else:
+        videos = [
+            FoundVideo(
+                file,
+                class_name=PurePosixPath(file).parts[0],
+                reason=_refusal(root, file),
+            )
+            for file in files
+            if len(PurePosixPath(file).parts) > 1
+        ]
+        depth = 1
+    loose = [f for f in files if len(PurePosixPath(f).parts) <= depth]
+    if loose:
+        notes.append(
+            f"{len(loose)} videos lie in no class folder and are left out, "
+            f"such as '{loose[0]}'."
+        )
+    return Found(tuple(videos), tuple(notes))
+
+
+def _has_split_folders(root: Path) -> bool:
+    """Whether the folders in `root` are splits, with folders in "train"."""
+    names = [
+        item.name
+        for item in root.iterdir()
+        if item.is_dir() and not item.name.startswith(".")
+    ]
+    splits = [_SPLIT_FOLDERS.get(name.lower()) for name in names]
+    return (
+        "train" in splits
+        and all(splits)
+        and any(
+            item.is_dir()
+            for name, split in zip(names, splits, strict=True)
+            if split == "train"
+            for item in (root / name).iterdir()
+        )
+    )
+
+
+def _list_files(root: Path) -> tuple[list[str], list[str]]:
+    """Returns videos, sorted, and notes on files that are left out."""
+    files, ignored, links = [], Counter[str](), []
+    for folder, names, members in os.walk(root):
+        # Hidden files are other programs' notes, such as "._one.mp4".
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        links += [
+            os.path.join(folder, name)
+            for name in names
+            if os.path.islink(os.path.join(folder, name))
+        ]
+        for name in members:
+            suffix = Path(name).suffix.lower()
+            if suffix in EXTENSIONS and not name.startswith("."):
+                path = Path(folder, name).relative_to(root)
+                files.append(path.as_posix())
+            elif not name.startswith("."):
+                ignored[suffix or "no ending"] += 1
+    notes = [
+        f"The folder '{os.path.relpath(link, root)}' is a link and is not "
+        "followed. Put the folder itself there, or list its videos in a "
+        f"{_FILE_NAME} beside them."
+        for link in links
+    ]
+    if ignored:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in ignored.most_common(5))
+        notes.append(
+            f"{ignored.total()} files are left out, for their names are not "
+            f"those of videos: {kinds}."
+        )
+    return sorted(files), notes
+
+
+def _refusal(root: Path, file: str) -> str:
+    """Returns why a file is not to be opened, or ""."""
+    if not Path(root, file).resolve().is_relative_to(root):
+        return "refused: it is a link that leads out of the folder"
+    return ""
+
+
+def _from_csv(root: Path, path: Path) -> Found:
+    videos: dict[str, FoundVideo] = {}
+    rows = list(_rows(path))
+    for line, row in rows:
+        video = _video(root, path, line, row)
+        if video.file in videos:
+            raise DataError(
+                f"'{path}', line {line}: '{video.file}' is listed a second "
+                "time. Leave one of the lines out."
+            )
+        videos[video.file] = video
+    some = [video for video in videos.values() if video.split]
+    if some and len(some) < len(videos):
+        lines = [n for n, row in rows if not (row.get("split") or "").strip()]
+        raise DataError(
+            f"'{path}', line {lines[0]}: the split is empty, but other lines "
+            "have one. Fill in all (train, val or test) or none."
+        )
+    listed = tuple(videos[name] for name in sorted(videos))
+    return Found(listed, (f"Listed in {path.name}.",))
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yields lines of a CSV file with their numbers, whatever its commas."""
+    text = path.read_text("utf-8-sig", errors="surrogateescape")
+    header = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=header.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    columns = [name.strip().lower() for name in reader.fieldnames or ()]
+    reader.fieldnames = columns
+    missing = [name for name in ("file", "class") if name not in columns]
+    if missing:
+        raise DataError(
+            f"'{path}' has no column '{missing[0]}'. Its first line must name "
+            "the columns file and class, and may name split and group. "
+            f"Received: {header.strip()[:80]!r}."
+        )
+    for row in reader:
+        yield (
+            reader.line_num,
+            {name: cell or "" for name, cell in row.items() if name},
+        )
+
+
+def _video(
+    root: Path, path: Path, line: int, row: dict[str, str]
+) -> FoundVideo:
+    """Returns the video of one line."""
+    file, class_name = row["file"], row["class"].strip()
+    if not file or not class_name:
+        raise DataError(f"'{path}', line {line}: file or class is empty.")
+    split = row.get("split", "").strip().lower()
+    if split and split not in _SPLIT_FOLDERS:
+        raise DataError(
+            f"'{path}', line {line}: the split must be train, val or test. "
+            f"Received: {split!r}."
+        )
+    inside = _inside(root, file)
+    if inside is None:
+        raise DataError(
+            f"'{path}', line {line}: '{file}' lies outside of '{root}'. Move "
+            f"{_FILE_NAME} to a folder that holds all its videos."
+        )
+    return FoundVideo(
+        inside,
+        class_name,
+        split=_SPLIT_FOLDERS.get(split, ""),
+        group=row.get("group", ""),
+        reason=_missing(root, inside),
+        others=tuple((k, v) for k, v in row.items() if k not in _OWN_COLUMNS),
+    )
+
+
+def _inside(root: Path, file: str) -> str | None:
+    """Returns a file's path under the root, or None if it leads out."""
+    path = os.path.normpath(os.path.join(root, file))
+    if not Path(path).is_relative_to(root) or path == str(root):
+        return None
+    return Path(path).relative_to(root).as_posix()
+
+
+def _missing(root: Path, file: str) -> str:
+    refusal = _refusal(root, file)
+    if refusal or Path(root, file).is_file():
+        return refusal
+    return "the file is missing"

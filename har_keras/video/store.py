@@ -1,0 +1,338 @@
+"""The frame store: every video decoded once, its frames an offset away.
+
+A store is a folder of shards. A shard is a file of frames, `<name>.bin`, and
+an index of them, `<name>.npz`, which is written last: a shard without an index
+doesn't exist. Names are unique, so any number of programs and machines may
+write to one folder. Videos are known by the hash of their content: a renamed
+file is found again, a changed one is not mistaken for what it was.
+"""
+
+import json
+import logging
+import os
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from har_keras.video.ffmpeg_log import VideoInfo
+
+logger = logging.getLogger(__name__)
+
+Form = Literal["jpeg", "raw"]
+Frames = NDArray[np.uint8]
+
+JPEG_QUALITY = 90
+"""39 dB against the resized source, at a tenth of the raw size."""
+
+_FORMAT_VERSION = 1
+# A window is read in one piece if no more than this share of it is unwanted.
+_LARGEST_WASTE = 4
+
+
+@dataclass(frozen=True)
+class StoreSpec:
+    """What makes two stores different.
+
+    Args:
+        short_side: int. Short side of stored frames in pixels.
+        fps: float. Stored frames per second.
+        form: str. "jpeg" or "raw".
+    """
+
+    short_side: int
+    fps: float
+    form: Form
+
+    @property
+    def key(self) -> str:
+        """A folder's name.
+
+        Example:
+
+        >>> StoreSpec(short_side=128, fps=16.0, form="jpeg").key
+        '128px-16fps-jpeg90-v1'
+        """
+        form = f"jpeg{JPEG_QUALITY}" if self.form == "jpeg" else "raw"
+        return f"{self.short_side}px-{self.fps:g}fps-{form}-v{_FORMAT_VERSION}"
+
+
+@dataclass(frozen=True)
+class StoredVideo:
+    """What the store knows of a video.
+
+    Args:
+        sha256: str. Hash of the file's content.
+        height: int. Height of its frames in pixels.
+        width: int. Width of its frames in pixels.
+        damage: str. Where its good part ends, such as "truncated at 3.2 s".
+        reason: str. Why it has no frames.
+        variable_rate: bool. Whether the source's frames are unevenly spaced.
+        source_frames: int. Frames of the source that were decoded.
+        info: VideoInfo. What the file's header declares.
+        offsets: `int64` array of shape `(num_frames,)`, in bytes. A picture
+            that stands still is stored once.
+        sizes: `int32` array of shape `(num_frames,)`, in bytes.
+        shard: Path or None. The file of frames.
+    """
+
+    sha256: str
+    height: int = 0
+    width: int = 0
+    damage: str = ""
+    reason: str = ""
+    variable_rate: bool = False
+    source_frames: int = 0
+    info: VideoInfo = field(default_factory=VideoInfo)
+    offsets: NDArray[np.int64] = field(
+        default_factory=lambda: np.empty(0, np.int64), repr=False
+    )
+    sizes: NDArray[np.int32] = field(
+        default_factory=lambda: np.empty(0, np.int32), repr=False
+    )
+    shard: Path | None = None
+
+    @property
+    def num_frames(self) -> int:
+        """Stored frames; 0 if nothing could be decoded."""
+        return len(self.offsets)
+
+
+class Store:
+    """Reads frames of videos by the hash of their content. Thread-safe.
+
+    Args:
+        folder: Path. The folder of a `StoreSpec`; it need not exist.
+        spec: StoreSpec. What is in it.
+    """
+
+    def __init__(self, folder: Path, spec: StoreSpec) -> None:
+        self.folder = folder
+        self.spec = spec
+        self._videos: dict[str, StoredVideo] = {}
+        self._seen: set[str] = set()
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self.refresh()
+
+    @classmethod
+    def passing(cls, spec: StoreSpec) -> "Store":
+        """Returns a store that is gone when the program ends."""
+        temporary = tempfile.TemporaryDirectory(
+            prefix="har_keras-", ignore_cleanup_errors=True
+        )
+        store = cls(Path(temporary.name), spec)
+        store._temporary = temporary
+        return store
+
+    def __contains__(self, sha256: str) -> bool:
+        return sha256 in self._videos
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def video(self, sha256: str) -> StoredVideo:
+        """Returns what is known of a video.
+
+        Raises:
+            KeyError: If it isn't in the store.
+        """
+        return self._videos[sha256]
+
+    def num_frames(self, sha256: str) -> int:
+        """Returns how many frames of a video are stored."""
+        return self._videos[sha256].num_frames
+
+    def frames(self, sha256: str, indices: NDArray[np.int64]) -> Frames:
+        """Reads frames of a video.
+
+        Args:
+            sha256: str. Hash of the video's content.
+            indices: `int64` array of shape `(T,)`. Stored frames, in
+                `[0, num_frames)`; the same one may occur many times.
+
+        Returns:
+            `uint8` array of shape `(T, H, W, 3)` in RGB.
+
+        Raises:
+            KeyError: If the video isn't in the store.
+            IndexError: If it has no such frame.
+            OSError: If the shard was removed while it was in use.
+        """
+        video = self._videos[sha256]
+        if len(indices) and int(np.min(indices)) < 0:
+            raise IndexError(
+                f"Frames are counted from 0. Received: {np.min(indices)}."
+            )
+        offsets, sizes = video.offsets[indices], video.sizes[indices]
+        frames = np.empty(
+            (len(offsets), video.height, video.width, 3), np.uint8
+        )
+        assert video.shard is not None
+        with open(video.shard, "rb", buffering=0) as file:
+            fill = _fill_raw if self.spec.form == "raw" else _fill_jpeg
+            fill(frames, file, offsets.tolist(), sizes.tolist())
+        return frames
+
+    def refresh(self) -> None:
+        """Takes in the shards that were added since."""
+        for index in sorted(self.folder.glob("[!.]*.npz")):
+            if index.name not in self._seen:
+                self._seen.add(index.name)
+                self._videos |= {
+                    video.sha256: video for video in read_index(index)
+                }
+
+
+def write_index(path: Path, videos: Iterable[StoredVideo]) -> None:
+    """Writes the index of a shard, to be opened by `read_index`."""
+    listed = list(videos)
+    words = [
+        {
+            "sha256": video.sha256,
+            "num_frames": video.num_frames,
+            "height": video.height,
+            "width": video.width,
+            "damage": video.damage,
+            "reason": video.reason,
+            "variable_rate": video.variable_rate,
+            "source_frames": video.source_frames,
+            "info": asdict(video.info),
+        }
+        for video in listed
+    ]
+    text = json.dumps(words).encode()
+    with path.open("wb") as file:
+        np.savez(
+            file,
+            videos=np.frombuffer(text, np.uint8),
+            offsets=np.concatenate(
+                [np.empty(0, np.int64)] + [v.offsets for v in listed]
+            ),
+            sizes=np.concatenate(
+                [np.empty(0, np.int32)] + [v.sizes for v in listed]
+            ),
+        )
+
+
+def read_index(path: Path) -> list[StoredVideo]:
+    """Reads the index of a shard.
+
+    Returns:
+        Its videos; none, with a warning, if the index or its file of frames
+        is gone or damaged, so that they are decoded again.
+    """
+    shard = path.with_suffix(".bin")
+    try:
+        with np.load(path, allow_pickle=False) as index:
+            words = json.loads(index["videos"].tobytes())
+            offsets, sizes = index["offsets"], index["sizes"]
+        if len(offsets) and shard.stat().st_size < int((offsets + sizes).max()):
+            raise ValueError(f"{shard.name} is too short")
+        return _videos_from_index(words, offsets, sizes, shard)
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        zipfile.BadZipFile,
+    ) as error:
+        logger.warning("'%s' is left out of the store: %s.", path, error)
+        return []
+
+
+def _videos_from_index(
+    words: list[dict[str, Any]],
+    offsets: NDArray[np.int64],
+    sizes: NDArray[np.int32],
+    shard: Path,
+) -> list[StoredVideo]:
+    videos, begin = [], 0
+    for item in words:
+        end = begin + item.pop("num_frames")
+        info = VideoInfo(**item.pop("info"))
+        videos.append(
+            StoredVideo(
+                **item,
+                info=info,
+                offsets=offsets[begin:end],
+                sizes=sizes[begin:end],
+                shard=shard,
+            )
+        )
+        begin = end
+    return videos
+
+
+def _fill_raw(
+    frames: Frames, file: Any, offsets: list[int], sizes: list[int]
+) -> None:
+    for frame, offset in zip(frames, offsets, strict=True):
+        file.seek(offset)
+        if file.readinto(frame) != frame.nbytes:
+            raise OSError(f"'{file.name}' is shorter than its index says.")
+
+
+def _fill_jpeg(
+    frames: Frames, file: Any, offsets: list[int], sizes: list[int]
+) -> None:
+    begin = min(offsets, default=0)
+    span = max(map(sum, zip(offsets, sizes, strict=True)), default=0) - begin
+    window = None
+    if span <= _LARGEST_WASTE * sum(sizes):
+        # One read for all: the frames between are cheaper than more calls.
+        file.seek(begin)
+        window = np.frombuffer(file.read(span), np.uint8)
+    last = None
+    for place, (offset, size) in enumerate(zip(offsets, sizes, strict=True)):
+        if offset == last:
+            frames[place] = frames[place - 1]
+            continue
+        if window is None:
+            file.seek(offset)
+            data = np.frombuffer(file.read(size), np.uint8)
+        else:
+            data = window[offset - begin : offset - begin + size]
+        frames[place] = decode_jpeg(data)
+        last = offset
+
+
+def encode_jpeg(frame: Frames) -> NDArray[np.uint8]:
+    """Encodes a frame, `uint8` `(H, W, 3)` in RGB, as it is stored."""
+    bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(
+        ".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    )
+    assert done
+    return data
+
+
+def decode_jpeg(data: NDArray[np.uint8]) -> Frames:
+    """Decodes what `encode_jpeg` made.
+
+    Raises:
+        OSError: If the data is no picture.
+    """
+    frame = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+    if frame is None:
+        raise OSError(
+            "A stored frame is damaged. Remove the store and prepare again."
+        )
+    return np.asarray(frame, np.uint8)
+
+
+def default_store_dir() -> Path:
+    """Returns `har_keras` in the user's cache folder."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "har_keras"
