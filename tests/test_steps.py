@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -20,18 +24,22 @@ WEIGHTS = RNG.uniform(0, 2, 13).astype("float32")
 
 def small_model(**changes):
     options = {
-        "num_frames": 4, "crop_size": 32, "hidden_dim": 16, "num_layers": 2,
-        "mlp_dim": 32, "seed": 1,
+        "num_frames": 4, "crop_size": 32, "hidden_dim": 8, "num_layers": 1,
+        "mlp_dim": 8, "seed": 1,
     }  # fmt: skip
     model = VideoViT(3, **options | changes)
     model.build()
     return model
 
 
-def small_trainer(model=None, **options):
+def small_trainer(model=None, xla=False, **options):
+    """Returns a trainer; without XLA, slow to compile, unless asked."""
     options = {"weight_decay": 0.0, "epochs": 2} | options
     model = model or small_model()
-    return build_trainer(model, TrainingConfig(**options), 2)
+    trainer = build_trainer(model, TrainingConfig(**options), 2)
+    if keras.config.backend() == "tensorflow" and xla is not None:
+        trainer.jit_compile = xla
+    return trainer
 
 
 def batches(size, *arrays):
@@ -55,9 +63,11 @@ def whole():
     return fitted(-1)
 
 
-@pytest.mark.parametrize("micro", [1, 2, 3, 8, 20])
-def test_micro_batches_train_as_the_whole_batch_does(micro, whole):
-    weights, history = fitted(micro)
+@pytest.mark.parametrize(
+    ("micro", "xla"), [(1, False), (2, False), (3, True), (20, False)]
+)
+def test_micro_batches_train_as_the_whole_batch_does(micro, xla, whole):
+    weights, history = fitted(micro, xla=xla)
     for a, b in zip(weights, whole[0], strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5)
     np.testing.assert_allclose(history["loss"], whole[1]["loss"], atol=1e-5)
@@ -67,11 +77,7 @@ def test_micro_batches_train_as_the_whole_batch_does(micro, whole):
 def gradient_of(micro, arrays, **options):
     """Returns what plain descent at rate 1 takes off the weights."""
     trainer = small_trainer(micro_batch_size=micro, **options)
-    trainer.compile(
-        keras.optimizers.SGD(1.0),
-        build_loss(),
-        jit_compile=trainer.jit_compile,
-    )
+    trainer.compile(keras.optimizers.SGD(1.0), build_loss(), jit_compile=False)
     before = trainer.get_weights()
     trainer.fit(batches(len(CLIPS), *arrays), verbose=0, shuffle=False)
     return [a - b for a, b in zip(before, trainer.get_weights(), strict=True)]
@@ -81,7 +87,7 @@ def gradient_of(micro, arrays, **options):
 def test_the_gradient_is_the_one_of_keras(arrays):
     model = small_model()
     plain = Trainer(model, None)
-    plain.compile(keras.optimizers.SGD(1.0), build_loss())
+    plain.compile(keras.optimizers.SGD(1.0), build_loss(), jit_compile=False)
     before = plain.get_weights()
     step = super(Trainer, plain).train_step
     object.__setattr__(plain, "train_step", step)
@@ -139,7 +145,10 @@ def test_dropout_draws_anew_in_every_micro_batch():
     keras.config.backend() == "torch", reason="PyTorch traces nothing"
 )
 def test_a_short_last_batch_is_traced_once():
-    trainer = small_trainer(micro_batch_size=2)
+    trainer = build_trainer(
+        small_model(), TrainingConfig(micro_batch_size=2), 2
+    )
+    assert trainer.jit_compile is True
     calls = []
     step = trainer.train_step
 
@@ -151,7 +160,6 @@ def test_a_short_last_batch_is_traced_once():
     data = batches(8, CLIPS, LABELS)
     trainer.fit(data, epochs=4, verbose=0, shuffle=False)
     assert len(calls) <= 2
-    assert trainer.jit_compile is True
 
 
 def test_label_smoothing_equals_its_formula():
@@ -201,7 +209,7 @@ def test_size_of_micro_batches(requested, tokens, accelerated, expected):
     assert found == expected
 
 
-MIRRORED = """
+TWO_REPLICAS = """
 import sys
 import numpy as np
 import tensorflow as tf
@@ -210,34 +218,33 @@ tf.config.set_logical_device_configuration(
     [tf.config.LogicalDeviceConfiguration()] * 2,
 )
 from test_steps import CLIPS, LABELS, batches, small_trainer
-with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-    trainer = small_trainer(micro_batch_size=int(sys.argv[1]))
-assert trainer.jit_compile is False
-history = trainer.fit(
-    batches(8, CLIPS, LABELS), epochs=2, verbose=0, shuffle=False
-).history
-trainer.evaluate(batches(8, CLIPS, LABELS), verbose=0)
-np.savez(sys.argv[2], *trainer.get_weights(), loss=history["loss"])
+for micro in (-1, 3):
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        trainer = small_trainer(micro_batch_size=micro, xla=None)
+    assert trainer.jit_compile is False
+    data = batches(8, CLIPS, LABELS)
+    history = trainer.fit(data, epochs=2, verbose=0, shuffle=False).history
+    trainer.evaluate(data, verbose=0)
+    file = f"{sys.argv[1]}/{micro}.npz"
+    np.savez(file, *trainer.get_weights(), loss=history["loss"])
 """
 
 
 @pytest.mark.skipif(
     keras.config.backend() != "tensorflow", reason="tf.distribute"
 )
-@pytest.mark.parametrize("micro", [-1, 3])
-def test_two_replicas_train_as_one_device_does(micro, whole, tmp_path):
-    import subprocess
-    import sys
-    from pathlib import Path
-
-    file = tmp_path / "weights.npz"
+def test_two_replicas_train_as_one_device_does(whole, tmp_path):
     subprocess.run(
-        [sys.executable, "-c", MIRRORED, str(micro), str(file)],
+        [sys.executable, "-c", TWO_REPLICAS, str(tmp_path)],
         cwd=Path(__file__).parent,
         check=True,
         timeout=300,
     )
-    found = dict(np.load(file))
-    np.testing.assert_allclose(found.pop("loss"), whole[1]["loss"], atol=1e-5)
-    for a, b in zip(found.values(), whole[0], strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-5)
+    files = sorted(tmp_path.glob("*.npz"))
+    assert len(files) == 2
+    for file in files:
+        found = dict(np.load(file))
+        loss = found.pop("loss")
+        np.testing.assert_allclose(loss, whole[1]["loss"], atol=1e-5)
+        for a, b in zip(found.values(), whole[0], strict=True):
+            np.testing.assert_allclose(a, b, atol=2e-5)
