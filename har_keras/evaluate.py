@@ -113,17 +113,30 @@ def _decoded(
     from har_keras.prepare import prepare
     from har_keras.video.manifest import Manifest
 
-    manifest = Manifest.read(run.manifest_file)
-    if videos is not None:
-        other = Manifest.from_folder(
-            videos, val_fraction=0.0, test_fraction=0.0, seed=0
-        )
-        _demand_known_classes(manifest, other)
-        manifest = dataclasses.replace(other, class_names=manifest.class_names)
-    elif store is not None:
-        return manifest, store
-    store, manifest = prepare(manifest, config.clip, config.store)
-    return manifest, store
+    own = Manifest.read(run.manifest_file)
+    if videos is None:
+        if store is not None:
+            return own, store
+        store, own = prepare(own, config.clip, config.store)
+        return own, store
+    other = Manifest.from_folder(
+        videos, val_fraction=0.0, test_fraction=0.0, seed=0
+    )
+    _demand_known_classes(own, other)
+    splits = [video.split for video in other.videos]
+    store, other = prepare(_all_in(other, "train"), config.clip, config.store)
+    other = other.with_videos(
+        dataclasses.replace(video, split=name)
+        for video, name in zip(other.videos, splits, strict=True)
+    )
+    return dataclasses.replace(other, class_names=own.class_names), store
+
+
+def _all_in(manifest: Manifest, split: str) -> Manifest:
+    """Returns a manifest in one split, for there is nothing to train on."""
+    return manifest.with_videos(
+        dataclasses.replace(video, split=split) for video in manifest.videos
+    )
 
 
 def _demand_known_classes(run: Manifest, other: Manifest) -> None:

@@ -1,0 +1,145 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from moving_squares import SquaresStore, squares_manifest
+
+from har_keras import evaluate as verb
+from har_keras.config import Config
+from har_keras.errors import DataError, EnvironmentFault, UsageError
+from har_keras.evaluate import evaluate, load_model
+from har_keras.export import export
+from har_keras.model.vit import build_model
+from har_keras.run import Run
+
+CONFIG = Config().replace(
+    num_frames=4, crop_size=32, hidden_dim=8, num_layers=1, num_heads=2,
+    mlp_dim=8, seed=3,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """An untrained run: what is measured need not be good."""
+    run = Run(tmp_path_factory.mktemp("runs") / "first")
+    run.create(CONFIG)
+    splits = ("train", "val", "test")
+    manifest = squares_manifest(run.path, num_videos=6, splits=splits)
+    manifest.write(run.manifest_file)
+    model = build_model(CONFIG.model, CONFIG.clip, num_classes=2, seed=3)
+    model.save(run.model_file)
+    return run
+
+
+@pytest.fixture(scope="module")
+def figures(run):
+    return evaluate(run, store=SquaresStore(CONFIG.clip))
+
+
+def test_figures_are_those_of_the_table(run, figures):
+    with run.videos_file.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == figures["num_videos"] == 6
+    correct = sum(row["label"] == row["prediction"] for row in rows)
+    assert figures["accuracy"] == correct / 6
+    for row in rows:
+        shares = {name: float(row[name]) for name in ("down", "up")}
+        assert row["prediction"] == max(shares, key=shares.get)
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-6)
+
+
+def test_the_run_holds_what_a_run_holds(run, figures):
+    assert json.loads(run.evaluation_file.read_text("utf-8")) == figures
+    for file in (
+        run.report_file, run.confusion_file, run.card_file,
+        run.samples_file("train"), run.samples_file("test"),
+    ):  # fmt: skip
+        assert file.stat().st_size > 500
+    assert figures["split"] == "test"
+    assert figures["views"] == {"num_clips": 4, "num_crops": 3}
+    assert set(figures["controls"]) == {"single_frame", "shuffled", "reversed"}
+
+
+def test_twice_is_the_same_to_the_last_digit(run, figures):
+    before = run.videos_file.read_bytes()
+    assert evaluate(run, store=SquaresStore(CONFIG.clip)) == figures
+    assert run.videos_file.read_bytes() == before
+
+
+def test_another_split_has_its_own_folder(run, figures):
+    before = run.evaluation_file.read_bytes()
+    found = evaluate(run, split="val", store=SquaresStore(CONFIG.clip))
+    assert found["split"] == "val"
+    assert (run.evaluations_dir / "val" / "report.html").is_file()
+    assert run.evaluation_file.read_bytes() == before
+
+
+def test_a_run_without_test_videos_is_measured_on_validation(run, caplog):
+    other = Run(run.path.parent / "no-test")
+    other.create(CONFIG)
+    squares_manifest(other.path, num_videos=4, splits=("train", "val")).write(
+        other.manifest_file
+    )
+    other.model_file.write_bytes(run.model_file.read_bytes())
+    found = evaluate(other, store=SquaresStore(CONFIG.clip))
+    assert found["split"] == "val"
+    assert "they flatter" in caplog.text
+
+
+def test_a_run_without_a_model_says_how_to_go_on(run):
+    other = Run(run.path.parent / "stopped")
+    other.create(CONFIG)
+    with pytest.raises(DataError, match="--resume"):
+        load_model(other)
+
+
+def test_a_class_that_the_run_does_not_know_is_named(run, tmp_path):
+    for name in ("up", "sideways"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.mp4").write_bytes(name.encode())
+    with pytest.raises(UsageError, match="not trained on: sideways"):
+        evaluate(run, tmp_path)
+
+
+def test_output_must_be_a_folder(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="--output must be a folder"):
+        evaluate(run, output=tmp_path / "file", store=SquaresStore(CONFIG.clip))
+
+
+def test_the_exported_run_answers_as_the_model(run):
+    version = export(run)
+    assert version == run.saved_model_dir / "1"
+    clips = np.random.default_rng(0).integers(
+        0, 256, (3, 4, 32, 32, 3), "uint8"
+    )
+    served = tf.saved_model.load(str(version)).signatures["serving_default"]
+    found = served(clips=tf.constant(clips))
+    expected = load_model(run).predict_on_batch(clips)
+    np.testing.assert_allclose(found["probabilities"], expected, atol=1e-5)
+    assert found["class_names"].numpy()[0].tolist() == [b"down", b"up"]
+
+
+def test_under_another_backend_a_process_with_tensorflow_exports(
+    run, monkeypatch
+):
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+    version = export(run)
+    assert (version / "saved_model.pb").is_file()
+    assert version.parent == run.saved_model_dir
+
+
+def test_what_fails_in_the_other_process_is_passed_on(run, monkeypatch):
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+    with pytest.raises(EnvironmentFault, match="has no model.keras"):
+        empty = Run(run.path.parent / "empty")
+        empty.create(CONFIG)
+        squares_manifest(empty.path, num_videos=2).write(empty.manifest_file)
+        export(empty)
+
+
+def test_a_folder_that_is_no_run_is_exit_code_3(tmp_path, capsys):
+    assert verb.main([str(tmp_path)]) == 3
+    assert "is not a run" in capsys.readouterr().err
