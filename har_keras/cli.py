@@ -147,12 +147,13 @@ def start_backend(backend: Backend = "auto") -> str:
     try:
         with _quiet_start():
             import keras
-            import tensorflow  # noqa: F401  (its noise belongs in here too)
+            import tensorflow as tf
     except ImportError as error:
         raise EnvironmentFault(
             f"The backend '{chosen}' is not installed ({error}). Install it "
             f'with: pip install "har_keras[{chosen}]".'
         ) from error
+    tf.get_logger().setLevel("ERROR")
     running = str(keras.backend.backend())
     if running != chosen:
         raise UsageError(

@@ -78,6 +78,12 @@ def compiled_model(
     )
     model = build_trainer(classifier, config.training, steps_per_epoch)
     model.optimizer.build(model.trainable_variables)
+    # Metrics make their variables at first use; a checkpoint needs them now.
+    labels = keras.ops.zeros((1,), "int32")
+    model.compute_metrics(
+        None, labels, keras.ops.zeros((1, len(manifest.class_names)))
+    )
+    model.reset_metrics()
     return model
 
 
@@ -110,6 +116,7 @@ def _fit_epochs(
             epochs=last_epoch,
             steps_per_epoch=num_steps,
             callbacks=[*more, *everything],
+            shuffle=False,  # the data set has its own order
             verbose=0,
         )
 

@@ -146,7 +146,9 @@ class ClipDataset:
             )
 
         batches = tf.data.Dataset.range(epoch, epochs).flat_map(one_epoch)
-        return batches.prefetch(2)
+        count = (epochs - epoch) * self.steps_per_epoch - step
+        counted = tf.data.experimental.assert_cardinality(count)
+        return batches.apply(counted).prefetch(2)
 
     def _num_parts(self, video: Video) -> int:
         return self.options.clips_per_video or clips_per_video(
