@@ -73,8 +73,15 @@ def paint_place(camera: Camera, rng: Generator) -> Canvas:
     for x in _spread(rng, -5.0, 5.0, 0.5, 1.3):
         y = rng.uniform(0.4, back - 0.2) if back > 0.7 else 0.5
         canvas.paint(clutter(camera, str(rng.choice(CLUTTER)), x, y, rng))
-    canvas.image = cv2.GaussianBlur(canvas.image, (3, 3), rng.uniform(0.3, 0.8))
+    canvas.image = _out_of_focus(canvas.image, rng)
     return canvas
+
+
+def _out_of_focus(image: Array, rng: Generator) -> Array:
+    """Returns the place blurred and hazy, as a lens set on the figure sees."""
+    soft = cv2.GaussianBlur(image, (5, 5), rng.uniform(0.6, 1.3)).astype(float)
+    haze = rng.uniform(0.25, 0.55)
+    return ((1 - haze) * soft + haze * soft.mean((0, 1))).astype(np.uint8)
 
 
 def _spread(
@@ -99,7 +106,7 @@ def _ramp(
 
 def _floor(canvas: Canvas, back: float, rng: Generator) -> None:
     """Paints the ground: plain, planks or tiles."""
-    colour = hue(rng, (10, 110), (80, 190))
+    colour = hue(rng, (10, 90), (90, 190))
     line, bottom = canvas.floor_line(back), len(canvas.image)
     _ramp(canvas, line, bottom, shaded(colour, 0.8), shaded(colour, 1.1))
     if rng.uniform() < 0.3:

@@ -55,7 +55,7 @@ class Scene:
         """Returns a random scene."""
         width, height = SIZES[rng.integers(len(SIZES))]
         distance = rng.uniform(3.0, 5.0)
-        share = rng.uniform(0.62, 0.82)
+        share = rng.uniform(0.7, 0.92)
         camera = Camera(
             width,
             height,
@@ -69,7 +69,7 @@ class Scene:
             fps=float(rng.choice(FRAME_RATES)),
             gain=rng.uniform(0.75, 1.15),
             tint=rng.uniform(0.92, 1.08, 3),
-            noise=rng.uniform(0.0, 5.0),
+            noise=rng.uniform(0.0, 2.0),
         )
 
 
@@ -218,9 +218,9 @@ def _view(scene: Scene, middle: Array, t: Array, rng: Generator) -> Array:
     kept = min(1.0, rng.uniform(0.1, 0.5) / max(wander, 1e-6))
     shift = anchor - size / 2 - (1 - kept) * (middle - size / 2)
     shift[:, 1] *= 0.5
-    drift = rng.uniform(-0.05, 0.05, 2) * [1, 0.3] * size
+    drift = rng.uniform(-0.02, 0.02, 2) * [1, 0.3] * size
     shift += drift * (t - t.mean())[:, None]
-    shake = rng.uniform(0, 0.8) * rng.normal(size=(2, 3))
+    shake = rng.uniform(0, 0.4) * rng.normal(size=(2, 3))
     rate, start = rng.uniform(0.3, 1.5, (2, 3)), rng.uniform(size=(2, 3))
     waves = np.sin(2 * np.pi * (rate * t[:, None, None] + start))
     shift += (shake * waves).sum(-1)
@@ -241,28 +241,29 @@ def _paint(
 ) -> Array:
     """Returns the frames `(T, H, W, 3)`."""
     camera, length = scene.canvas.camera, len(view)
+    scale = 1 << SUBPIXEL_BITS
     outlines = [
-        np.round(_seen(scene, part.corners, view) * 16).astype(np.int32)
+        np.round(_seen(scene, part.corners, view) * scale).astype(np.int32)
         for part in parts
     ]
     depths = np.stack([np.broadcast_to(part.depth, length) for part in parts])
     order = np.argsort(-depths, axis=0, kind="stable")
-    grain = rng.normal(0, scene.noise, (2 * camera.height, 2 * camera.width, 1))
-    grain = np.repeat(grain, 3, axis=2).astype(np.int16)
-    corner = rng.integers(0, (camera.height, camera.width), (length, 2))
+    grain = rng.normal(0, scene.noise, (2 * camera.height, 2 * camera.width))
+    grain = np.repeat(grain[..., None], 3, axis=2).astype(np.int16)
+    corners = rng.integers(0, (camera.height, camera.width), (length, 2))
     colours = [tuple(part.colour) for part in parts]
+    tones = np.arange(256)[:, None, None] * (scene.gain * scene.tint)
+    light = tones.clip(0, 255).astype(np.uint8)  # (256, 1, 3)
     frames = np.empty((length, camera.height, camera.width, 3), np.uint8)
-    for index in range(length):
+    for index, (top, left) in enumerate(corners):
         image = _backdrop(scene, view[index])
         for number in order[:, index]:
             cv2.fillConvexPoly(
                 image, outlines[number][index], colours[number], cv2.LINE_AA,
                 SUBPIXEL_BITS,
             )  # fmt: skip
-        top, left = corner[index]
         noise = grain[top : top + camera.height, left : left + camera.width]
-        lit = image * (scene.gain * scene.tint) + noise
-        frames[index] = lit.clip(0, 255)
+        frames[index] = cv2.add(cv2.LUT(image, light), noise, dtype=cv2.CV_8U)
     return frames
 
 
