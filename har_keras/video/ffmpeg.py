@@ -6,14 +6,12 @@ that is killed when it hangs. Frames are chosen by time and turned upright by
 ffmpeg itself, so variable rates, rotation tags and edit lists come out right.
 """
 
-import contextlib
 import functools
 import math
 import os
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from har_keras.video.ffmpeg_log import (
     reason_from_log,
     video_info,
 )
+from har_keras.video.watchdog import Watchdog
 
 CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,flv,asf,gif,ogg"
 """Demuxers that may open a file. None of them follows a name in the file."""
@@ -213,7 +212,7 @@ class FrameReader(Iterator[np.ndarray]):
         self._short_side = short_side
         self._log = FFmpegLog()
         self._process = _start(command)
-        self._watchdog = _Watchdog(self._process, timeout_seconds)
+        self._watchdog = Watchdog(self._process, timeout_seconds)
         assert self._process.stderr is not None
         self._drain = threading.Thread(
             target=self._log.drain, args=[self._process.stderr], daemon=True
@@ -348,54 +347,3 @@ def _start(command: list[str]) -> "subprocess.Popen[bytes]":
             f"{error.strerror}. Install imageio-ffmpeg again, or set "
             "IMAGEIO_FFMPEG_EXE to an ffmpeg."
         ) from error
-
-
-class _Watchdog:
-    """Kills a process after so much time was spent waiting for it."""
-
-    def __init__(
-        self, process: "subprocess.Popen[bytes]", timeout_seconds: float
-    ) -> None:
-        self.timeout_seconds = timeout_seconds
-        self.fired = False
-        self._process = process
-        self._waited = 0.0
-        self._since: float | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Counts the time spent inside."""
-        since = self._since = time.monotonic()
-        try:
-            yield
-        finally:
-            self._since = None
-            self._waited += time.monotonic() - since
-
-    def kill(self) -> None:
-        """Ends the process and all that it started."""
-        if self._process.poll() is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            if hasattr(os, "killpg"):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            else:
-                self._process.kill()
-
-    def stop(self) -> None:
-        """Ends the watch."""
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(min(1.0, self.timeout_seconds / 10)):
-            since = self._since
-            now = time.monotonic()
-            waited = self._waited + (now - since if since else 0.0)
-            if waited > self.timeout_seconds:
-                self.fired = True
-                self.kill()
-                return

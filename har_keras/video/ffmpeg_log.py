@@ -97,7 +97,7 @@ _FORMAT = re.compile(r", (\w+)(?:\([^)]*\))?, (\d+)x(\d+)")
 _RATE = re.compile(r", ([\d.]+)(k?) fps")
 _AUDIO = re.compile(r"\[info\]   Stream #0:\d+.*?: Audio: ")
 _DURATION = re.compile(r"\[info\]   Duration: (\d+):(\d+):([\d.]+)")
-_ROTATION = re.compile(r"displaymatrix: rotation of (-?[\d.]+) degrees")
+_ROTATION = re.compile(r"[Dd]isplay ?[Mm]atrix: rotation of (-?[\d.]+) degrees")
 
 
 def video_info(lines: Iterable[str]) -> VideoInfo | None:
@@ -156,7 +156,8 @@ _REASONS = (
     ),
     (r"[Dd]ecoder.* not found|no decoder", "there is no decoder for its codec"),
     (r"No space left on device", "the disk is full"),
-    (r"Invalid data found", "not a video, or damaged from the start"),
+    (r"Input #0, .*", "damaged from the start"),
+    (r"Invalid data found", "not a video"),
 )
 
 

@@ -10,10 +10,12 @@ file is found again, a changed one is not mistaken for what it was.
 import json
 import logging
 import os
+import shutil
 import sys
 import tempfile
+import weakref
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -118,21 +120,21 @@ class Store:
         self.spec = spec
         self._videos: dict[str, StoredVideo] = {}
         self._seen: set[str] = set()
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self.refresh()
 
     @classmethod
     def passing(cls, spec: StoreSpec) -> "Store":
-        """Returns a store that is gone when the program ends."""
-        temporary = tempfile.TemporaryDirectory(
-            prefix="har_keras-", ignore_cleanup_errors=True
-        )
-        store = cls(Path(temporary.name), spec)
-        store._temporary = temporary
+        """Returns a store that is gone with its last user."""
+        folder = Path(tempfile.mkdtemp(prefix="har_keras-"))
+        store = cls(folder, spec)
+        weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
         return store
 
     def __contains__(self, sha256: str) -> bool:
         return sha256 in self._videos
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._videos)
 
     def __len__(self) -> int:
         return len(self._videos)
@@ -230,7 +232,10 @@ def read_index(path: Path) -> list[StoredVideo]:
     """
     shard = path.with_suffix(".bin")
     try:
-        with np.load(path, allow_pickle=False) as index:
+        with (
+            path.open("rb") as file,
+            np.load(file, allow_pickle=False) as index,
+        ):
             words = json.loads(index["videos"].tobytes())
             offsets, sizes = index["offsets"], index["sizes"]
         if len(offsets) and shard.stat().st_size < int((offsets + sizes).max()):

@@ -1,0 +1,382 @@
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from conftest import draw_folder, draw_video, truncate
+
+from har_keras.config import ClipConfig, StoreConfig
+from har_keras.errors import DataError, EnvironmentFault, UsageError
+from har_keras.prepare import _shard, main, prepare
+from har_keras.video import filling, forms
+from har_keras.video.ffmpeg import read_frames
+from har_keras.video.filling import Task, fill
+from har_keras.video.manifest import Manifest, content_hash
+from har_keras.video.store import Store, StoreSpec
+
+CLIP = ClipConfig(num_frames=8, crop_size=56)  # 64 pixels, clips of 1 s
+
+
+def config(tmp_path, cache="jpeg", **options):
+    return StoreConfig(cache=cache, store_dir=tmp_path / "store", **options)
+
+
+def task(path):
+    return Task(content_hash(path), path)
+
+
+def filled(folder, *paths, form="jpeg", **options):
+    store = Store(folder, StoreSpec(64, 16.0, form))
+    passing = fill(store, [*map(task, paths)], timeout_seconds=60, **options)
+    return store, passing
+
+
+def decoded(path):
+    return np.stack(
+        [*read_frames(path, fps=16.0, short_side=64, timeout_seconds=60)]
+    )
+
+
+def test_raw_frames_are_those_that_were_decoded(tmp_path):
+    path = draw_video(tmp_path / "a.mp4")
+    store, _ = filled(tmp_path / "s", path, form="raw")
+    frames = store.frames(content_hash(path), np.arange(48))
+    np.testing.assert_array_equal(frames, decoded(path))
+
+
+def test_jpeg_frames_are_near_and_in_the_same_colours(tmp_path):
+    path = draw_video(tmp_path / "a.mp4", height=64, width=96, seed=5)
+    store, _ = filled(tmp_path / "s", path)
+    frames = store.frames(content_hash(path), np.arange(48))
+    error = frames.astype(float) - decoded(path)
+    assert np.abs(error.mean((0, 1, 2))).max() < 1.0
+    assert 10 * np.log10(255**2 / (error**2).mean()) > 30
+
+
+@pytest.mark.parametrize("form", ["jpeg", "raw"])
+@pytest.mark.parametrize("indices", [[5], [47, 0], [3, 3, 3, 9, 3], []])
+def test_frames_are_read_in_any_order(tmp_path, form, indices):
+    path = draw_video(tmp_path / "a.mp4")
+    store, _ = filled(tmp_path / "s", path, form=form)
+    every = store.frames(content_hash(path), np.arange(48))
+    some = store.frames(content_hash(path), np.array(indices, np.int64))
+    np.testing.assert_array_equal(some, every[indices])
+
+
+@pytest.mark.parametrize("index", [-1, 48])
+def test_a_frame_that_is_not_there_is_refused(tmp_path, index):
+    path = draw_video(tmp_path / "a.mp4")
+    store, _ = filled(tmp_path / "s", path)
+    with pytest.raises(IndexError):
+        store.frames(content_hash(path), np.array([index]))
+
+
+def test_a_picture_that_stands_still_is_stored_once(tmp_path):
+    path = draw_video(
+        tmp_path / "a.avi",
+        num_frames=8,
+        fps=4,
+        options=("-c:v", "mjpeg", "-q:v", 2),
+    )
+    store, _ = filled(tmp_path / "s", path)
+    video = store.video(content_hash(path))
+    assert video.num_frames == 32
+    assert len(set(video.offsets.tolist())) == 8
+
+
+def test_threads_read_the_same_frames(tmp_path):
+    path = draw_video(tmp_path / "a.mp4")
+    store, _ = filled(tmp_path / "s", path)
+    every = store.frames(content_hash(path), np.arange(48))
+    wrong = []
+
+    def read(seed):
+        rng = np.random.default_rng(seed)
+        for _ in range(30):
+            indices = rng.integers(48, size=8)
+            found = store.frames(content_hash(path), indices)
+            wrong.extend([seed] * (not np.array_equal(found, every[indices])))
+
+    threads = [threading.Thread(target=read, args=[i]) for i in range(8)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert not wrong
+
+
+def test_prepare_fills_in_the_manifest(tmp_path):
+    root = draw_folder(tmp_path / "videos", per_class=5)
+    truncate(root / "up/up-00.mp4", root / "up/cut.mp4", share=0.75)
+    truncate(root / "up/up-00.mp4", root / "up/stub.mp4", share=0.65)
+    draw_video(root / "down/short.mp4", num_frames=6)
+    (root / "down/text.mp4").write_text("no video")
+    manifest = Manifest.from_folder(root)
+    store, manifest = prepare(manifest, CLIP, config(tmp_path))
+    videos = {video.file: video for video in manifest.videos}
+    assert videos["up/up-00.mp4"].kept_frames == 48
+    assert videos["up/up-00.mp4"].reason == ""
+    assert 15 <= videos["up/cut.mp4"].kept_frames < 48
+    assert "truncated" in videos["up/cut.mp4"].reason
+    assert ", kept " in videos["up/cut.mp4"].reason
+    assert videos["up/stub.mp4"].kept_frames == 0
+    assert "before one clip is full" in videos["up/stub.mp4"].reason
+    assert videos["down/short.mp4"].kept_frames == 6
+    assert "last frame is held" in videos["down/short.mp4"].reason
+    assert videos["down/text.mp4"].kept_frames == 0
+    assert videos["down/text.mp4"].reason == "not a video"
+    assert len(store) == len(manifest.videos)
+
+
+def test_nothing_is_decoded_twice(tmp_path, monkeypatch):
+    root = draw_folder(tmp_path / "videos", per_class=3)
+    (root / "up/text.mp4").write_text("no video")
+    options = CLIP, config(tmp_path)
+    prepare(Manifest.from_folder(root), *options)
+    (root / "up/up-00.mp4").rename(root / "up/renamed.mp4")
+    shutil.copy(root / "up/up-01.mp4", root / "up/copy.mp4")
+
+    def refuse(*arguments, **options):
+        raise AssertionError("a video was decoded again")
+
+    monkeypatch.setattr(filling, "read_frames", refuse)
+    _, manifest = prepare(Manifest.from_folder(root), *options)
+    assert len(manifest.failed) == 1
+
+
+def test_a_changed_file_is_decoded_anew(tmp_path):
+    root = draw_folder(tmp_path / "videos", per_class=3)
+    options = CLIP, config(tmp_path)
+    prepare(Manifest.from_folder(root), *options)
+    draw_video(root / "up/up-00.mp4", num_frames=20, seed=77)
+    _, manifest = prepare(Manifest.from_folder(root), *options)
+    frames = {video.file: video.kept_frames for video in manifest.videos}
+    assert frames["up/up-00.mp4"] == 20
+
+
+def test_a_file_that_changed_since_it_was_listed_is_not_used(tmp_path):
+    root = draw_folder(tmp_path / "videos", per_class=6)
+    manifest = Manifest.from_folder(root)
+    draw_video(root / "up/up-00.mp4", num_frames=20, seed=77)
+    _, manifest = prepare(manifest, CLIP, config(tmp_path))
+    (failed,) = manifest.failed
+    assert failed.file == "up/up-00.mp4"
+    assert "content changed" in failed.reason
+
+
+def test_other_sizes_rates_and_forms_are_other_stores():
+    specs = [
+        StoreSpec(64, 16.0, "jpeg"), StoreSpec(128, 16.0, "jpeg"),
+        StoreSpec(64, 16.5, "jpeg"), StoreSpec(64, 16.0, "raw"),
+    ]  # fmt: skip
+    assert len({spec.key for spec in specs}) == len(specs)
+
+
+def test_a_time_out_is_tried_again_another_time(tmp_path, monkeypatch):
+    root = draw_folder(tmp_path / "videos", per_class=6)
+    manifest = Manifest.from_folder(root)
+
+    def time_out(path, **options):
+        if path.name == "up-00.mp4":
+            raise filling.VideoError(path, "timed out after 1 s", passing=True)
+        return read_frames(path, **options)
+
+    monkeypatch.setattr(filling, "read_frames", time_out)
+    _, first = prepare(manifest, CLIP, config(tmp_path))
+    assert [video.reason for video in first.failed] == ["timed out after 1 s"]
+    monkeypatch.undo()
+    _, second = prepare(manifest, CLIP, config(tmp_path))
+    assert not second.failed
+
+
+def test_a_class_without_a_usable_video_is_named(tmp_path):
+    root = draw_folder(tmp_path / "videos", per_class=3)
+    for path in (root / "up").iterdir():
+        path.write_text("no video")
+    with pytest.raises(DataError, match=r"class 'up'.*not a video"):
+        prepare(Manifest.from_folder(root), CLIP, config(tmp_path))
+
+
+def test_a_full_disk_says_so_and_leaves_no_halves(tmp_path, monkeypatch):
+    path = draw_video(tmp_path / "a.mp4")
+
+    def full(frame):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(filling, "encode_jpeg", full)
+    with pytest.raises(EnvironmentFault, match="The disk is full"):
+        filled(tmp_path / "s", path)
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    path = draw_video(tmp_path / "a.mp4")
+    with pytest.raises(EnvironmentFault, match="--store-dir"):
+        filled(tmp_path / "file" / "s", path)
+
+
+def test_one_failing_worker_stops_the_others(tmp_path, monkeypatch):
+    paths = [draw_video(tmp_path / f"{i}.mp4", seed=i) for i in range(6)]
+    started = []
+
+    def fail_once(path, **options):
+        started.append(path)
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(filling, "read_frames", fail_once)
+    with pytest.raises(RuntimeError, match="a bug"):
+        filled(tmp_path / "s", *paths, workers=2)
+    assert len(started) <= 2
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_shards_are_closed_when_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(filling, "_SHARD_BYTES", 1)
+    paths = [draw_video(tmp_path / f"{i}.mp4", seed=i) for i in range(4)]
+    store, _ = filled(tmp_path / "s", *paths)
+    assert len(list((tmp_path / "s").glob("*.npz"))) == 4
+    for path in paths:
+        assert store.num_frames(content_hash(path)) == 48
+
+
+def test_a_damaged_shard_is_left_out_with_a_warning(tmp_path, caplog):
+    path = draw_video(tmp_path / "a.mp4")
+    store, _ = filled(tmp_path / "s", path)
+    (shard,) = store.folder.glob("*.bin")
+    shard.write_bytes(shard.read_bytes()[:-9])
+    assert len(Store(store.folder, store.spec)) == 0
+    assert "too short" in caplog.text
+    (index,) = store.folder.glob("*.npz")
+    index.write_bytes(index.read_bytes()[:200])
+    assert len(Store(store.folder, store.spec)) == 0
+
+
+def test_leftovers_of_killed_programs_go_after_a_day(tmp_path):
+    folder = tmp_path / "s"
+    folder.mkdir()
+    old, new = folder / ".1-old.bin", folder / ".2-new.bin"
+    old.touch()
+    new.touch()
+    os.utime(old, (0, 0))
+    filled(folder, draw_video(tmp_path / "a.mp4"))
+    assert not old.exists()
+    assert new.exists()
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from har_keras.prepare import main
+from har_keras.video import filling
+filling._SHARD_BYTES = 1
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def start(root, tmp_path):
+    options = ("--store-dir", tmp_path / "store", "--cache", "jpeg")
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, root, *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def test_a_killed_program_leaves_whole_shards(tmp_path):
+    root = draw_folder(tmp_path / "videos", per_class=8, num_frames=160)
+    program = start(root, tmp_path)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and program.poll() is None:
+        if len(list(tmp_path.glob("store/*/[!.]*.npz"))) > 2:
+            program.send_signal(signal.SIGKILL)
+        time.sleep(0.01)
+    (folder,) = tmp_path.glob("store/*")
+    store = Store(folder, StoreSpec(128, 16.0, "jpeg"))
+    assert len(store) >= 3
+    for sha256 in store:
+        assert store.frames(sha256, np.arange(160)).shape[0] == 160
+    clip = ClipConfig()
+    _, manifest = prepare(Manifest.from_folder(root), clip, config(tmp_path))
+    assert not manifest.failed
+
+
+def test_two_programs_at_once_do_no_harm(tmp_path):
+    root = draw_folder(tmp_path / "videos", per_class=4)
+    programs = [start(root, tmp_path) for _ in range(2)]
+    assert [program.wait(120) for program in programs] == [0, 0]
+    (folder,) = tmp_path.glob("store/*")
+    store = Store(folder, StoreSpec(128, 16.0, "jpeg"))
+    assert len(store) == 8
+    for sha256 in store:
+        assert store.frames(sha256, np.arange(48)).std() > 1
+
+
+def test_shards_of_many_machines_make_up_the_whole(tmp_path):
+    root = draw_folder(tmp_path / "videos", per_class=4)
+    for part in (1, 2, 3):
+        options = ("--store-dir", str(tmp_path / f"{part}"), "--cache", "jpeg")
+        assert main([str(root), "--shard", f"{part}/3", *options]) == 0
+    (folder,) = {path.name for path in tmp_path.glob("[123]/*")}
+    stores = [
+        Store(tmp_path / str(part) / folder, StoreSpec(128, 16.0, "jpeg"))
+        for part in (1, 2, 3)
+    ]
+    assert sum(map(len, stores)) == 8
+    merged = tmp_path / "store" / folder
+    for store in stores:
+        shutil.copytree(store.folder, merged, dirs_exist_ok=True)
+    assert len(Store(merged, stores[0].spec)) == 8
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "a/b", "1", "-1/2", "1/"])
+def test_a_wrong_part_is_refused(text):
+    with pytest.raises(UsageError, match="--shard must be i/n"):
+        _shard(text)
+
+
+def test_auto_takes_raw_where_it_fits_a_quarter(tmp_path, monkeypatch):
+    paths = [draw_video(tmp_path / f"{i}.mp4", seed=i) for i in range(3)]
+    tasks = [*map(task, paths)]
+    needed = forms.raw_bytes(CLIP, paths)
+    # 3 videos of 48 frames of 64 x 85 pixels of 3 bytes.
+    assert needed == pytest.approx(3 * 48 * 64 * 85 * 3, rel=0.05)
+    for room, form in ((4.1, "raw"), (3.9, "jpeg")):
+        monkeypatch.setattr(
+            forms, "free_memory_bytes", lambda room=room: room * needed
+        )
+        assert forms.choose_form(CLIP, tmp_path / "none", tasks) == form
+
+
+def test_auto_stays_with_the_form_that_is_there(tmp_path, monkeypatch):
+    path = draw_video(tmp_path / "a.mp4")
+    tasks = [task(path)]
+    monkeypatch.setattr(forms, "free_memory_bytes", lambda: 1)
+    store = forms.open_store(CLIP, config(tmp_path, "auto"), tasks)
+    assert store.spec.form == "jpeg"
+    fill(store, tasks, timeout_seconds=60)
+    monkeypatch.undo()
+    store = forms.open_store(CLIP, config(tmp_path, "auto"), tasks)
+    assert store.spec.form == "jpeg"
+
+
+def test_off_keeps_nothing(tmp_path):
+    root = draw_folder(tmp_path / "videos", per_class=3)
+    store, manifest = prepare(
+        Manifest.from_folder(root), CLIP, config(tmp_path, "off")
+    )
+    video = manifest.usable("train")[0]
+    assert store.frames(video.sha256, np.arange(4)).shape == (4, 64, 85, 3)
+    folder = store.folder
+    assert folder.is_dir()
+    del store
+    assert not folder.exists()
+    assert not (tmp_path / "store").exists()
+
+
+def test_memory_and_disk_that_are_free_are_known():
+    assert forms.free_memory_bytes() > 2**20
