@@ -199,6 +199,22 @@ def _messages_on_stderr() -> Iterator[None]:
         logger.setLevel(level)
 
 
+@contextlib.contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Adds the package's messages to a file, with the time of each."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(
+        logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    )
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
 class _Sentence(logging.Formatter):
     """A message as it is; a warning says that it is one."""
 

@@ -66,10 +66,13 @@ def train(
         DataError: If the videos can't be trained on.
         EnvironmentFault: If the disk is full or a package is missing.
     """
+    import keras
+
     from har_keras.prepare import prepare
     from har_keras.video.manifest import Manifest
 
     config = config or Config()
+    config = config.replace(backend=keras.config.backend())
     run = Run.new(run_dir)
     manifest = Manifest.from_folder(
         videos,
@@ -112,9 +115,10 @@ def _train_and_test(
     from har_keras.export import export
     from har_keras.training.fit import fit
 
-    log = fit(run, config, store, manifest)
-    evaluation = evaluate(run, store=store)
-    export(run)
+    with cli.log_file(run.log_file):
+        log = fit(run, config, store, manifest)
+        evaluation = evaluate(run, store=store)
+        export(run)
     log.finish(
         {f"test_{name}": evaluation[name] for name in _FINAL_FIGURES},
         {
