@@ -133,10 +133,10 @@ def test_under_another_backend_a_process_with_tensorflow_exports(
 
 def test_what_fails_in_the_other_process_is_passed_on(run, monkeypatch):
     monkeypatch.setattr("keras.backend.backend", lambda: "jax")
-    with pytest.raises(EnvironmentFault, match="has no model.keras"):
-        empty = Run(run.path.parent / "empty")
-        empty.create(CONFIG)
-        squares_manifest(empty.path, num_videos=2).write(empty.manifest_file)
+    empty = Run(run.path.parent / "empty")
+    empty.create(CONFIG)
+    squares_manifest(empty.path, num_videos=2).write(empty.manifest_file)
+    with pytest.raises(EnvironmentFault, match=r"has no model\.keras"):
         export(empty)
 
 

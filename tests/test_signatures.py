@@ -6,25 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
+from tiny_serving import CONFIG, NAMES, random_clips, tiny_model
 
-from har_keras.config import ClipConfig, Config
+from har_keras.config import ClipConfig
 from har_keras.errors import EnvironmentFault
 from har_keras.serving import preprocessing, signatures
 from har_keras.video.sampling import clip_frame_indices, crop_clip
-
-NAMES = ("gym", "walk", "work")
-CONFIG = Config().replace(num_frames=4, crop_size=32, patch_size=16)
-
-
-def tiny_model():
-    """A model whose answer depends on every pixel and on the order in time."""
-    keras.utils.set_random_seed(0)
-    clips = keras.Input((4, 32, 32, 3), dtype="uint8")
-    x = keras.layers.Rescaling(1 / 127.5, -1)(clips)
-    x = keras.layers.Conv3D(6, (2, 16, 16), strides=(2, 16, 16))(x)
-    x = keras.layers.Dropout(0.5)(keras.layers.Flatten()(x))
-    x = keras.layers.Dense(len(NAMES), activation="softmax")(x)
-    return keras.Model(clips, x)
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +28,6 @@ def exported(model, tmp_path_factory):
 @pytest.fixture(scope="module")
 def served(exported):
     return tf.saved_model.load(str(exported))
-
-
-def random_clips(*shape, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, shape, "uint8")
 
 
 def test_clips_of_the_right_size_give_the_models_probabilities(model, served):

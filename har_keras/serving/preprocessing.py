@@ -4,11 +4,13 @@ The twin of `video/sampling.py` in TensorFlow ops, for the inside of a
 SavedModel; a test holds the two together.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from har_keras.config import ClipConfig
+from har_keras.serving.gif import gif_dimensions
 
 # A tf.Tensor or what it stands for while a graph is traced.
 Tensor = Any
@@ -17,6 +19,12 @@ Tensor = Any
 # mistake, or to exhaust the server, ends in a sentence and not in its memory.
 MAX_FRAMES = 1024
 MAX_PIXELS = 4096 * 4096
+# All frames of a GIF are decoded before some are chosen: 192 MiB at most.
+MAX_GIF_PIXELS = 2**26
+MAX_GIF_BYTES = 2**24
+
+_JPEG_START = b"\xff\xd8\xff"
+_GIF_START = b"GIF8"
 
 
 def spread_frame_indices(num_given: Tensor, num_frames: int) -> Tensor:
@@ -63,13 +71,105 @@ def clips_from_frames(frames: Tensor, clip: ClipConfig) -> Tensor:
     """
     size = clip.crop_size
     shape = tf.shape(frames)
-    with tf.control_dependencies(request_checks(shape[1], shape[2], shape[3])):
+    checks = [*number_checks(shape[1]), *size_checks(shape[2], shape[3])]
+    with tf.control_dependencies(checks):
         indices = spread_frame_indices(shape[1], clip.num_frames)
         chosen = tf.gather(frames, indices, axis=1)
     flat = tf.reshape(chosen, (-1, shape[2], shape[3], 3))  # (B*T, H, W, 3)
     return tf.reshape(
         fit_frames(flat, clip), (shape[0], clip.num_frames, size, size, 3)
     )
+
+
+def clips_from_jpegs(frames_bytes: Tensor, clip: ClipConfig) -> Tensor:
+    """Returns the clips that the model takes from JPEG pictures.
+
+    Only the frames that the clip shows are decoded; they may differ in size.
+
+    Args:
+        frames_bytes: string tensor of shape `(B, frames)`.
+        clip: ClipConfig. What the model was trained on.
+
+    Returns:
+        uint8 tensor of shape `(B, T, crop_size, crop_size, 3)`.
+    """
+    shape = tf.shape(frames_bytes)
+    with tf.control_dependencies(number_checks(shape[1])):
+        indices = spread_frame_indices(shape[1], clip.num_frames)
+        chosen = tf.gather(frames_bytes, indices, axis=1)
+    return _mapped(
+        lambda picture: fit_frames(_decoded_jpeg(picture)[None], clip)[0],
+        tf.reshape(chosen, (-1,)),
+        (-1, clip.num_frames, clip.crop_size, clip.crop_size, 3),
+    )
+
+
+def clips_from_gifs(gif_bytes: Tensor, clip: ClipConfig) -> Tensor:
+    """Returns the clips that the model takes from animated GIFs.
+
+    The pictures are taken as they come; how long each is shown is not looked
+    at.
+
+    Args:
+        gif_bytes: string tensor of shape `(B,)`.
+        clip: ClipConfig. What the model was trained on.
+
+    Returns:
+        uint8 tensor of shape `(B, T, crop_size, crop_size, 3)`.
+    """
+    return _mapped(
+        lambda gif: clips_from_frames(_decoded_gif(gif)[None], clip)[0],
+        gif_bytes,
+        (-1, clip.num_frames, clip.crop_size, clip.crop_size, 3),
+    )
+
+
+def _mapped(
+    function: Callable[[Tensor], Tensor],
+    pictures: Tensor,
+    shape: tuple[int, ...],
+) -> Tensor:
+    """Returns a function's frames for each of some encoded pictures."""
+    decoded = tf.map_fn(function, pictures, fn_output_signature=tf.uint8)
+    return tf.reshape(decoded, shape)
+
+
+def _decoded_jpeg(picture: Tensor) -> Tensor:
+    """Returns a JPEG as a uint8 tensor of shape `(H, W, 3)`."""
+    starts = tf.equal(tf.strings.substr(picture, 0, 3), _JPEG_START)
+    checks = [_demand(starts, "Each of frames_bytes must be a JPEG picture.")]
+    with tf.control_dependencies(checks):
+        shape = tf.io.extract_jpeg_shape(picture)
+    with tf.control_dependencies(size_checks(shape[0], shape[1])):
+        # The exact transform, as OpenCV and Pillow decode too.
+        return tf.io.decode_jpeg(
+            picture, channels=3, dct_method="INTEGER_ACCURATE"
+        )
+
+
+def _decoded_gif(gif: Tensor) -> Tensor:
+    """Returns a GIF as a uint8 tensor of shape `(frames, H, W, 3)`."""
+    starts = tf.equal(tf.strings.substr(gif, 0, 4), _GIF_START)
+    checks = [
+        _demand(starts, "Each of gif_bytes must be a GIF picture."),
+        _demand(
+            tf.strings.length(gif) <= MAX_GIF_BYTES,
+            f"A GIF may have at most {MAX_GIF_BYTES} bytes.",
+        ),
+    ]
+    with tf.control_dependencies(checks):
+        num_frames, height, width = gif_dimensions(gif)
+    all_pixels = tf.cast(num_frames, tf.int64) * _num_pixels(height, width)
+    checks = [
+        *number_checks(num_frames),
+        *size_checks(height, width),
+        _demand(
+            all_pixels <= MAX_GIF_PIXELS,
+            f"A GIF may have at most {MAX_GIF_PIXELS} pixels in all frames.",
+        ),
+    ]
+    with tf.control_dependencies(checks):
+        return tf.io.decode_gif(gif)
 
 
 def fit_frames(frames: Tensor, clip: ClipConfig) -> Tensor:
@@ -108,30 +208,34 @@ def _scale_and_crop(frames: Tensor, clip: ClipConfig) -> Tensor:
     return pixels[:, top : top + size, left : left + size]
 
 
-def request_checks(
-    num_frames: Tensor, height: Tensor, width: Tensor
-) -> list[Tensor]:
-    """Returns the ops that refuse a request outside the limits, in words."""
+def number_checks(num_frames: Tensor) -> list[Tensor]:
+    """Returns the ops that refuse too few or too many frames, in words."""
     return [
-        tf.debugging.assert_greater_equal(
-            num_frames, 1, "A clip must have at least one frame.", 1
-        ),
-        tf.debugging.assert_less_equal(
-            num_frames,
-            MAX_FRAMES,
+        _demand(num_frames >= 1, "A clip must have at least one frame."),
+        _demand(
+            num_frames <= MAX_FRAMES,
             f"A clip may have at most {MAX_FRAMES} frames.",
-            1,
-        ),
-        tf.debugging.assert_greater_equal(
-            tf.minimum(height, width),
-            1,
-            "A frame must be at least one pixel wide and high.",
-            1,
-        ),
-        tf.debugging.assert_less_equal(
-            tf.cast(height, tf.int64) * tf.cast(width, tf.int64),
-            tf.constant(MAX_PIXELS, tf.int64),
-            f"A frame may have at most {MAX_PIXELS} pixels.",
-            1,
         ),
     ]
+
+
+def size_checks(height: Tensor, width: Tensor) -> list[Tensor]:
+    """Returns the ops that refuse too small or too large frames, in words."""
+    return [
+        _demand(
+            tf.minimum(height, width) >= 1,
+            "A frame must be at least one pixel wide and high.",
+        ),
+        _demand(
+            _num_pixels(height, width) <= MAX_PIXELS,
+            f"A frame may have at most {MAX_PIXELS} pixels.",
+        ),
+    ]
+
+
+def _num_pixels(height: Tensor, width: Tensor) -> Tensor:
+    return tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
+
+
+def _demand(holds: Tensor, sentence: str) -> Tensor:
+    return tf.debugging.Assert(holds, [sentence])

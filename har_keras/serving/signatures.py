@@ -11,7 +11,12 @@ import tensorflow as tf
 from har_keras.config import ClipConfig, Config
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.files import whole_file
-from har_keras.serving.preprocessing import Tensor, clips_from_frames
+from har_keras.serving.preprocessing import (
+    Tensor,
+    clips_from_frames,
+    clips_from_gifs,
+    clips_from_jpegs,
+)
 
 _NUM_TOP = 5
 _NUM_CHECKED = 3
@@ -114,15 +119,21 @@ def serving_module(
     module.weights = [weight.value for weight in model.weights]
     answer = _answer(model, class_names)
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec((None, None, None, None, 3), tf.uint8, "clips")
-        ]
-    )
-    def serving_default(clips: Tensor) -> dict[str, Tensor]:
-        return answer(clips_from_frames(clips, clip))
+    def signature(name: str, shape: tuple[int | None, ...], make: Any) -> Any:
+        kind = tf.uint8 if name == "clips" else tf.string
+        spec = tf.TensorSpec(shape, kind, name)
+        function = tf.function(lambda sent: answer(make(sent, clip)))
+        return function.get_concrete_function(spec)
 
-    return module, {"serving_default": serving_default.get_concrete_function()}
+    return module, {
+        "serving_default": signature(
+            "clips", (None, None, None, None, 3), clips_from_frames
+        ),
+        "serving_jpeg": signature(
+            "frames_bytes", (None, None), clips_from_jpegs
+        ),
+        "serving_gif": signature("gif_bytes", (None,), clips_from_gifs),
+    }
 
 
 def _answer(

@@ -1,0 +1,140 @@
+"""The signatures that take pictures: JPEG frames and animated GIFs."""
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny_serving import (
+    CONFIG,
+    NAMES,
+    gif,
+    huge_gif,
+    jpegs,
+    smooth_clips,
+    tiny_model,
+)
+
+from har_keras.serving.gif import gif_dimensions
+from har_keras.serving.preprocessing import clips_from_frames
+from har_keras.serving.signatures import serving_module
+
+
+@pytest.fixture(scope="module")
+def served():
+    module, signatures = serving_module(tiny_model(), NAMES, CONFIG.clip)
+    signatures["kept"] = module  # Holds the weights as long as it is used.
+    return signatures
+
+
+def ask_jpeg(served, clips):
+    return served["serving_jpeg"](frames_bytes=tf.constant(clips))
+
+
+def ask_gif(served, gifs):
+    return served["serving_gif"](gif_bytes=tf.constant(gifs))
+
+
+def test_jpeg_frames_are_nearly_the_raw_ones(served):
+    clips = smooth_clips(5)
+    found = ask_jpeg(served, [jpegs(clip) for clip in clips])
+    raw = served["serving_default"](clips=tf.constant(clips))
+    np.testing.assert_allclose(
+        found["probabilities"], raw["probabilities"], atol=0.02
+    )
+    assert found["top_labels"].numpy().tolist() == (
+        raw["top_labels"].numpy().tolist()
+    )
+
+
+def test_a_gif_gives_what_its_pictures_give(served):
+    gifs = [gif(clip) for clip in smooth_clips(2, num_frames=9, width=50)]
+    found = ask_gif(served, gifs)
+    for row, encoded in zip(found["probabilities"], gifs, strict=True):
+        pictures = imageio.imread(encoded, index=None, mode="RGB")
+        raw = served["serving_default"](clips=tf.constant(pictures[None]))
+        np.testing.assert_allclose(row, raw["probabilities"][0], atol=1e-6)
+
+
+def test_frames_of_one_request_may_differ_in_size(served):
+    small, large = smooth_clips(1)[0], smooth_clips(1, height=90, width=70)[0]
+    clip = jpegs(small)[:2] + jpegs(large)[:2]
+    assert ask_jpeg(served, [clip])["probabilities"].shape == (1, 3)
+
+
+def test_only_frames_that_the_clip_shows_are_decoded(served):
+    clip = jpegs(smooth_clips(1, num_frames=7)[0])
+    whole = ask_jpeg(served, [clip])["probabilities"]
+    clip[1] = b"\xff\xd8\xff no picture"  # 0, 2, 4 and 6 are shown.
+    np.testing.assert_array_equal(
+        ask_jpeg(served, [clip])["probabilities"], whole
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_gifs_size_is_read_without_decoding(seed):
+    encoded = gif(
+        smooth_clips(1, num_frames=3 + seed, height=40, width=60, seed=seed)[0]
+    )
+    found = [int(number) for number in gif_dimensions(tf.constant(encoded))]
+    assert found == [3 + seed, 40, 60]
+
+
+def test_a_gif_that_was_cut_is_read_as_far_as_it_goes():
+    encoded = gif(smooth_clips(1, num_frames=6)[0])
+    for length in range(13, len(encoded), 97):
+        frames = gif_dimensions(tf.constant(encoded[:length]))[0]
+        assert 0 <= int(frames) <= 6
+
+
+JPEG = jpegs(smooth_clips(1)[0])[0]
+PNG = imageio.imwrite("<bytes>", smooth_clips(1)[0, 0], extension=".png")
+
+
+@pytest.mark.parametrize(
+    ("clip", "sentence"),
+    [
+        ([], "at least one frame"),
+        ([b""], "must be a JPEG"),
+        ([b"no picture"], "must be a JPEG"),
+        ([PNG], "must be a JPEG"),
+        ([JPEG[: len(JPEG) // 2]], "JPEG"),
+        ([JPEG[:3]], "JPEG"),
+        ([JPEG] * 1025, "at most 1024 frames"),
+    ],
+    ids=["none", "empty", "text", "png", "cut", "start", "many"],
+)
+def test_bad_frames_are_refused_in_words(served, clip, sentence):
+    sent = tf.constant([clip], tf.string)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=sentence):
+        served["serving_jpeg"](frames_bytes=sent)
+
+
+@pytest.mark.parametrize(
+    ("sent", "sentence"),
+    [
+        (b"", "must be a GIF"),
+        (JPEG, "must be a GIF"),
+        (b"GIF89a", "at least one frame"),
+        (huge_gif(0, 0), "at least one pixel"),
+        (huge_gif(65535, 65535), "at most 16777216 pixels"),
+        (huge_gif(4096, 4096, 5), "pixels in all frames"),
+        (huge_gif(1, 1, 1025), "at most 1024 frames"),
+        (b"GIF89a" + bytes(2**24), "at most 16777216 bytes"),
+    ],
+    ids=["empty", "jpeg", "cut", "0x0", "65535", "all", "many", "long"],
+)
+def test_bad_gifs_are_refused_in_words(served, sent, sentence):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=sentence):
+        ask_gif(served, [sent])
+
+
+def test_a_gif_that_was_cut_is_an_error_of_its_own(served):
+    encoded = gif(smooth_clips(1, num_frames=6)[0])
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        ask_gif(served, [encoded[: len(encoded) // 9]])
+
+
+def test_the_fit_of_gifs_is_that_of_raw_frames():
+    frames = smooth_clips(1, num_frames=4, height=37, width=64)
+    found = clips_from_frames(tf.constant(frames), CONFIG.clip)
+    np.testing.assert_array_equal(found[0], frames[0, :, 2:34, 16:48])
