@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar
 
 from har_keras.config import Config, read_toml
 from har_keras.errors import EnvironmentFault, HarError, UsageError
+from har_keras.presets import PRESETS
 
 Options = TypeVar("Options")
 Backend = Literal["auto", "tensorflow", "jax", "torch"]
@@ -112,15 +113,17 @@ def parse(
 
 
 def _default(options: Any, arguments: list[str]) -> Any:
-    """Returns the options with a `--config` file's values as defaults."""
+    """Returns the options with a file's and a preset's values as defaults."""
     if "settings" not in {field.name for field in dataclasses.fields(options)}:
         return None
     reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     reader.add_argument("--config", type=Path)
-    file = reader.parse_known_args(arguments)[0].config
-    if file is None:
-        return None
-    return options(settings=Config().replace(**read_toml(file)))
+    reader.add_argument("--preset")
+    known = reader.parse_known_args(arguments)[0]
+    given = read_toml(known.config) if known.config else {}
+    if known.preset in PRESETS:
+        given["preset"] = known.preset
+    return options(settings=Config().replace(**given)) if given else None
 
 
 def start_backend(backend: Backend = "auto") -> str:

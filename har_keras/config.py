@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from har_keras.errors import UsageError
+from har_keras.presets import PRESETS, Preset
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,19 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Dimensions of the Vision Transformer."""
+    """The network, by default a small Vision Transformer on tubelets."""
 
+    model: Literal["vit", "frame-vit", "cnn3d", "videoswin-tiny"] = "vit"
+    """The transformer; or, to compare: the same on each frame by itself, a
+    small 3D convolutional network, or keras-cv's VideoSwin (extra cv)."""
+    preset: Preset = "tiny"
+    """Published dimensions for everything that is not given beside it."""
+    weights: Path | None = None
+    """File .safetensors of Hugging Face to start from: a ViViT, VideoMAE,
+    TimeSformer or image ViT classifier with the same dimensions."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What layers compute in; bfloat16 is for hardware that has it. Weights,
+    scores and probabilities are float32 always."""
     patch_size: int = 16
     """Height and width of a tubelet in pixels."""
     tubelet_frames: int = 2
@@ -92,8 +104,14 @@ class ModelConfig:
     """Dropout on embeddings, attention outputs and MLPs, in [0, 1)."""
     attention_dropout_rate: float = 0.0
     """Dropout on attention weights, in [0, 1)."""
-    pooling: Literal["mean", "class_token"] = "mean"
-    """What the head reads: the mean of all tokens, or a class token."""
+    pooling: Literal["mean", "mean_norm", "class_token"] = "mean"
+    """What the head reads: the mean of all tokens, after the last norm or
+    (mean_norm) before it, or a class token."""
+    attention: Literal["joint", "factorised", "divided"] = "joint"
+    """Who reads whom: all tokens, within frames and then between them
+    (cheaper for many tokens), or along time and within frames by turns."""
+    num_temporal_layers: int = 2
+    """Layers between frames, where attention is factorised."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +197,8 @@ class Config:
     def replace(self, **options: Any) -> "Config":
         """Returns a config with the named options changed.
 
+        A `preset` changes the options that aren't named, too.
+
         Args:
             **options: Values by option name, as flags have them.
 
@@ -191,6 +211,7 @@ class Config:
         sections = {}
         for name in options:
             section_of(name)
+        options = PRESETS.get(options.get("preset", "tiny"), {}) | options
         for section in dataclasses.fields(self):
             part = getattr(self, section.name)
             names = {item.name for item in dataclasses.fields(part)}
@@ -252,6 +273,7 @@ def check_ranges(config: Config) -> None:
 _AT_LEAST_ONE = (
     "num_frames", "crop_size", "patch_size", "tubelet_frames", "hidden_dim",
     "num_layers", "num_heads", "mlp_dim", "batch_size", "epochs", "num_clips",
+    "num_temporal_layers",
 )  # fmt: skip
 _FRACTIONS = (
     "dropout_rate", "attention_dropout_rate", "label_smoothing",

@@ -103,3 +103,17 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_wrong_value_is_refused_in_words(options, words):
     with pytest.raises(UsageError, match=words):
         Config().replace(**options)
+
+
+def test_a_preset_gives_way_to_what_is_named():
+    config = Config().replace(preset="vivit-b-16x2-fe", crop_size=112)
+    assert config.model.hidden_dim == 768
+    assert config.model.attention == "factorised"
+    assert config.clip.num_frames == 32
+    assert config.clip.crop_size == 112
+
+
+def test_the_options_of_a_preset_survive_a_file(tmp_path):
+    config = Config().replace(preset="timesformer-b", num_layers=2)
+    write_toml(config, tmp_path / "config.toml")
+    assert Config().replace(**read_toml(tmp_path / "config.toml")) == config
