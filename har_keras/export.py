@@ -48,12 +48,15 @@ def export(run: Run) -> Path:
         return _export_in_other_process(run)
     from har_keras.evaluate import load_model
     from har_keras.serving.signatures import export_saved_model
+    from har_keras.serving.tensorflow_serving import write_serving_files
     from har_keras.video.manifest import Manifest
 
     class_names = Manifest.read(run.manifest_file).class_names
-    return export_saved_model(
+    version = export_saved_model(
         load_model(run), class_names, run.config(), run.saved_model_dir
     )
+    write_serving_files(run.serving_dir, run.saved_model_dir)
+    return version
 
 
 def _export_in_other_process(run: Run) -> Path:

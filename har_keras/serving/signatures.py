@@ -17,6 +17,10 @@ from har_keras.serving.preprocessing import (
     clips_from_gifs,
     clips_from_jpegs,
 )
+from har_keras.serving.tensorflow_serving import (
+    write_checksums,
+    write_warm_up,
+)
 
 _NUM_TOP = 5
 _NUM_CHECKED = 3
@@ -56,6 +60,8 @@ def export_saved_model(
     with whole_file(folder) as temporary:
         tf.saved_model.save(module, str(temporary), signatures=signatures)
         demand_same_answers(temporary, model, config.clip)
+        write_warm_up(temporary, config.clip)
+        write_checksums(temporary)
     return folder
 
 

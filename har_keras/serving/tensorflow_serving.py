@@ -1,0 +1,217 @@
+"""What TensorFlow Serving reads besides the graph: warm-up, configuration."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tensorflow as tf
+
+from har_keras.config import ClipConfig
+from har_keras.errors import DataError
+from har_keras.files import whole_file
+from har_keras.serving.messages import PredictionLog, predict_request
+
+MODEL_NAME = "har"
+CHECKSUMS_NAME = "SHA256SUMS"
+# One request that a client sends; a clip of 16 JPEG frames takes 0.1 MB.
+MAX_REQUEST_BYTES = 8 * 2**20
+
+_WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
+# A grey GIF of one pixel: what it shows doesn't matter, only the path through.
+_GIF = (
+    b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x80\x80\x80\x00\x00\x00"
+    b"\x2c\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02\x44\x01\x00\x3b"
+)
+
+
+def warm_up_inputs(clip: ClipConfig) -> dict[str, dict[str, Any]]:
+    """Returns one input for each signature, such as a client sends."""
+    size = clip.crop_size
+    frame = np.full((size, size, 3), 128, np.uint8)
+    jpeg = cv2.imencode(".jpg", frame)[1].tobytes()
+    frames = np.stack([frame] * clip.num_frames)
+    return {
+        "serving_default": {"clips": frames[None]},
+        "serving_jpeg": {
+            "frames_bytes": np.array([[jpeg] * clip.num_frames], dtype=object)
+        },
+        "serving_gif": {"gif_bytes": np.array([_GIF], dtype=object)},
+    }
+
+
+def write_warm_up(version: Path, clip: ClipConfig) -> Path:
+    """Writes the requests that a server runs before it takes others.
+
+    The first request to a signature is slow, for its kernels are set up then.
+
+    Args:
+        version: Path. Folder of a SavedModel.
+        clip: ClipConfig. What the model was trained on.
+
+    Returns:
+        The file, TFRecords of `PredictionLog`.
+    """
+    path = version / _WARM_UP
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, inputs in warm_up_inputs(clip).items():
+            record = PredictionLog()
+            record.predict_log.request.CopyFrom(
+                predict_request(MODEL_NAME, signature, inputs)
+            )
+            writer.write(record.SerializeToString())
+    return path
+
+
+def write_checksums(version: Path) -> Path:
+    """Writes the SHA-256 of every file, as `sha256sum -c` reads it.
+
+    A SavedModel is a program: the list tells whether the one on the server is
+    the one that was exported.
+    """
+    files = sorted(
+        path
+        for path in version.rglob("*")
+        if path.is_file() and path.name != CHECKSUMS_NAME
+    )
+    lines = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  "
+        f"{path.relative_to(version).as_posix()}\n"
+        for path in files
+    ]
+    (version / CHECKSUMS_NAME).write_text("".join(lines), "utf-8")
+    return version / CHECKSUMS_NAME
+
+
+def demand_checksums(version: Path) -> None:
+    """Compares a version with its list of checksums.
+
+    Raises:
+        DataError: If a file differs, is missing, or is not in the list.
+    """
+    listed: dict[str, str] = {}
+    for line in (version / CHECKSUMS_NAME).read_text("utf-8").splitlines():
+        checksum, _, name = line.partition("  ")
+        listed[name] = checksum
+    found = {
+        path.relative_to(version).as_posix(): path
+        for path in version.rglob("*")
+        if path.is_file() and path.name != CHECKSUMS_NAME
+    }
+    for name in sorted(listed.keys() | found.keys()):
+        content = found[name].read_bytes() if name in found else b""
+        if hashlib.sha256(content).hexdigest() != listed.get(name):
+            raise DataError(
+                f"'{version}' is not as it was exported: '{name}' differs. "
+                "Export the run again."
+            )
+
+
+def write_serving_files(folder: Path, saved_model_dir: Path) -> None:
+    """Writes what starts a server on a run, beside its SavedModel.
+
+    Args:
+        folder: Path. `RUN/serving`.
+        saved_model_dir: Path. `RUN/saved_model`; named relative to `folder`.
+    """
+    for name, text in serving_texts(saved_model_dir.name).items():
+        with whole_file(folder / name) as file:
+            file.write_text(text, "utf-8")
+
+
+def serving_texts(saved_model_name: str) -> Mapping[str, str]:
+    """Returns the content of each file in `RUN/serving` by its name."""
+    return {
+        "models.config": _MODELS,
+        "batching_parameters.txt": _BATCHING,
+        "monitoring.config": _MONITORING,
+        "proxy.conf": _PROXY,
+        "compose.yaml": _COMPOSE.replace("SAVED_MODEL", saved_model_name),
+    }
+
+
+_GRPC_LIMIT = f"grpc.max_receive_message_length={MAX_REQUEST_BYTES}"
+_MODELS = f"""\
+# The two newest versions are loaded, so that going back needs no restart: name
+# the older one in the request. A label is a name that stays while versions
+# change; it may only name a version that is loaded:
+#   version_labels {{ key: "stable" value: 1 }}
+model_config_list {{
+  config {{
+    name: "{MODEL_NAME}"
+    base_path: "/models/{MODEL_NAME}"
+    model_platform: "tensorflow"
+    model_version_policy {{ latest {{ num_versions: 2 }} }}
+  }}
+}}
+"""
+_BATCHING = """\
+# Requests that arrive within 2 ms are computed together, if their clips have
+# the same number of frames (and, sent raw, the same size).
+max_batch_size { value: 32 }
+batch_timeout_micros { value: 2000 }
+max_enqueued_batches { value: 64 }
+num_batch_threads { value: 2 }
+"""
+_MONITORING = """\
+prometheus_config {
+  enable: true
+  path: "/monitoring/prometheus/metrics"
+}
+"""
+_PROXY = f"""\
+# The server's REST port has no limit on the size of a request. This has.
+server {{
+  listen 8501;
+  client_max_body_size {MAX_REQUEST_BYTES};
+  location /v1/models/{MODEL_NAME} {{
+    proxy_pass http://server:8501;
+    proxy_read_timeout 60s;
+  }}
+}}
+"""
+_COMPOSE = f"""\
+# docker compose up, in this folder. Answers on this machine alone:
+#   REST  http://127.0.0.1:8501/v1/models/{MODEL_NAME}
+#   gRPC  127.0.0.1:8500
+# There is no password and no encryption: put both in front before it is open
+# to others.
+services:
+  server:
+    image: tensorflow/serving
+    command:
+      - --model_config_file=/config/models.config
+      - --model_config_file_poll_wait_seconds=60
+      - --enable_batching=true
+      - --batching_parameters_file=/config/batching_parameters.txt
+      - --monitoring_config_file=/config/monitoring.config
+      - --grpc_channel_arguments={_GRPC_LIMIT}
+      - --rest_api_timeout_in_ms=60000
+      - --tensorflow_session_parallelism=2
+    environment:
+      MODEL_NAME: {MODEL_NAME}
+    volumes:
+      - ../SAVED_MODEL:/models/{MODEL_NAME}:ro
+      - .:/config:ro
+    ports:
+      - 127.0.0.1:8500:8500
+    cpus: 2
+    mem_limit: 2g
+    pids_limit: 256
+    read_only: true
+    cap_drop: [ALL]
+    security_opt: ["no-new-privileges:true"]
+    restart: unless-stopped
+  proxy:
+    image: nginx
+    volumes:
+      - ./proxy.conf:/etc/nginx/conf.d/default.conf:ro
+    ports:
+      - 127.0.0.1:8501:8501
+    mem_limit: 128m
+    depends_on: [server]
+    restart: unless-stopped
+"""

@@ -1,0 +1,267 @@
+"""What a server reads, against the messages that the server's makers publish.
+
+The real ones come from `pip install --no-deps tensorflow-serving-api`.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from google.protobuf import text_format
+from tiny_serving import (
+    CONFIG,
+    NAMES,
+    gif,
+    jpegs,
+    random_clips,
+    smooth_clips,
+    tiny_model,
+)
+
+from har_keras.errors import DataError
+from har_keras.serving import messages, tensorflow_serving
+from har_keras.serving.signatures import export_saved_model
+
+_WITHOUT = "needs `pip install --no-deps tensorflow-serving-api`"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def version(model, tmp_path_factory):
+    base = tmp_path_factory.mktemp("run") / "saved_model"
+    return export_saved_model(model, NAMES, CONFIG, base)
+
+
+@pytest.fixture
+def apis():
+    """The published messages."""
+    pytest.importorskip("tensorflow_serving", reason=_WITHOUT)
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    return predict_pb2, prediction_log_pb2
+
+
+def test_a_request_is_what_the_published_message_reads(apis):
+    clips = random_clips(1, 2, 3, 4, 3)
+    ours = messages.predict_request(
+        "har", "serving_default", {"clips": clips}, version=7, outputs=["p"]
+    )
+    theirs = apis[0].PredictRequest.FromString(ours.SerializeToString())
+    assert theirs.model_spec.name == "har"
+    assert theirs.model_spec.signature_name == "serving_default"
+    assert theirs.model_spec.version.value == 7
+    assert list(theirs.output_filter) == ["p"]
+    np.testing.assert_array_equal(
+        tf.make_ndarray(theirs.inputs["clips"]), clips
+    )
+
+
+def test_texts_and_a_version_label_are_read_too(apis):
+    sent = np.array([[b"\xff\xd8", b""]], dtype=object)
+    ours = messages.predict_request(
+        "har", "serving_jpeg", {"frames_bytes": sent}, version_label="stable"
+    )
+    theirs = apis[0].PredictRequest.FromString(ours.SerializeToString())
+    assert theirs.model_spec.version_label == "stable"
+    found = tf.make_ndarray(theirs.inputs["frames_bytes"])
+    assert found.tolist() == [[b"\xff\xd8", b""]]
+
+
+def test_an_answer_of_the_published_message_is_read(apis):
+    theirs = apis[0].PredictResponse()
+    floats = np.array([[0.25, 0.75]], "float32")
+    theirs.outputs["packed"].CopyFrom(tf.make_tensor_proto(floats))
+    theirs.outputs["listed"].dtype = tf.float32.as_datatype_enum
+    theirs.outputs["listed"].tensor_shape.dim.add(size=2)
+    theirs.outputs["listed"].float_val.extend([0.5, 0.5])
+    theirs.outputs["names"].CopyFrom(tf.make_tensor_proto([["gym", "é"]]))
+    found = messages.read_outputs(
+        messages.PredictResponse.FromString(theirs.SerializeToString())
+    )
+    np.testing.assert_array_equal(found["packed"], floats)
+    assert found["listed"].tolist() == [0.5, 0.5]
+    assert found["names"].tolist() == [["gym", "é"]]
+
+
+def test_an_answer_of_another_type_is_refused():
+    response = messages.PredictResponse()
+    response.outputs.add(key="x").value.dtype = 9
+    with pytest.raises(ValueError, match="data type 9"):
+        messages.read_outputs(response)
+
+
+def test_each_warm_up_record_runs(apis, version):
+    served = tf.saved_model.load(str(version)).signatures
+    path = version / "assets.extra" / "tf_serving_warmup_requests"
+    asked = []
+    for record in tf.data.TFRecordDataset(str(path)):
+        log = apis[1].PredictionLog.FromString(record.numpy())
+        request = log.predict_log.request
+        inputs = {
+            name: tf.constant(tf.make_ndarray(tensor))
+            for name, tensor in request.inputs.items()
+        }
+        found = served[request.model_spec.signature_name](**inputs)
+        assert found["probabilities"].shape == (1, len(NAMES))
+        asked.append(request.model_spec.signature_name)
+    assert sorted(asked) == ["serving_default", "serving_gif", "serving_jpeg"]
+
+
+def test_checksums_are_those_of_sha256sum(version):
+    lines = (version / "SHA256SUMS").read_text().splitlines()
+    assert len(lines) == 5  # Graph, fingerprint, two of weights, warm-up.
+    for line in lines:
+        checksum, name = line.split("  ")
+        content = (version / name).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == checksum
+    tensorflow_serving.demand_checksums(version)
+
+
+@pytest.mark.parametrize("change", ["altered", "missing", "added"])
+def test_a_changed_version_is_named(model, tmp_path, change):
+    version = export_saved_model(model, NAMES, CONFIG, tmp_path)
+    graph = version / "saved_model.pb"
+    if change == "altered":
+        graph.write_bytes(graph.read_bytes() + b"\0")
+    elif change == "missing":
+        graph.unlink()
+    else:
+        (version / "assets.extra" / "more").write_text("")
+    name = "more" if change == "added" else r"saved_model\.pb"
+    with pytest.raises(DataError, match=f"{name}' differs"):
+        tensorflow_serving.demand_checksums(version)
+
+
+def test_the_model_list_is_what_the_server_reads():
+    pytest.importorskip("tensorflow_serving", reason=_WITHOUT)
+    from tensorflow_serving.config import model_server_config_pb2
+
+    text = tensorflow_serving.serving_texts("saved_model")["models.config"]
+    found = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
+    (model,) = found.model_config_list.config
+    assert (model.name, model.base_path) == ("har", "/models/har")
+    assert model.model_version_policy.latest.num_versions == 2
+
+
+def proto_text(text):
+    """Reads the scalars of a text proto whose messages are not published."""
+    flat = {}
+    for line in text.splitlines():
+        name, _, rest = line.partition("{")
+        words = rest.strip(" }").split()
+        if words[:1] == ["value:"]:
+            flat[name.strip()] = int(words[1])
+    return flat
+
+
+def test_batching_parameters_are_those_the_server_knows():
+    text = tensorflow_serving.serving_texts("x")["batching_parameters.txt"]
+    # The fields of BatchingParameters in session_bundle_config.proto.
+    assert proto_text(text) == {
+        "max_batch_size": 32,
+        "batch_timeout_micros": 2000,
+        "max_enqueued_batches": 64,
+        "num_batch_threads": 2,
+    }
+
+
+def test_the_server_answers_on_this_machine_alone(tmp_path):
+    folder = tmp_path / "serving"
+    tensorflow_serving.write_serving_files(folder, tmp_path / "saved_model")
+    compose = (folder / "compose.yaml").read_text()
+    ports = [
+        line.strip(" -") for line in compose.splitlines() if ":850" in line
+    ]
+    published = [port for port in ports if port.count(":") == 2]
+    assert published
+    assert all(
+        port.startswith("127.0.0.1:") for port in published if "/" not in port
+    )
+    for name in ("models.config", "batching_parameters.txt", "proxy.conf"):
+        assert (folder / name).is_file()
+        assert "SAVED_MODEL" not in (folder / name).read_text()
+    assert "../saved_model:/models/har:ro" in compose
+
+
+def saved_model_cli(*arguments):
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "tensorflow.python.tools.saved_model_cli",
+            *map(str, arguments),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signature", ["default", "jpeg", "gif"])
+def test_saved_model_cli_runs_each_signature(
+    model, version, tmp_path, signature
+):
+    clips = smooth_clips(2)
+    name, sent = {
+        "default": ("clips", clips),
+        "jpeg": ("frames_bytes", np.array([jpegs(c) for c in clips], "O")),
+        "gif": ("gif_bytes", np.array([gif(clip) for clip in clips], "O")),
+    }[signature]
+    np.save(tmp_path / "sent.npy", sent, allow_pickle=True)
+    done = saved_model_cli(
+        "run", "--dir", version, "--tag_set", "serve",
+        "--signature_def", f"serving_{signature}",
+        "--inputs", f"{name}={tmp_path / 'sent.npy'}", "--outdir", tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = np.load(tmp_path / "probabilities.npy")
+    expected = keras.ops.convert_to_numpy(model(clips, training=False))
+    # GIF has 256 colours a frame.
+    tolerance = {"default": 1e-5, "jpeg": 0.02, "gif": 0.1}[signature]
+    np.testing.assert_allclose(found, expected, atol=tolerance)
+
+
+C_PROGRAM = Path(__file__).parent / "run_in_c_library.py"
+
+
+def test_tensorflows_c_library_runs_it_without_python_tensorflow(
+    model, version, tmp_path
+):
+    clips = random_clips(3, 4, 32, 32, 3, seed=5)
+    np.save(tmp_path / "clips.npy", clips)
+    saved = saved_model_cli(
+        "show", "--dir", version, "--tag_set", "serve",
+        "--signature_def", "serving_default",
+    ).stdout  # fmt: skip
+    names = [
+        line.split("name: ")[1].strip()
+        for line in saved.splitlines()
+        if "name: " in line
+    ]
+    assert "serving_default" in names[0]
+    outputs = saved.split("outputs[")[1:]
+    (output,) = [text for text in outputs if text.startswith("'probab")]
+    output = output.split("name: ")[1].split()[0]
+    done = subprocess.run(
+        [
+            sys.executable, str(C_PROGRAM), str(Path(tf.__file__).parent),
+            str(version), names[0], output, str(tmp_path / "clips.npy"),
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert not found["python_tensorflow"]
+    expected = keras.ops.convert_to_numpy(model(clips, training=False))
+    np.testing.assert_allclose(found["probabilities"], expected, atol=1e-5)
