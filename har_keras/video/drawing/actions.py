@@ -25,7 +25,7 @@ Generator = np.random.Generator
 def squat(t: Array, rng: Generator) -> Motion:
     """Bends both knees deeply and rises, arms ahead or at the chest."""
     motion = standing(t, rng)
-    down = pulse(beat(t, rng, 0.65, 1.0), rng.uniform(0.3, 1.2))
+    down = pulse(beat(t, rng, 0.75, 1.1), rng.uniform(0.3, 1.2))
     depth = rng.uniform(0.22, 0.3) * down
     motion.feet[:, :, 0] *= 0.3
     motion.feet[:, :, 1] *= 1.5
@@ -47,7 +47,7 @@ def squat(t: Array, rng: Generator) -> Motion:
 def jumping_jack(t: Array, rng: Generator) -> Motion:
     """Jumps with legs and arms apart, and together again."""
     motion = standing(t, rng)
-    phase = beat(t, rng, 0.85, 1.25)
+    phase = beat(t, rng, 0.95, 1.35)
     apart = pulse(phase, rng.uniform(0.3, 1.0))
     motion.held = str(rng.choice(["", "", "dumbbells"]))
     hop = rng.uniform(0.02, 0.05) * np.abs(np.sin(phase))
@@ -68,7 +68,7 @@ def jumping_jack(t: Array, rng: Generator) -> Motion:
 def push_up(t: Array, rng: Generator) -> Motion:
     """Lowers and raises a straight body on the hands, on floor or a step."""
     motion = standing(t, rng)
-    down = pulse(beat(t, rng, 0.65, 1.05), rng.uniform(0.3, 1.0))
+    down = pulse(beat(t, rng, 0.75, 1.15), rng.uniform(0.3, 1.0))
     step = float(rng.choice([0.0, 0.0, 0.15, 0.28]))
     reach = 0.36 - rng.uniform(0.2, 0.27) * down
     slope = np.arcsin((step + reach - 0.04) / 0.78)
@@ -99,9 +99,9 @@ def curl(t: Array, rng: Generator) -> Motion:
         sit(motion, rng)
     elif rng.uniform() < 0.2:
         crouch(motion, rng.uniform(0.08, 0.16))
-    phase = beat(t, rng, 0.75, 1.15)
-    together = motion.held == "box" or rng.uniform() < 0.6
-    swing = rng.uniform(1.9, 2.3)
+    phase = beat(t, rng, 0.85, 1.25)
+    together = motion.held == "box" or rng.uniform() < 0.7
+    swing = rng.uniform(2.1, 2.5)
     for index, side in enumerate((1, -1)):
         shift = 0.0 if together or side > 0 else np.pi
         angle = 0.15 + swing * pulse(phase + shift, 0.6)
@@ -112,7 +112,7 @@ def curl(t: Array, rng: Generator) -> Motion:
             side * apart,
             0.1 - 0.2 * np.cos(angle),
         )
-    motion.lean += 0.06 * np.sin(phase)
+    motion.lean += 0.1 * np.sin(phase)
     return motion
 
 

@@ -66,7 +66,7 @@ class Person:
             girth=rng.uniform(0.85, 1.35),
             skin=SKINS[rng.integers(len(SKINS))],
             hair=HAIRS[rng.integers(len(HAIRS))],
-            shirt=hue(rng, (90, 255), (60, 250)),
+            shirt=hue(rng, (90, 225), (70, 235)),
             trousers=hue(rng, (40, 200), (40, 170)),
             shoes=hue(rng, (0, 200), (30, 240)),
             stripe=hue(rng, (20, 255), (60, 255))

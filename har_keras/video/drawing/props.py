@@ -86,7 +86,7 @@ def dumbbell(
     for end in ends:
         parts.append(
             camera.capsule(
-                end - 0.02 * along, end + 0.02 * along, (0.045, 0.045), colour
+                end - 0.02 * along, end + 0.02 * along, (0.055, 0.055), colour
             )
         )
     return parts

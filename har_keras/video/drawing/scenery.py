@@ -80,7 +80,7 @@ def paint_place(camera: Camera, rng: Generator) -> Canvas:
 def _out_of_focus(image: Array, rng: Generator) -> Array:
     """Returns the place blurred and hazy, as a lens set on the figure sees."""
     soft = cv2.GaussianBlur(image, (5, 5), rng.uniform(0.6, 1.3)).astype(float)
-    haze = rng.uniform(0.25, 0.55)
+    haze = rng.uniform(0.2, 0.5)
     return ((1 - haze) * soft + haze * soft.mean((0, 1))).astype(np.uint8)
 
 
@@ -106,7 +106,7 @@ def _ramp(
 
 def _floor(canvas: Canvas, back: float, rng: Generator) -> None:
     """Paints the ground: plain, planks or tiles."""
-    colour = hue(rng, (10, 90), (90, 190))
+    colour = hue(rng, (10, 70), (105, 185))
     line, bottom = canvas.floor_line(back), len(canvas.image)
     _ramp(canvas, line, bottom, shaded(colour, 0.8), shaded(colour, 1.1))
     if rng.uniform() < 0.3:
@@ -138,7 +138,7 @@ def _floor(canvas: Canvas, back: float, rng: Generator) -> None:
 
 def _room(canvas: Canvas, back: float, rng: Generator) -> None:
     """Paints a wall with windows, doors, pictures and a floor."""
-    wall = hue(rng, (8, 90), (110, 240))
+    wall = hue(rng, (8, 70), (130, 225))
     line, unit = (
         canvas.floor_line(back),
         canvas.camera.focal / (canvas.camera.distance + back),

@@ -55,7 +55,7 @@ class Scene:
         """Returns a random scene."""
         width, height = SIZES[rng.integers(len(SIZES))]
         distance = rng.uniform(3.0, 5.0)
-        share = rng.uniform(0.7, 0.92)
+        share = rng.uniform(0.76, 0.94)
         camera = Camera(
             width,
             height,
@@ -67,9 +67,9 @@ class Scene:
             person=Person.draw(rng),
             canvas=paint_place(camera, rng),
             fps=float(rng.choice(FRAME_RATES)),
-            gain=rng.uniform(0.75, 1.15),
-            tint=rng.uniform(0.92, 1.08, 3),
-            noise=rng.uniform(0.0, 2.0),
+            gain=rng.uniform(0.85, 1.12),
+            tint=rng.uniform(0.94, 1.06, 3),
+            noise=rng.uniform(0.0, 1.5),
         )
 
 
@@ -218,9 +218,11 @@ def _view(scene: Scene, middle: Array, t: Array, rng: Generator) -> Array:
     kept = min(1.0, rng.uniform(0.1, 0.5) / max(wander, 1e-6))
     shift = anchor - size / 2 - (1 - kept) * (middle - size / 2)
     shift[:, 1] *= 0.5
-    drift = rng.uniform(-0.02, 0.02, 2) * [1, 0.3] * size
+    drift = rng.uniform(-0.015, 0.015, 2) * [1, 0.3] * size
     shift += drift * (t - t.mean())[:, None]
-    shake = rng.uniform(0, 0.4) * rng.normal(size=(2, 3))
+    # Half of the cameras stand on a tripod.
+    held = rng.uniform() < 0.5
+    shake = held * rng.uniform(0, 0.4) * rng.normal(size=(2, 3))
     rate, start = rng.uniform(0.3, 1.5, (2, 3)), rng.uniform(size=(2, 3))
     waves = np.sin(2 * np.pi * (rate * t[:, None, None] + start))
     shift += (shake * waves).sum(-1)
