@@ -80,35 +80,25 @@ class Report:
         """Returns the page."""
         sections = [
             self._headline(),
-            _section("Classes", self._classes()),
+            section("Classes", self._classes()),
             *(
-                _section(heading, _picture(picture, heading))
+                section(heading, _picture(picture, heading))
                 for heading, picture in self.pictures.items()
             ),
-            _section("What time is worth", self._controls()),
-            _section("Confidence", self._confidence()),
-            _section(self._mistakes_heading(), _gallery(self.mistakes)),
+            section("What time is worth", self._controls()),
+            section("Confidence", self._confidence()),
+            section(self._mistakes_heading(), _gallery(self.mistakes)),
             *(
-                _section(heading, _gallery(strips))
+                section(heading, _gallery(strips))
                 for heading, strips in self.examples.items()
             ),
-            _section("Videos that were not scored", self._failed()),
-            _section("Videos that were cut short", self._damaged()),
-            _section("Data", _counts_table(self.videos)),
-            _section("Options", _details("Every option", self.options)),
-            _section("Versions", _pairs(self.evaluation.get("versions", {}))),
+            section("Videos that were not scored", self._failed()),
+            section("Videos that were cut short", self._damaged()),
+            section("Data", _counts_table(self.videos)),
+            section("Options", _details("Every option", self.options)),
+            section("Versions", _pairs(self.evaluation.get("versions", {}))),
         ]
-        return (
-            '<!doctype html>\n<html lang="en">\n<head>\n'
-            '<meta charset="utf-8">\n'
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-            '<meta name="viewport" content="width=device-width, '
-            'initial-scale=1">\n'
-            f"<title>{escape(self.title)}</title>\n"
-            f"<style>{_STYLE}</style>\n</head>\n<body>\n"
-            + "\n".join(part for part in sections if part)
-            + "\n</body>\n</html>\n"
-        )
+        return page(self.title, sections)
 
     def _headline(self) -> str:
         found = self.evaluation
@@ -216,6 +206,20 @@ def headline(evaluation: Mapping[str, Any]) -> str:
     return text
 
 
+def page(title: str, parts: Sequence[str]) -> str:
+    """Returns a whole page of HTML parts; empty ones are left out."""
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n'
+        '<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n"
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n"
+        + "\n".join(part for part in parts if part)
+        + "\n</body>\n</html>\n"
+    )
+
+
 def percent(share: float) -> str:
     """Returns a share as people read it.
 
@@ -257,7 +261,8 @@ def _figure(value: float | int) -> str:
     return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
-def _section(heading: str, content: str) -> str:
+def section(heading: str, content: str) -> str:
+    """Returns a part of a page, or nothing if it has no content."""
     if not content:
         return ""
     return f"<section>\n<h2>{escape(heading)}</h2>\n{content}\n</section>"
