@@ -95,7 +95,7 @@ def load_model(run: Run) -> Any:
     """
     import keras
 
-    import har_keras.model.vit  # noqa: F401  (registers the model's class)
+    import har_keras.model.build  # noqa: F401  (registers the models' classes)
 
     if not run.model_file.is_file():
         raise DataError(

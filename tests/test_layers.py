@@ -3,13 +3,12 @@ import numpy as np
 import pytest
 from keras import ops
 
+from har_keras.model.attention import SelfAttention
+from har_keras.model.blocks import MLP, DividedBlock, EncoderBlock, gelu
 from har_keras.model.layers import (
     ClassToken,
-    EncoderBlock,
     PositionEmbedding,
-    SelfAttention,
     TubeletEmbedding,
-    gelu,
 )
 
 RNG = np.random.default_rng(7)
@@ -20,13 +19,49 @@ LAYERS = [
     (TubeletEmbedding, {"hidden_dim": 8, "seed": 1}, CLIPS, (2, 12, 8), 12296),
     (ClassToken, {}, TOKENS, (2, 7, 8), 8),
     (PositionEmbedding, {"seed": 1}, TOKENS, (2, 6, 8), 48),
+    (PositionEmbedding, {"kind": "sinusoid"}, TOKENS, (2, 6, 8), 0),
     (SelfAttention, {"num_heads": 2, "seed": 1}, TOKENS, (2, 6, 8), 288),
+    (
+        SelfAttention,
+        {"num_heads": 2, "key_bias": False, "seed": 1},
+        TOKENS,
+        (2, 6, 8),
+        280,
+    ),
+    (MLP, {"mlp_dim": 16, "seed": 1}, TOKENS, (2, 6, 8), 280),
     (
         EncoderBlock,
         {"num_heads": 2, "mlp_dim": 16, "dropout_rate": 0.1, "seed": 1},
         TOKENS,
         (2, 6, 8),
         288 + 32 + 144 + 136,
+    ),
+    (
+        DividedBlock,
+        {
+            "num_frames": 5,
+            "class_token": True,
+            "num_heads": 2,
+            "mlp_dim": 16,
+            "activation": "gelu_tanh",
+            "seed": 1,
+        },
+        TOKENS,
+        (2, 6, 8),
+        2 * 288 + 48 + 144 + 136 + 72,
+    ),
+    (
+        DividedBlock,
+        {
+            "num_frames": 3,
+            "class_token": False,
+            "num_heads": 2,
+            "mlp_dim": 16,
+            "seed": 1,
+        },
+        TOKENS,
+        (2, 6, 8),
+        2 * 288 + 48 + 144 + 136 + 72,
     ),
 ]
 IDS = [row[0].__name__ for row in LAYERS]

@@ -4,7 +4,8 @@ import pytest
 from keras import ops
 
 from har_keras.config import ClipConfig, Config, ModelConfig
-from har_keras.model.vit import VideoViT, build_model
+from har_keras.model.build import build_model
+from har_keras.model.vit import VideoViT
 
 SMALL = {
     "num_classes": 3,
@@ -96,9 +97,9 @@ def test_a_seed_gives_the_same_weights_and_another_one_others():
         model.build()
     for a, b in zip(first.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    kernels = [m.blocks[0].mlp_hidden.kernel for m in (first, other)]
+    kernels = [m.blocks[0].mlp.hidden.kernel for m in (first, other)]
     assert np.abs(np.subtract(*map(ops.convert_to_numpy, kernels))).max() > 0.1
-    of_one_model = [block.mlp_hidden.kernel for block in first.blocks]
+    of_one_model = [block.mlp.hidden.kernel for block in first.blocks]
     assert np.abs(np.subtract(*map(ops.convert_to_numpy, of_one_model))).max()
 
 
@@ -127,9 +128,48 @@ def test_bfloat16_keeps_float32_weights_and_probabilities():
     [
         ({"num_classes": 1}, "num_classes=1"),
         ({"pooling": "max"}, "pooling='max'"),
+        ({"attention": "none"}, "attention='none'"),
         ({"num_heads": 3}, "num_heads=3"),
     ],
 )
 def test_dimensions_that_cannot_work_are_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         VideoViT(**SMALL | changes).build()
+
+
+@pytest.mark.parametrize("pooling", ["mean", "mean_norm", "class_token"])
+@pytest.mark.parametrize("attention", ["factorised", "divided"])
+def test_attention_forms(attention, pooling, tmp_path):
+    model = small_model(attention=attention, pooling=pooling)
+    config = model.get_config()
+    assert VideoViT.from_config(config).get_config() == config
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(probabilities(loaded), probabilities(model))
+    alone = probabilities(model, CLIPS[1:2])
+    np.testing.assert_allclose(probabilities(model)[1:2], alone, atol=1e-6)
+    backwards = probabilities(model, CLIPS[:, ::-1])
+    assert np.abs(probabilities(model) - backwards).max() > 1e-5
+
+
+def test_divided_attention_begins_as_that_of_each_frame():
+    """The layers along time start at zero: other frames change nothing."""
+    model = VideoViT(**SMALL | {"attention": "divided"})
+    model.build()
+    other = CLIPS.copy()
+    other[:, 2:] = 255 - other[:, 2:]
+    tokens = []
+    for clips in (CLIPS, other):
+        x = model.embedding(clips)
+        x = model._add_times(
+            model.positions(ops.reshape(x, (-1, 4, 16))), False
+        )
+        tokens.append(ops.convert_to_numpy(model.blocks[0](x)))
+    np.testing.assert_allclose(tokens[0][:, :4], tokens[1][:, :4], atol=1e-6)
+    assert np.abs(tokens[0][:, 4:] - tokens[1][:, 4:]).max() > 1e-3
+    change = np.random.default_rng(0).normal(size=(16, 16))
+    model.blocks[0].temporal_dense.kernel.assign(change)
+    x = model.embedding(other)
+    x = model._add_times(model.positions(ops.reshape(x, (-1, 4, 16))), False)
+    changed = ops.convert_to_numpy(model.blocks[0](x))
+    assert np.abs(changed[:, :4] - tokens[0][:, :4]).max() > 1e-3

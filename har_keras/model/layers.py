@@ -1,21 +1,18 @@
-"""The parts of a Vision Transformer on clips.
+"""From pixels to tokens that know where they are.
 
-Shape letters: B batch, T frames, H W pixels, C channels, N tokens, D hidden,
-h heads, d width of a head.
+Shape letters: B batch, T frames, H W pixels, C channels, N tokens, D hidden.
 """
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 # A tensor of whichever backend runs; the three have no type in common.
 Tensor = Any
 Shape = tuple[int | None, ...]
-
-EPSILON = 1e-6  # of every layer norm, as in the Vision Transformer's code
-SHORT_SEQUENCE = 512  # tokens; see `SelfAttention`
 
 
 @keras.saving.register_keras_serializable(package="har_keras")
@@ -158,9 +155,11 @@ class ClassToken(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="har_keras")
 class PositionEmbedding(layers.Layer):
-    """Adds a learned vector to every token.
+    """Adds to every token a vector that says where it is.
 
     Args:
+        kind: `"learned"`, or `"sinusoid"`: fixed sines and cosines of the
+            token's index, which are no weights.
         seed: int or None. Seed of the weights.
         **kwargs: Arguments of `keras.layers.Layer`.
 
@@ -169,13 +168,28 @@ class PositionEmbedding(layers.Layer):
 
     Output shape:
         As the input.
+
+    Reference:
+        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section
+          3.5 (sinusoid).
     """
 
-    def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        kind: Literal["learned", "sinusoid"] = "learned",
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.kind = kind
         self.seed = seed
 
     def build(self, input_shape: Shape) -> None:
+        if self.kind == "sinusoid":
+            self.positions = sinusoids(
+                int(input_shape[1] or 0), width_of(input_shape)
+            )
+            return
         self.positions = self.add_weight(
             name="positions",
             shape=input_shape[1:],
@@ -189,249 +203,34 @@ class PositionEmbedding(layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"seed": self.seed}
+        return super().get_config() | {"kind": self.kind, "seed": self.seed}
 
 
-@keras.saving.register_keras_serializable(package="har_keras")
-class SelfAttention(layers.Layer):
-    """Lets every token read all the others, in several heads.
-
-    Queries, keys and values come from one product. Scores have three layouts
-    with the same answer, and the fastest one is taken: PyTorch's own fused
-    kernel there; else, up to `SHORT_SEQUENCE` tokens, keys by queries with the
-    division left to the end, so that every product on a CPU has a long last
-    axis; else queries by keys. Softmax is computed in float32.
+def sinusoids(num_tokens: int, hidden_dim: int) -> np.ndarray:
+    """Returns fixed position vectors.
 
     Args:
-        num_heads: int. Heads, h; a divisor of the tokens' width.
-        dropout_rate: float. Share of scores dropped in training, in [0, 1).
-        seed: int or None. Seed of the weights and of dropout.
-        **kwargs: Arguments of `keras.layers.Layer`.
+        num_tokens: int. Tokens, N.
+        hidden_dim: int. Width of a token, D.
 
-    Input shape:
-        `(batch_size, num_tokens, hidden_dim)`
+    Returns:
+        `float32` array of shape `(N, D)`, sines at even places and cosines at
+        odd ones, of wavelengths from 2 pi to 10000 * 2 pi.
 
-    Output shape:
-        As the input.
+    Example:
 
-    Reference:
-        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section
-          3.2.
+    >>> (100 * sinusoids(2, 4)).round().astype(int).tolist()
+    [[0, 100, 0, 100], [84, 54, 1, 100]]
     """
-
-    def __init__(
-        self,
-        num_heads: int,
-        dropout_rate: float = 0.0,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.num_heads = num_heads
-        self.dropout_rate = dropout_rate
-        self.seed = seed
-        self.dropout = layers.Dropout(
-            dropout_rate, seed=seed, name="dropout", dtype=self.dtype_policy
-        )
-
-    def build(self, input_shape: Shape) -> None:
-        hidden = _width(input_shape)
-        if hidden % self.num_heads:
-            raise ValueError(
-                "`num_heads` must divide the width of the tokens. Received: "
-                f"num_heads={self.num_heads}, {input_shape=}."
-            )
-        # Each of the three products is initialised as a layer of its own.
-        limit = math.sqrt(6 / (hidden + hidden))
-        self.query_key_value = layers.Dense(
-            3 * hidden,
-            kernel_initializer=keras.initializers.RandomUniform(
-                -limit, limit, self.seed
-            ),
-            name="query_key_value",
-            dtype=self.dtype_policy,
-        )
-        self.query_key_value.build(input_shape)
-        self.output_dense = layers.Dense(
-            hidden,
-            kernel_initializer=keras.initializers.GlorotUniform(
-                _after(self.seed)
-            ),
-            name="output",
-            dtype=self.dtype_policy,
-        )
-        self.output_dense.build(input_shape)
-
-    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
-        tokens, hidden = x.shape[1:]
-        width = hidden // self.num_heads
-        x = self.query_key_value(x)  # (B, N, 3D)
-        x = ops.reshape(x, (-1, tokens, 3, self.num_heads, width))
-        dropping = bool(training) and self.dropout_rate > 0
-        if keras.config.backend() == "torch" and not dropping:
-            x = ops.dot_product_attention(x[:, :, 0], x[:, :, 1], x[:, :, 2])
-        elif tokens <= SHORT_SEQUENCE:
-            x = self.keys_by_queries(x, training)
-        else:
-            x = self.queries_by_keys(x, training)
-        return self.output_dense(ops.reshape(x, (-1, tokens, hidden)))
-
-    def keys_by_queries(self, x: Tensor, training: bool | None) -> Tensor:
-        """Returns attended values, for queries, keys and values in one.
-
-        Args:
-            x: Tensor of shape `(B, N, 3, h, d)`.
-            training: bool or None. Whether scores are dropped.
-
-        Returns:
-            Tensor of shape `(B, N, h, d)`.
-        """
-        x = ops.transpose(x, (2, 0, 3, 4, 1))  # (3, B, h, d, N)
-        query, key, value = x[0] * x.shape[3] ** -0.5, x[1], x[2]
-        scores = ops.matmul(ops.swapaxes(key, -1, -2), query)  # (B, h, N, N)
-        scores = ops.cast(scores, "float32")
-        largest = ops.stop_gradient(ops.max(scores, axis=-2, keepdims=True))
-        weights = ops.exp(scores - largest)
-        total = ops.cast(ops.sum(weights, axis=-2, keepdims=True), x.dtype)
-        weights = self.dropout(ops.cast(weights, x.dtype), training=training)
-        x = ops.matmul(value, weights) / total  # (B, h, d, N)
-        return ops.transpose(x, (0, 3, 1, 2))
-
-    def queries_by_keys(self, x: Tensor, training: bool | None) -> Tensor:
-        """Returns what `keys_by_queries` does, in the usual order."""
-        x = ops.transpose(x, (2, 0, 3, 1, 4))  # (3, B, h, N, d)
-        query, key, value = x[0] * x.shape[4] ** -0.5, x[1], x[2]
-        scores = ops.matmul(query, ops.swapaxes(key, -1, -2))  # (B, h, N, N)
-        weights = ops.softmax(ops.cast(scores, "float32"), axis=-1)
-        weights = self.dropout(ops.cast(weights, x.dtype), training=training)
-        x = ops.matmul(weights, value)  # (B, h, N, d)
-        return ops.transpose(x, (0, 2, 1, 3))
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {
-            "num_heads": self.num_heads,
-            "dropout_rate": self.dropout_rate,
-            "seed": self.seed,
-        }
+    places = np.arange(hidden_dim)
+    wavelengths = 10000 ** (2 * (places // 2) / hidden_dim)
+    angles = np.arange(num_tokens)[:, None] / wavelengths  # (N, D)
+    waves = np.where(places % 2, np.cos(angles), np.sin(angles))
+    return waves.astype("float32")
 
 
-@keras.saving.register_keras_serializable(package="har_keras")
-class EncoderBlock(layers.Layer):
-    """One layer of the encoder: attention, then an MLP, each added back.
-
-    Both read their input through a layer norm (pre-norm).
-
-    Args:
-        num_heads: int. Attention heads.
-        mlp_dim: int. Width of the hidden layer of the MLP.
-        dropout_rate: float. Dropout after attention and in the MLP, in [0, 1).
-        attention_dropout_rate: float. Dropout on attention weights.
-        seed: int or None. Seed of the weights and of dropout.
-        **kwargs: Arguments of `keras.layers.Layer`.
-
-    Input shape:
-        `(batch_size, num_tokens, hidden_dim)`
-
-    Output shape:
-        As the input.
-
-    Reference:
-        - [Dosovitskiy et al., 2020](https://arxiv.org/abs/2010.11929),
-          section 3.1, equations 2 and 3.
-    """
-
-    def __init__(
-        self,
-        num_heads: int,
-        mlp_dim: int,
-        dropout_rate: float = 0.0,
-        attention_dropout_rate: float = 0.0,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.num_heads = num_heads
-        self.mlp_dim = mlp_dim
-        self.dropout_rate = dropout_rate
-        self.attention_dropout_rate = attention_dropout_rate
-        self.seed = seed
-        self.attention_norm = layers.LayerNormalization(
-            epsilon=EPSILON, name="attention_norm", dtype=self.dtype_policy
-        )
-        self.attention = SelfAttention(
-            num_heads,
-            attention_dropout_rate,
-            seed,
-            name="attention",
-            dtype=self.dtype_policy,
-        )
-        self.mlp_norm = layers.LayerNormalization(
-            epsilon=EPSILON, name="mlp_norm", dtype=self.dtype_policy
-        )
-        self.mlp_hidden = layers.Dense(
-            mlp_dim,
-            kernel_initializer=keras.initializers.GlorotUniform(
-                _after(seed, 2)
-            ),
-            name="mlp_hidden",
-            dtype=self.dtype_policy,
-        )
-        self.dropout = layers.Dropout(
-            dropout_rate, seed=_after(seed, 4), dtype=self.dtype_policy
-        )
-
-    def build(self, input_shape: Shape) -> None:
-        self.attention_norm.build(input_shape)
-        self.attention.build(input_shape)
-        self.mlp_norm.build(input_shape)
-        self.mlp_hidden.build(input_shape)
-        self.mlp_output = layers.Dense(
-            _width(input_shape),
-            kernel_initializer=keras.initializers.GlorotUniform(
-                _after(self.seed, 3)
-            ),
-            name="mlp_output",
-            dtype=self.dtype_policy,
-        )
-        self.mlp_output.build((*input_shape[:-1], self.mlp_dim))
-
-    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
-        y = self.attention(self.attention_norm(x), training=training)
-        x = x + self.dropout(y, training=training)
-        y = gelu(self.mlp_hidden(self.mlp_norm(x)))
-        y = self.mlp_output(self.dropout(y, training=training))
-        return x + self.dropout(y, training=training)
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {
-            "num_heads": self.num_heads,
-            "mlp_dim": self.mlp_dim,
-            "dropout_rate": self.dropout_rate,
-            "attention_dropout_rate": self.attention_dropout_rate,
-            "seed": self.seed,
-        }
-
-
-def gelu(x: Tensor) -> Tensor:
-    """Returns the exact GELU of a tensor.
-
-    Written out because `keras.ops.gelu` becomes `Erfc` in an ONNX file made
-    from TensorFlow, which ONNX Runtime refuses.
-
-    Reference:
-        - [Hendrycks & Gimpel, 2016](https://arxiv.org/abs/1606.08415),
-          section 2.
-    """
-    return 0.5 * x * (1.0 + ops.erf(x * 0.5**0.5))
-
-
-def _width(input_shape: Shape) -> int:
+def width_of(input_shape: Shape) -> int:
+    """Returns the last axis of a shape, which must be known."""
     width = input_shape[-1]
     if width is None:
         raise ValueError(
@@ -440,6 +239,6 @@ def _width(input_shape: Shape) -> int:
     return width
 
 
-def _after(seed: int | None, steps: int = 1) -> int | None:
-    """Returns a seed of its own for another part of the same layer."""
+def seed_after(seed: int | None, steps: int = 1) -> int | None:
+    """Returns the seed of another part of the same layer."""
     return None if seed is None else seed + steps

@@ -6,29 +6,34 @@ from typing import Any, Literal
 import keras
 from keras import layers, ops
 
-from har_keras.config import ClipConfig, ModelConfig
+from har_keras.model.blocks import Activation, DividedBlock, EncoderBlock
 from har_keras.model.layers import (
-    EPSILON,
     ClassToken,
-    EncoderBlock,
     PositionEmbedding,
     Shape,
     Tensor,
     TubeletEmbedding,
 )
 
-_SEEDS_OF_A_LAYER = 8  # enough for every part of an `EncoderBlock`
+_SEEDS_OF_A_PART = 16  # enough for every part of a block
 
 
 @keras.saving.register_keras_serializable(package="har_keras")
 class VideoViT(keras.Model):
     """Tells the class of a clip from its tubelets.
 
-    Tubelets become tokens, a transformer encoder lets all of them read each
-    other in space and time at once, and a dense layer reads their mean, or a
-    class token. Clips come in as bytes and are scaled inside, so that no
-    caller can scale them wrongly; probabilities are float32 whatever the
-    precision. Training works on `logits`, where the loss is exact.
+    Tubelets become tokens, transformer layers let them read each other, and a
+    dense layer reads their mean or a class token. Which tokens read which is
+    the attention form:
+
+    - `"joint"`: every token all the others, in space and time.
+    - `"factorised"`: tokens of a frame each other; then, in further layers,
+      frames each other. Far cheaper for many tokens.
+    - `"divided"`: in each layer along time first, then within the frame.
+
+    Clips come in as bytes and are scaled inside, so that no caller can scale
+    them wrongly; probabilities are float32 whatever the precision. Training
+    works on `logits`, where the loss is exact.
 
     Args:
         num_classes: int. Classes, K, at least 2.
@@ -42,7 +47,14 @@ class VideoViT(keras.Model):
         mlp_dim: int. Width of the hidden layer of each MLP.
         dropout_rate: float. Dropout on embeddings, attention outputs and MLPs.
         attention_dropout_rate: float. Dropout on attention weights.
-        pooling: `"mean"` of all tokens or `"class_token"`.
+        pooling: `"mean"` of all tokens, after the last norm, `"mean_norm"`,
+            before it, or `"class_token"`.
+        attention: `"joint"`, `"factorised"` or `"divided"`.
+        num_temporal_layers: int. Layers between frames, where factorised.
+        positions: `"learned"` or `"sinusoid"`.
+        activation: `"gelu"` or `"gelu_tanh"`.
+        key_bias: bool. Whether attention keys have a bias.
+        norm_epsilon: float. Added to variances in the layer norms.
         seed: int or None. Seed of the weights and of dropout.
         **kwargs: Arguments of `keras.Model`.
 
@@ -63,7 +75,9 @@ class VideoViT(keras.Model):
 
     Reference:
         - [Arnab et al., 2021](https://arxiv.org/abs/2103.15691), section 3.3,
-          model 1.
+          models 1 (joint) and 2 (factorised).
+        - [Bertasius et al., 2021](https://arxiv.org/abs/2102.05095), section 3
+          (divided).
     """
 
     def __init__(
@@ -79,20 +93,18 @@ class VideoViT(keras.Model):
         mlp_dim: int = 192,
         dropout_rate: float = 0.0,
         attention_dropout_rate: float = 0.0,
-        pooling: Literal["mean", "class_token"] = "mean",
+        pooling: Literal["mean", "mean_norm", "class_token"] = "mean",
+        attention: Literal["joint", "factorised", "divided"] = "joint",
+        num_temporal_layers: int = 2,
+        positions: Literal["learned", "sinusoid"] = "learned",
+        activation: Activation = "gelu",
+        key_bias: bool = True,
+        norm_epsilon: float = 1e-6,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if num_classes < 2:
-            raise ValueError(
-                f"`num_classes` must be at least 2. Received: {num_classes=}."
-            )
-        if pooling not in ("mean", "class_token"):
-            raise ValueError(
-                "`pooling` must be 'mean' or 'class_token'. Received: "
-                f"{pooling=}."
-            )
+        _check_arguments(num_classes, pooling, attention)
         self.num_classes = num_classes
         self.num_frames = num_frames
         self.crop_size = crop_size
@@ -105,44 +117,39 @@ class VideoViT(keras.Model):
         self.dropout_rate = dropout_rate
         self.attention_dropout_rate = attention_dropout_rate
         self.pooling = pooling
+        self.attention = attention
+        self.num_temporal_layers = num_temporal_layers
+        self.position_kind = positions
+        self.activation = activation
+        self.key_bias = key_bias
+        self.norm_epsilon = norm_epsilon
         self.seed = seed
 
         # === Layers ===
         policy = self.dtype_policy
         self.embedding = TubeletEmbedding(
-            hidden_dim,
-            patch_size,
-            tubelet_frames,
-            self._seed(0),
-            name="embedding",
-            dtype=policy,
-        )
-        self.class_token = (
-            ClassToken(name="class_token", dtype=policy)
-            if pooling == "class_token"
-            else None
-        )
-        self.positions = PositionEmbedding(
-            self._seed(1), name="positions", dtype=policy
-        )
+            hidden_dim, patch_size, tubelet_frames, self._seed(0),
+            name="embedding", dtype=policy,
+        )  # fmt: skip
+        self.class_token = self._class_token("class_token")
+        self.positions = self._positions("positions", self._seed(1))
         self.dropout = layers.Dropout(
             dropout_rate, seed=self._seed(2), name="dropout", dtype=policy
         )
-        self.blocks = [
-            EncoderBlock(
-                num_heads,
-                mlp_dim,
-                dropout_rate,
-                attention_dropout_rate,
-                self._seed(4 + i),
-                name=f"block_{i}",
-                dtype=policy,
+        self.blocks = [self._block(i) for i in range(num_layers)]
+        self.norm = self._norm("norm")
+        if attention != "joint":
+            self.temporal_positions = self._positions(
+                "temporal_positions", self._seed(1, 1)
             )
-            for i in range(num_layers)
-        ]
-        self.norm = layers.LayerNormalization(
-            epsilon=EPSILON, name="norm", dtype=policy
-        )
+        if attention == "factorised":
+            self.temporal_class_token = self._class_token(
+                "temporal_class_token"
+            )
+            self.temporal_blocks = [
+                self._block(num_layers + i) for i in range(num_temporal_layers)
+            ]
+            self.temporal_norm = self._norm("temporal_norm")
         self.head = layers.Dense(
             num_classes,
             kernel_initializer=keras.initializers.TruncatedNormal(
@@ -152,33 +159,84 @@ class VideoViT(keras.Model):
             dtype="float32",
         )
 
-    def _seed(self, part: int) -> int | None:
+    def _class_token(self, name: str) -> ClassToken | None:
+        if self.pooling != "class_token":
+            return None
+        return ClassToken(name=name, dtype=self.dtype_policy)
+
+    def _positions(self, name: str, seed: int | None) -> PositionEmbedding:
+        return PositionEmbedding(
+            self.position_kind, seed, name=name, dtype=self.dtype_policy
+        )
+
+    def _norm(self, name: str) -> layers.LayerNormalization:
+        epsilon = self.norm_epsilon
+        if self.pooling == "mean_norm":
+            epsilon = 1e-5  # as VideoMAE, whose pooling this is
+        return layers.LayerNormalization(
+            epsilon=epsilon, name=name, dtype=self.dtype_policy
+        )
+
+    def _block(self, index: int) -> EncoderBlock:
+        options: dict[str, Any] = {
+            "num_heads": self.num_heads,
+            "mlp_dim": self.mlp_dim,
+            "dropout_rate": self.dropout_rate,
+            "attention_dropout_rate": self.attention_dropout_rate,
+            "activation": self.activation,
+            "key_bias": self.key_bias,
+            "norm_epsilon": self.norm_epsilon,
+            "seed": self._seed(4 + index),
+            "name": f"block_{index}",
+            "dtype": self.dtype_policy,
+        }
+        if self.attention != "divided":
+            return EncoderBlock(**options)
+        return DividedBlock(
+            self.grid[0], self.class_token is not None, **options
+        )
+
+    def _seed(self, part: int, offset: int = 0) -> int | None:
         if self.seed is None:
             return None
-        parts = (self.num_layers + 4) * _SEEDS_OF_A_LAYER
-        return self.seed * parts + part * _SEEDS_OF_A_LAYER
+        parts = self.num_layers + self.num_temporal_layers + 4
+        return (self.seed * parts + part) * _SEEDS_OF_A_PART + offset
 
     @property
-    def input_clips_shape(self) -> Shape:
+    def clips_shape(self) -> Shape:
         """Shape of a batch of clips, the batch size unknown."""
         return (None, self.num_frames, self.crop_size, self.crop_size, 3)
 
     @property
+    def grid(self) -> tuple[int, int, int]:
+        """Tubelets of a clip in time, in height and in width."""
+        return self.embedding.grid(self.clips_shape)
+
+    @property
     def num_tokens(self) -> int:
         """Tokens of a clip, the class token not counted, N."""
-        return math.prod(self.embedding.grid(self.input_clips_shape))
+        return math.prod(self.grid)
 
     def build(self, input_shape: Shape | None = None) -> None:
-        self.embedding.build(self.input_clips_shape)
-        shape = self.embedding.compute_output_shape(self.input_clips_shape)
-        if self.class_token is not None:
-            self.class_token.build(shape)
-            shape = self.class_token.compute_output_shape(shape)
+        time, width = self.grid[0], self.hidden_dim
+        self.embedding.build(self.clips_shape)
+        tokens = self.num_tokens
+        if self.attention != "joint":
+            tokens //= time
+        shape = _build(self.class_token, (None, tokens, width))
         self.positions.build(shape)
+        if self.attention == "divided":
+            self.temporal_positions.build((None, time, width))
         for block in self.blocks:
-            block.build(shape)
-        self.norm.build(shape)
-        self.head.build((None, self.hidden_dim))
+            block.build((None, None, width))
+        self.norm.build((None, width))
+        if self.attention == "factorised":
+            shape = _build(self.temporal_class_token, (None, time, width))
+            self.temporal_positions.build(shape)
+            for block in self.temporal_blocks:
+                block.build(shape)
+            self.temporal_norm.build((None, width))
+        self.head.build((None, width))
         self.built = True
 
     def call(self, clips: Tensor, training: bool | None = None) -> Tensor:
@@ -194,15 +252,58 @@ class VideoViT(keras.Model):
         Returns:
             float32 tensor of shape `(B, K)`.
         """
+        return self.head(self.features(clips, training=training))
+
+    def features(self, clips: Tensor, training: bool | None = None) -> Tensor:
+        """Returns what the last layer reads of each clip, `(B, D)`."""
         x = self.embedding(clips)  # (B, N, D)
-        if self.class_token is not None:
-            x = self.class_token(x)  # (B, 1 + N, D)
-        x = self.dropout(self.positions(x), training=training)
+        if self.attention == "joint":
+            x = self._add_positions(x, training)
+        else:
+            x = ops.reshape(
+                x, (-1, self.num_tokens // self.grid[0], x.shape[2])
+            )
+            x = self._add_positions(x, training)  # (BT, S, D)
+        if self.attention == "divided":
+            x = self._add_times(x, training)  # (B, N, D)
         for block in self.blocks:
             x = block(x, training=training)
-        x = self.norm(x)
-        x = x[:, 0] if self.class_token is not None else ops.mean(x, axis=1)
-        return self.head(x)  # (B, K)
+        x = self._pool(x, self.norm)
+        if self.attention != "factorised":
+            return x
+        x = ops.reshape(x, (-1, self.grid[0], x.shape[1]))  # (B, T, D)
+        if self.temporal_class_token is not None:
+            x = self.temporal_class_token(x)
+        x = self.temporal_positions(x)
+        for block in self.temporal_blocks:
+            x = block(x, training=training)
+        return self._pool(x, self.temporal_norm)
+
+    def _add_positions(self, x: Tensor, training: bool | None) -> Tensor:
+        if self.class_token is not None:
+            x = self.class_token(x)
+        return self.dropout(self.positions(x), training=training)
+
+    def _add_times(self, x: Tensor, training: bool | None) -> Tensor:
+        """Returns `(B, [1 +] TS, D)` for the tokens of each frame."""
+        first = int(self.class_token is not None)
+        frames, width = self.grid[0], x.shape[2]
+        x = ops.reshape(x, (-1, frames, *x.shape[1:]))  # (B, T, [1 +] S, D)
+        token, x = x[:, 0, :first], x[:, :, first:]
+        places = x.shape[2]
+        x = ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, frames, width))
+        x = self.dropout(self.temporal_positions(x), training=training)
+        x = ops.reshape(x, (-1, places, frames, width))
+        x = ops.transpose(x, (0, 2, 1, 3))
+        x = ops.reshape(x, (-1, frames * places, width))
+        return ops.concatenate([token, x], axis=1)
+
+    def _pool(self, x: Tensor, norm: layers.Layer) -> Tensor:
+        if self.pooling == "class_token":
+            return norm(x[:, 0])
+        if self.pooling == "mean_norm":
+            return norm(ops.mean(x, axis=1))
+        return ops.mean(norm(x), axis=1)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape[0], self.num_classes
@@ -221,44 +322,36 @@ class VideoViT(keras.Model):
             "dropout_rate": self.dropout_rate,
             "attention_dropout_rate": self.attention_dropout_rate,
             "pooling": self.pooling,
+            "attention": self.attention,
+            "num_temporal_layers": self.num_temporal_layers,
+            "positions": self.position_kind,
+            "activation": self.activation,
+            "key_bias": self.key_bias,
+            "norm_epsilon": self.norm_epsilon,
             "seed": self.seed,
         }
 
 
-def build_model(
-    model: ModelConfig, clip: ClipConfig, num_classes: int, seed: int = 0
-) -> VideoViT:
-    """Returns a model with its weights, ready to call, save and export.
+def _check_arguments(num_classes: int, pooling: str, attention: str) -> None:
+    if num_classes < 2:
+        raise ValueError(
+            f"`num_classes` must be at least 2. Received: {num_classes=}."
+        )
+    if pooling not in ("mean", "mean_norm", "class_token"):
+        raise ValueError(
+            "`pooling` must be 'mean', 'mean_norm' or 'class_token'. "
+            f"Received: {pooling=}."
+        )
+    if attention not in ("joint", "factorised", "divided"):
+        raise ValueError(
+            "`attention` must be 'joint', 'factorised' or 'divided'. "
+            f"Received: {attention=}."
+        )
 
-    Args:
-        model: ModelConfig. Dimensions of the transformer.
-        clip: ClipConfig. Frames and pixels of a clip.
-        num_classes: int. Classes, at least 2.
-        seed: int. Seed of the weights. Defaults to `0`.
 
-    Returns:
-        A `VideoViT`.
-
-    Example:
-
-    >>> build_model(ModelConfig(), ClipConfig(), num_classes=3).count_params()
-    205923
-    """
-    vit = VideoViT(
-        num_classes,
-        num_frames=clip.num_frames,
-        crop_size=clip.crop_size,
-        patch_size=model.patch_size,
-        tubelet_frames=model.tubelet_frames,
-        hidden_dim=model.hidden_dim,
-        num_layers=model.num_layers,
-        num_heads=model.num_heads,
-        mlp_dim=model.mlp_dim,
-        dropout_rate=model.dropout_rate,
-        attention_dropout_rate=model.attention_dropout_rate,
-        pooling=model.pooling,
-        seed=seed,
-    )
-    # A model that was never called can't be exported; a symbolic call counts.
-    vit(keras.KerasTensor(vit.input_clips_shape, dtype="uint8"))
-    return vit
+def _build(class_token: ClassToken | None, shape: Shape) -> Shape:
+    """Builds a class token, if there is one; returns the shape after it."""
+    if class_token is None:
+        return shape
+    class_token.build(shape)
+    return class_token.compute_output_shape(shape)

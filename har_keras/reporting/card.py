@@ -109,7 +109,7 @@ def _use(config: Config) -> str:
         "python -m har_keras.evaluate . --videos FOLDER\n"
         "```\n\n"
         "`saved_model/` is for TensorFlow Serving. `model.keras` opens with "
-        "`keras.models.load_model` once `har_keras.model.vit` is imported. "
+        "`keras.models.load_model` once `har_keras.model.build` is imported. "
         "Both take `uint8` RGB frames and scale them inside."
     )
 

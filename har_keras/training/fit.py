@@ -11,7 +11,7 @@ import keras
 
 from har_keras.config import Config
 from har_keras.errors import UsageError
-from har_keras.model.vit import build_model
+from har_keras.model.build import build_model
 from har_keras.run import Run
 from har_keras.training.callbacks import (
     Checkpoints,

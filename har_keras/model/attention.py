@@ -1,0 +1,155 @@
+"""Attention of every token to every other.
+
+Shape letters: B batch, N tokens, D hidden, h heads, d width of a head.
+"""
+
+import math
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from har_keras.model.layers import Shape, Tensor, seed_after, width_of
+
+# Up to here one layout is faster on a CPU, beyond it another: see below.
+SHORT_SEQUENCE = 512
+
+
+@keras.saving.register_keras_serializable(package="har_keras")
+class SelfAttention(layers.Layer):
+    """Lets every token read all the others, in several heads.
+
+    Queries, keys and values come from one product. Scores have three layouts
+    with the same answer, and the fastest one is taken: PyTorch's own fused
+    kernel there; else, up to `SHORT_SEQUENCE` tokens, keys by queries with the
+    division left to the end, so that every product on a CPU has a long last
+    axis; else queries by keys. Softmax is computed in float32.
+
+    Args:
+        num_heads: int. Heads, h; a divisor of the tokens' width.
+        dropout_rate: float. Share of scores dropped in training, in [0, 1).
+        key_bias: bool. Whether keys have a bias as queries and values do; it
+            changes no answer, for softmax takes it out again.
+        seed: int or None. Seed of the weights and of dropout.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `(batch_size, num_tokens, hidden_dim)`
+
+    Output shape:
+        As the input.
+
+    Reference:
+        - [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section
+          3.2.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        dropout_rate: float = 0.0,
+        key_bias: bool = True,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.dropout_rate = dropout_rate
+        self.key_bias = key_bias
+        self.seed = seed
+        self.dropout = layers.Dropout(
+            dropout_rate, seed=seed, name="dropout", dtype=self.dtype_policy
+        )
+
+    def build(self, input_shape: Shape) -> None:
+        hidden = width_of(input_shape)
+        if hidden % self.num_heads:
+            raise ValueError(
+                "`num_heads` must divide the width of the tokens. Received: "
+                f"num_heads={self.num_heads}, {input_shape=}."
+            )
+        # Each of the three products is initialised as a layer of its own.
+        limit = math.sqrt(6 / (hidden + hidden))
+        self.query_key_value = layers.Dense(
+            3 * hidden,
+            kernel_initializer=keras.initializers.RandomUniform(
+                -limit, limit, self.seed
+            ),
+            use_bias=self.key_bias,
+            name="query_key_value",
+            dtype=self.dtype_policy,
+        )
+        self.query_key_value.build(input_shape)
+        if not self.key_bias:
+            self.query_value_bias = self.add_weight(
+                name="query_value_bias", shape=(2, hidden), initializer="zeros"
+            )
+        self.output_dense = layers.Dense(
+            hidden,
+            kernel_initializer=keras.initializers.GlorotUniform(
+                seed_after(self.seed)
+            ),
+            name="output",
+            dtype=self.dtype_policy,
+        )
+        self.output_dense.build(input_shape)
+
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
+        tokens, hidden = x.shape[1:]
+        width = hidden // self.num_heads
+        x = self.query_key_value(x)  # (B, N, 3D)
+        if not self.key_bias:
+            query, value = ops.unstack(self.query_value_bias, 2)
+            biases = [query, ops.zeros_like(query), value]
+            x = x + ops.cast(ops.concatenate(biases), x.dtype)
+        x = ops.reshape(x, (-1, tokens, 3, self.num_heads, width))
+        dropping = bool(training) and self.dropout_rate > 0
+        if keras.config.backend() == "torch" and not dropping:
+            x = ops.dot_product_attention(x[:, :, 0], x[:, :, 1], x[:, :, 2])
+        elif tokens <= SHORT_SEQUENCE:
+            x = self.keys_by_queries(x, training)
+        else:
+            x = self.queries_by_keys(x, training)
+        return self.output_dense(ops.reshape(x, (-1, tokens, hidden)))
+
+    def keys_by_queries(self, x: Tensor, training: bool | None) -> Tensor:
+        """Returns attended values, for queries, keys and values in one.
+
+        Args:
+            x: Tensor of shape `(B, N, 3, h, d)`.
+            training: bool or None. Whether scores are dropped.
+
+        Returns:
+            Tensor of shape `(B, N, h, d)`.
+        """
+        x = ops.transpose(x, (2, 0, 3, 4, 1))  # (3, B, h, d, N)
+        query, key, value = x[0] * x.shape[3] ** -0.5, x[1], x[2]
+        scores = ops.matmul(ops.swapaxes(key, -1, -2), query)  # (B, h, N, N)
+        scores = ops.cast(scores, "float32")
+        largest = ops.stop_gradient(ops.max(scores, axis=-2, keepdims=True))
+        weights = ops.exp(scores - largest)
+        total = ops.cast(ops.sum(weights, axis=-2, keepdims=True), x.dtype)
+        weights = self.dropout(ops.cast(weights, x.dtype), training=training)
+        x = ops.matmul(value, weights) / total  # (B, h, d, N)
+        return ops.transpose(x, (0, 3, 1, 2))
+
+    def queries_by_keys(self, x: Tensor, training: bool | None) -> Tensor:
+        """Returns what `keys_by_queries` does, in the usual order."""
+        x = ops.transpose(x, (2, 0, 3, 1, 4))  # (3, B, h, N, d)
+        query, key, value = x[0] * x.shape[4] ** -0.5, x[1], x[2]
+        scores = ops.matmul(query, ops.swapaxes(key, -1, -2))  # (B, h, N, N)
+        weights = ops.softmax(ops.cast(scores, "float32"), axis=-1)
+        weights = self.dropout(ops.cast(weights, x.dtype), training=training)
+        x = ops.matmul(weights, value)  # (B, h, N, d)
+        return ops.transpose(x, (0, 2, 1, 3))
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {
+            "num_heads": self.num_heads,
+            "dropout_rate": self.dropout_rate,
+            "key_bias": self.key_bias,
+            "seed": self.seed,
+        }

@@ -1,0 +1,363 @@
+"""Weights of Hugging Face's transformers, without torch.
+
+A `.safetensors` file of a ViViT, VideoMAE, TimeSformer or image ViT is read
+into a `VideoViT` of the same dimensions. Another number of frames or pixels
+is met by interpolating positions, an image's patch by a tubelet's, and the
+peer's scaling of pixels by ours, inside the embedding.
+"""
+
+import json
+import logging
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from har_keras.errors import UsageError
+from har_keras.model.positions import interpolate, resize_positions
+from har_keras.model.safetensors import read_safetensors
+from har_keras.model.vit import VideoViT
+
+logger = logging.getLogger("har_keras")
+
+Arrays = dict[str, np.ndarray]
+Inflation = Literal["central", "average"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """What sets a family of checkpoints apart.
+
+    Args:
+        mean: Of each channel, subtracted from pixels in [0, 1].
+        std: Of each channel, that the difference is divided by.
+        norm: Name of the last layer norm.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    norm: str
+
+
+_HALF = (0.5, 0.5, 0.5)
+FAMILIES = {
+    "vivit": Family(_HALF, _HALF, "vivit.layernorm"),
+    "videomae": Family((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "fc_norm"),
+    "timesformer": Family(
+        (0.45, 0.45, 0.45), (0.225, 0.225, 0.225), "timesformer.layernorm"
+    ),
+    "vit": Family(_HALF, _HALF, "vit.layernorm"),
+}
+
+
+def load_weights(
+    model: VideoViT, file: Path, *, inflation: Inflation = "central"
+) -> list[str]:
+    """Puts the weights of a `.safetensors` file into a model.
+
+    `config.json` and `preprocessor_config.json` beside the file, where they
+    are, say how many frames and pixels it was made for and how pixels are
+    scaled; else the families' own values are taken.
+
+    Args:
+        model: VideoViT. Built; its weights are overwritten.
+        file: Path. The file.
+        inflation: How an image's patch becomes a tubelet: `"central"`, as the
+            weights of the middle frame, or `"average"`, over all frames.
+
+    Returns:
+        Names of the model's weights that the file says nothing about, such as
+        the head's where the classes are others. They keep their values.
+
+    Raises:
+        UsageError: If the file is missing, damaged, of no known family or of
+            other dimensions.
+
+    Reference:
+        - [Arnab et al., 2021](https://arxiv.org/abs/2103.15691), section 3.4
+          (inflation).
+    """
+    arrays = read_safetensors(file)
+    family = _family_of(arrays, file)
+    settings = _json_beside(file, "config.json")
+    scaling = _json_beside(file, "preprocessor_config.json")
+    mean = scaling.get("image_mean", FAMILIES[family].mean)
+    std = scaling.get("image_std", FAMILIES[family].std)
+
+    found = _encoder(arrays, family, model.num_layers)
+    projection = f"{family}.embeddings.patch_embeddings.projection"
+    kernel = _tubelets(arrays[f"{projection}.weight"], model, inflation)
+    found["embedding/kernel"], found["embedding/bias"] = _rescaled(
+        kernel, arrays[f"{projection}.bias"], mean, std
+    )
+    found |= _positions(arrays, family, model, settings)
+    found |= _head(arrays, model)
+    if family == "vit" and model.attention == "divided":
+        found |= _time_from_space(found)
+    return _assign(model, found, file)
+
+
+def _family_of(arrays: Arrays, file: Path) -> str:
+    for family in FAMILIES:
+        if f"{family}.embeddings.patch_embeddings.projection.weight" in arrays:
+            return family
+    raise UsageError(
+        f"'{file}' holds no ViViT, VideoMAE, TimeSformer or image ViT of "
+        f"Hugging Face. Its first weight is '{min(arrays, default='')}'."
+    )
+
+
+def _json_beside(file: Path, name: str) -> dict[str, Any]:
+    path = file.with_name(name)
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"'{path}' is no JSON object: {error}.") from error
+
+
+# Ours by theirs, for what is copied as it is but for the axes of kernels.
+_BLOCK_NAMES = {
+    "layernorm_before": "attention_norm",
+    "layernorm_after": "mlp_norm",
+    "attention.attention.qkv": "attention/query_key_value",
+    "attention.output.dense": "attention/output",
+    "intermediate.dense": "mlp/hidden",
+    "output.dense": "mlp/output",
+    "temporal_layernorm": "temporal_norm",
+    "temporal_attention.attention.qkv": "temporal_attention/query_key_value",
+    "temporal_attention.output.dense": "temporal_attention/output",
+    "temporal_dense": "temporal_dense",
+}
+_ENDINGS = {"weight": ("kernel", "gamma"), "bias": ("bias", "beta")}
+
+
+def _encoder(arrays: Arrays, family: str, num_layers: int) -> Arrays:
+    """Returns the weights of the encoder by our names."""
+    found: Arrays = {}
+    arrays = dict(arrays)
+    for layer in range(num_layers):
+        prefix = f"{family}.encoder.layer.{layer}."
+        _fuse_attention(arrays, prefix + "attention.attention.")
+        for theirs, ours in _BLOCK_NAMES.items():
+            found |= _pair(arrays, prefix + theirs, f"block_{layer}/{ours}")
+        biases = prefix + "attention.attention.query_value_bias"
+        if biases in arrays:
+            name = f"block_{layer}/attention/query_value_bias"
+            found[name] = arrays[biases]
+    found |= _pair(arrays, FAMILIES[family].norm, "norm")
+    return found
+
+
+def _pair(arrays: Arrays, theirs: str, ours: str) -> Arrays:
+    """Returns the weight and the bias of one layer by our names."""
+    found = {}
+    for ending, (dense, norm) in _ENDINGS.items():
+        value = arrays.get(f"{theirs}.{ending}")
+        if value is not None:
+            is_norm = "norm" in ours.rsplit("/", 1)[-1]
+            found[f"{ours}/{norm if is_norm else dense}"] = value.T
+    return found
+
+
+def _fuse_attention(arrays: Arrays, prefix: str) -> None:
+    """Joins queries, keys and values where the file has them apart."""
+    names = [prefix + name for name in ("query", "key", "value")]
+    if not all(f"{name}.weight" in arrays for name in names):
+        return
+    arrays[f"{prefix}qkv.weight"] = np.concatenate(
+        [arrays[f"{name}.weight"] for name in names]
+    )
+    if f"{names[1]}.bias" in arrays:
+        arrays[f"{prefix}qkv.bias"] = np.concatenate(
+            [arrays[f"{name}.bias"] for name in names]
+        )
+    for query, value in (("q_bias", "v_bias"), ("query.bias", "value.bias")):
+        if prefix + query in arrays and f"{names[1]}.bias" not in arrays:
+            arrays[f"{prefix}query_value_bias"] = np.stack(
+                [arrays[prefix + query], arrays[prefix + value]]
+            )
+
+
+def _tubelets(
+    kernel: np.ndarray, model: VideoViT, inflation: Inflation
+) -> np.ndarray:
+    """Returns the kernel of an embedding in the order of ours.
+
+    Args:
+        kernel: Of shape `(D, C, t, p, p)`, or of an image `(D, C, p, p)`.
+        model: VideoViT. Its tubelets are met.
+        inflation: How an image's kernel is used.
+
+    Returns:
+        Array of shape `(t, p, p, C, D)`.
+    """
+    if kernel.ndim == 5:
+        return kernel.transpose(2, 3, 4, 1, 0)
+    frames = model.tubelet_frames
+    image = kernel.transpose(2, 3, 1, 0)
+    if inflation == "average":
+        return np.repeat(image[None] / frames, frames, axis=0)
+    tubelet = np.zeros((frames, *image.shape), image.dtype)
+    tubelet[frames // 2] = image
+    return tubelet
+
+
+def _rescaled(
+    kernel: np.ndarray, bias: np.ndarray, mean: Any, std: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the weights for pixels in [-1, 1] that answer as these do.
+
+    The peer computes `sum(kernel * (pixel - mean) / std) + bias`, of pixels
+    in [0, 1]; ours are `2 * pixel - 1`.
+    """
+    mean, std = (np.asarray(x, "float64")[:, None] for x in (mean, std))
+    exact = kernel.astype("float64") / std  # (t, p, p, C, D)
+    shift = (exact * (0.5 - mean)).sum(axis=(0, 1, 2, 3))
+    return (exact / 2).astype("float32"), (bias + shift).astype("float32")
+
+
+def _positions(
+    arrays: Arrays, family: str, model: VideoViT, settings: Mapping[str, Any]
+) -> Arrays:
+    """Returns class token and positions, interpolated to the model's grid."""
+    prefix = f"{family}.embeddings."
+    found: Arrays = {}
+    token = arrays.get(f"{prefix}cls_token")
+    if token is not None and model.class_token is not None:
+        found["class_token/class_token"] = token.reshape(-1)
+    positions = arrays.get(f"{prefix}position_embeddings")
+    if positions is not None and model.position_kind == "learned":
+        positions = positions.reshape(-1, positions.shape[-1])
+        first = int(token is not None)
+        num_places = len(positions) - first
+        time = _frames_of(num_places, family, settings, model)
+        side = math.isqrt(num_places // time)
+        grid = (
+            model.grid if model.attention == "joint" else (1, *model.grid[1:])
+        )
+        positions = resize_positions(positions, first, (time, side, side), grid)
+        dropped = first if model.class_token is None else 0
+        found["positions/positions"] = positions[dropped:]
+    times = arrays.get(f"{prefix}time_embeddings")
+    if times is not None:
+        times = times.reshape(times.shape[1], 1, 1, times.shape[2])
+        found["temporal_positions/positions"] = interpolate(
+            times, (model.grid[0], 1, 1)
+        )
+    return found
+
+
+def _frames_of(
+    num_places: int, family: str, settings: Mapping[str, Any], model: VideoViT
+) -> int:
+    """Returns the tubelets in time of a file's positions."""
+    if family in ("vit", "timesformer"):
+        return 1
+    if "num_frames" in settings:
+        depth = settings.get("tubelet_size", model.tubelet_frames)
+        depth = depth[0] if isinstance(depth, list) else depth
+        return int(settings["num_frames"]) // int(depth)
+    time = model.grid[0]
+    if num_places % time or math.isqrt(num_places // time) ** 2 * time != (
+        num_places
+    ):
+        raise UsageError(
+            f"The file has {num_places} positions, which are no square frames "
+            f"of {time} tubelets in time. Put its config.json beside it, which "
+            "says how many frames they stand for."
+        )
+    return time
+
+
+def _head(arrays: Arrays, model: VideoViT) -> Arrays:
+    """Returns the head's weights if it tells as many classes apart."""
+    bias = arrays.get("classifier.bias")
+    if bias is None or len(bias) != model.num_classes:
+        return {}
+    return _pair(arrays, "classifier", "head")
+
+
+def _time_from_space(found: Arrays) -> Arrays:
+    """Returns attention along time that begins as the one within frames."""
+    pattern = re.compile(r"/attention(_norm)?/")
+    return {
+        pattern.sub(r"/temporal_attention\1/", name).replace(
+            "temporal_attention_norm", "temporal_norm"
+        ): value
+        for name, value in found.items()
+        if pattern.search(name)
+    }
+
+
+def _assign(model: VideoViT, found: Arrays, file: Path) -> list[str]:
+    """Sets the model's weights; returns the names of those not found."""
+    weights = {
+        weight.path.split("/", 1)[1]: weight
+        for weight in model.trainable_weights
+    }
+    unknown = sorted(set(found) - set(weights))
+    if unknown:
+        raise UsageError(
+            f"'{file}' has weights that this model has no place for, such as "
+            f"{unknown[0]}. Give the --preset or the dimensions it was made "
+            "with."
+        )
+    for name, value in found.items():
+        if value.shape != tuple(weights[name].shape):
+            raise UsageError(
+                f"'{file}' does not fit: {name} is {value.shape} in the file "
+                f"and {tuple(weights[name].shape)} in the model. Give the "
+                "--preset or the dimensions it was made with."
+            )
+    for name, value in found.items():
+        weights[name].assign(value)
+    missing = sorted(set(weights) - set(found))
+    if missing:
+        logger.info(
+            "'%s' says nothing about %s; they start at random.",
+            file, ", ".join(missing),
+        )  # fmt: skip
+    return missing
+
+
+def copy_weights(source: VideoViT, target: VideoViT) -> list[str]:
+    """Puts the weights of one model into another, for other clips or classes.
+
+    Args:
+        source: VideoViT. Keeps its weights.
+        target: VideoViT. Same dimensions and attention; frames, pixels and
+            classes may differ.
+
+    Returns:
+        Names of the target's weights that keep their values: the head's,
+        where the classes are others.
+    """
+    found: Arrays = {}
+    first = int(source.class_token is not None)
+    for weight in source.trainable_weights:
+        name = weight.path.split("/", 1)[1]
+        value = keras.ops.convert_to_numpy(weight.value)
+        if name == "positions/positions":
+            joint = source.attention == "joint"
+            old, new = (
+                model.grid if joint else (1, *model.grid[1:])
+                for model in (source, target)
+            )
+            value = resize_positions(value, first, old, new)
+        elif name == "temporal_positions/positions":
+            kept = first if source.attention == "factorised" else 0
+            old, new = ((m.grid[0], 1, 1) for m in (source, target))
+            value = resize_positions(value, kept, old, new)
+        elif name.startswith("head/") and (
+            source.num_classes != target.num_classes
+        ):
+            continue
+        found[name] = value
+    return _assign(target, found, Path(source.name))
