@@ -1,0 +1,145 @@
+"""REST for the client: JSON over HTTP, with the standard library alone."""
+
+import base64
+import collections
+import contextlib
+import http.client
+import json
+import urllib.parse
+from typing import Any
+
+import numpy as np
+
+from har_keras.serving.address import Address, Busy, refusal
+
+_MAX_ANSWER_BYTES = 8 * 2**20
+
+
+class RestTransport:
+    """Sends JSON over HTTP, over connections that are kept and used again.
+
+    Args:
+        address: Address. Of scheme "http" or "https".
+    """
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        # Those that nobody is using; appending and popping are atomic.
+        self._idle: collections.deque[http.client.HTTPConnection]
+        self._idle = collections.deque()
+
+    def send(
+        self, signature: str, inputs: dict[str, Any], seconds: float
+    ) -> dict[str, np.ndarray]:
+        """Returns the outputs for some inputs; see `Transport`."""
+        body = json.dumps(
+            {
+                "signature_name": signature,
+                "inputs": {k: as_json(v) for k, v in inputs.items()},
+            }
+        ).encode()
+        status, content = self._post(body, seconds)
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            answer = {"error": content[:200].decode("utf-8", "replace")}
+        if status == 200 and isinstance(answer.get("outputs"), dict):
+            return {k: from_json(v) for k, v in answer["outputs"].items()}
+        raise refusal(
+            _CODES.get(status, "UNKNOWN"),
+            str(answer.get("error", f"status {status}")),
+            self.address,
+        )
+
+    def close(self) -> None:
+        """Closes the connections."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _post(self, body: bytes, seconds: float) -> tuple[int, bytes]:
+        connection = self._connection(seconds)
+        try:
+            response = self._answer(connection, body)
+            content = response.read(_MAX_ANSWER_BYTES)
+        except TimeoutError as error:
+            connection.close()
+            raise refusal("DEADLINE_EXCEEDED", "", self.address) from error
+        except (OSError, http.client.HTTPException) as error:
+            # Refused, reset, or closed by the server while it was idle.
+            connection.close()
+            raise Busy(str(error) or type(error).__name__) from error
+        if response.will_close:
+            connection.close()
+        else:
+            self._idle.append(connection)
+        return response.status, content
+
+    def _answer(
+        self, connection: http.client.HTTPConnection, body: bytes
+    ) -> http.client.HTTPResponse:
+        headers = {"Content-Type": "application/json"}
+        # A server that finds the body too large says so before it has all of
+        # it and stops reading; its answer is there all the same.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.request("POST", self._path(), body, headers)
+        return connection.getresponse()
+
+    def _path(self) -> str:
+        address = self.address
+        path = f"/v1/models/{urllib.parse.quote(address.model, safe='')}"
+        if address.version is not None:
+            path += f"/versions/{address.version}"
+        elif address.label:
+            path += f"/labels/{urllib.parse.quote(address.label, safe='')}"
+        return path + ":predict"
+
+    def _connection(self, seconds: float) -> http.client.HTTPConnection:
+        make = (
+            http.client.HTTPSConnection
+            if self.address.scheme == "https"
+            else http.client.HTTPConnection
+        )
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            return make(self.address.host, timeout=seconds)
+        connection.timeout = seconds
+        if connection.sock:
+            connection.sock.settimeout(seconds)
+        return connection
+
+
+_CODES = {
+    400: "INVALID_ARGUMENT",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    413: "TOO_LARGE",
+    429: "RESOURCE_EXHAUSTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+def as_json(array: Any) -> Any:
+    """Returns an array as TensorFlow Serving's JSON has it, bytes as base64.
+
+    Example:
+
+    >>> as_json(np.array([b"hi"], dtype=object))
+    [{'b64': 'aGk='}]
+    """
+    if isinstance(array, bytes):
+        return {"b64": base64.b64encode(array).decode("ascii")}
+    array = np.asarray(array)
+    if array.dtype != object:
+        return array.tolist()
+    return [as_json(item) for item in array]
+
+
+def from_json(value: Any) -> np.ndarray:
+    """Returns an output of TensorFlow Serving's JSON as an array."""
+    array = np.asarray(value)
+    if array.dtype.kind in "US":
+        return array.astype(object)
+    return array.astype("float32")

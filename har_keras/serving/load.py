@@ -1,0 +1,104 @@
+"""How fast a server answers: latency and throughput of any address."""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from har_keras.errors import HarError
+from har_keras.serving.client import Answer, ServingClient
+
+
+@dataclass(frozen=True)
+class Load:
+    """How fast a server answers.
+
+    Args:
+        num_requests: int. Answered ones.
+        num_failed: int. Those that were not.
+        p50_ms: float. Half of the answers took no longer, in milliseconds.
+        p95_ms: float. 95 of 100 took no longer.
+        p99_ms: float. 99 of 100 took no longer.
+        clips_per_second: float. Over the whole time, all clients together.
+    """
+
+    num_requests: int
+    num_failed: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    clips_per_second: float
+
+    def __str__(self) -> str:
+        figures = dataclasses.asdict(self)
+        return ", ".join(f"{k} {round(v, 1):g}" for k, v in figures.items())
+
+
+def measure_load(
+    client: ServingClient,
+    clips: np.ndarray,
+    *,
+    num_requests: int,
+    num_clients: int = 8,
+    check: Callable[[int, Answer], None] | None = None,
+) -> Load:
+    """Sends requests of one clip from several clients at once.
+
+    Args:
+        client: ServingClient. Where to.
+        clips: uint8 array of shape `(B, T, H, W, 3)`, sent in turn.
+        num_requests: int. In all.
+        num_clients: int. Threads that each wait for their answer.
+        check: Callable or None. Gets the index of the clip and its answer,
+            and raises if the answer is another clip's.
+
+    Returns:
+        The `Load`.
+    """
+    numbers = iter(range(num_requests))
+    taking = threading.Lock()
+    seconds: list[float] = []
+    failed: list[HarError] = []
+
+    def ask() -> None:
+        while True:
+            with taking:
+                number = next(numbers, None)
+            if number is None:
+                return
+            index = number % len(clips)
+            began = time.perf_counter()
+            try:
+                answer = client.predict(clips[index : index + 1])
+            except HarError as error:
+                failed.append(error)
+                continue
+            seconds.append(time.perf_counter() - began)
+            if check:
+                check(index, answer)
+
+    began = time.perf_counter()
+    _in_threads(ask, num_clients)
+    whole = time.perf_counter() - began
+    if not seconds:
+        raise failed[0]
+    p50, p95, p99 = 1000 * np.percentile(seconds, [50, 95, 99])
+    return Load(
+        len(seconds),
+        len(failed),
+        float(p50),
+        float(p95),
+        float(p99),
+        len(seconds) / whole,
+    )
+
+
+def _in_threads(work: Callable[[], None], number: int) -> None:
+    """Runs the same work in several threads; raises what the first raised."""
+    with ThreadPoolExecutor(number, "clients") as pool:
+        for future in [pool.submit(work) for _ in range(number)]:
+            future.result()

@@ -1,0 +1,388 @@
+"""The client against a stand-in server that speaks the published messages."""
+
+import http.client
+import http.server
+import json
+import threading
+
+import keras
+import numpy as np
+import pytest
+from tiny_serving import (
+    CONFIG,
+    NAMES,
+    huge_gif,
+    jpegs,
+    random_clips,
+    smooth_clips,
+    tiny_model,
+)
+
+from har_keras.errors import DataError, EnvironmentFault, UsageError
+from har_keras.serving import messages
+from har_keras.serving.address import Address
+from har_keras.serving.client import ServingClient
+from har_keras.serving.client_rest import as_json
+from har_keras.serving.load import measure_load
+from har_keras.serving.signatures import export_saved_model
+
+pytest.importorskip(
+    "tensorflow_serving",
+    reason="needs `pip install --no-deps tensorflow-serving-api`",
+)
+grpc = pytest.importorskip("grpc", reason="needs `pip install grpcio`")
+from stand_in_server import StandIn  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def base(model, tmp_path_factory):
+    base = tmp_path_factory.mktemp("run") / "saved_model"
+    export_saved_model(model, NAMES, CONFIG, base)
+    return base
+
+
+@pytest.fixture(scope="module")
+def server(base):
+    server = StandIn(base, labels={"stable": 1})
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def client_of():
+    """Makes clients that are closed at the end of the test."""
+    made = []
+
+    def make(url, **options):
+        made.append(ServingClient(url, **options))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+def answers_of(model, clips):
+    return keras.ops.convert_to_numpy(model(clips, training=False))
+
+
+@pytest.mark.parametrize("way", ["rest", "grpc"])
+@pytest.mark.parametrize(
+    ("frames", "tolerance"), [("raw", 1e-5), ("jpeg", 0.02)]
+)
+def test_answers_are_the_models(
+    model, server, way, frames, tolerance, client_of
+):
+    clips = smooth_clips(4)
+    client = client_of(getattr(server, way), frames=frames)
+    found = client.predict(clips)
+    expected = answers_of(model, clips)
+    np.testing.assert_allclose(found.probabilities, expected, atol=tolerance)
+    assert (found.probabilities.argmax(1) == expected.argmax(1)).all()
+    assert found.class_names == NAMES
+
+
+@pytest.mark.parametrize("way", ["rest", "grpc"])
+@pytest.mark.parametrize("which", ["/versions/1", "/labels/stable"])
+def test_versions_and_labels_are_asked_for(
+    model, server, way, which, client_of
+):
+    clips = smooth_clips(1)
+    found = client_of(getattr(server, way) + which).predict(clips)
+    np.testing.assert_allclose(
+        found.probabilities, answers_of(model, clips), atol=0.02
+    )
+
+
+@pytest.mark.parametrize("way", ["rest", "grpc"])
+@pytest.mark.parametrize(
+    ("which", "named"),
+    [("/versions/9", "version 9 of 'har'"), ("/labels/new", "'new' of 'har'")],
+)
+def test_a_version_that_is_not_there_is_named(
+    server, way, which, named, client_of
+):
+    client = client_of(getattr(server, way) + which)
+    with pytest.raises(UsageError, match=f"doesn't serve {named}"):
+        client.predict(smooth_clips(1))
+
+
+@pytest.mark.parametrize("way", ["rest", "grpc"])
+def test_what_the_graph_refuses_is_passed_on_in_its_words(
+    server, way, client_of
+):
+    client = client_of(getattr(server, way), frames="raw")
+    with pytest.raises(DataError, match=r"refused the clips: A clip may have"):
+        client.predict(np.zeros((1, 1025, 1, 1, 3), "uint8"))
+
+
+@pytest.mark.parametrize(("way", "side"), [("rest", 192), ("grpc", 300)])
+def test_a_request_that_is_too_large_says_what_to_do(
+    server, way, side, client_of
+):
+    client = client_of(getattr(server, way), frames="raw")
+    with pytest.raises(DataError, match="Send fewer clips at once, or JPEG"):
+        client.predict(np.full((1, 16, side, side, 3), 200, "uint8"))
+
+
+@pytest.mark.parametrize(
+    "clips",
+    [
+        np.zeros((4, 32, 32, 3), "uint8"),
+        np.zeros((1, 4, 32, 32, 3), "float32"),
+        np.zeros((1, 4, 32, 32, 1), "uint8"),
+    ],
+)
+def test_what_are_no_clips_is_not_sent(server, clips, client_of):
+    with pytest.raises(UsageError, match="shape \\(B, T, H, W, 3\\)"):
+        client_of(server.rest).predict(clips)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["har", "http://host:8501/har", "ftp://host/har", "grpc://host:8500/", ""],
+)
+def test_what_is_no_address_is_refused(url):
+    with pytest.raises(UsageError, match="is no address of a model"):
+        Address.read(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9/v1/models/har", "grpc://127.0.0.1:9/har"]
+)
+def test_nobody_there_is_one_sentence(url, client_of):
+    client = client_of(url, attempts=2)
+    with pytest.raises(EnvironmentFault, match="no answer in 2 attempts"):
+        client.predict(smooth_clips(1))
+
+
+class Scripted(http.server.BaseHTTPRequestHandler):
+    """Answers with what it is told, one after the other."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        status, content = self.server.script.pop(0)
+        self.server.seen += 1
+        if status is None:
+            self.connection.close()
+            return
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        """Says nothing."""
+
+
+@pytest.fixture
+def scripted():
+    server = http.server.HTTPServer(("127.0.0.1", 0), Scripted)
+    server.seen = 0
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    server.url = f"http://127.0.0.1:{server.server_port}/v1/models/har"
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+GOOD = json.dumps(
+    {"outputs": {"probabilities": [[1.0]], "class_names": [["gym"]]}}
+).encode()
+
+
+def test_what_passes_is_tried_again(scripted, client_of):
+    scripted.script = [(503, b"{}"), (429, b"no json"), (200, GOOD)]
+    found = client_of(scripted.url).predict(smooth_clips(1))
+    assert found.class_names == ("gym",)
+    assert scripted.seen == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "sentence"),
+    [
+        (400, DataError, "refused the clips: bad"),
+        (404, UsageError, "doesn't serve"),
+        (413, DataError, "larger than"),
+        (500, EnvironmentFault, "failed"),
+        (504, EnvironmentFault, "in time"),
+    ],
+)
+def test_what_does_not_pass_is_not_tried_again(
+    scripted, status, error, sentence, client_of
+):
+    scripted.script = [(status, b'{"error": "bad"}'), (200, GOOD)]
+    with pytest.raises(error, match=sentence):
+        client_of(scripted.url).predict(smooth_clips(1))
+    assert scripted.seen == 1
+
+
+def test_a_model_of_another_kind_is_told(scripted, client_of):
+    scripted.script = [(200, b'{"outputs": {"probabilities": [[1.0]]}}')]
+    with pytest.raises(DataError, match="not exported by har_keras"):
+        client_of(scripted.url).predict(smooth_clips(1))
+
+
+def test_jpeg_frames_are_smaller_than_raw_ones(client_of):
+    client = client_of("http://host:8501/v1/models/har")
+    clips = smooth_clips(1, num_frames=16, height=112, width=112)
+    _, inputs = client.request(clips)
+    size = sum(len(picture) for picture in inputs["frames_bytes"].ravel())
+    assert size < clips.nbytes / 4
+
+
+def rest_post(server, body, path="/v1/models/har:predict"):
+    connection = http.client.HTTPConnection(server.host, timeout=30)
+    connection.request("POST", path, body)
+    response = connection.getresponse()
+    found = response.status, json.loads(response.read())
+    connection.close()
+    return found
+
+
+def test_rows_and_columns_say_the_same(model, server):
+    clips = smooth_clips(3)
+    frames = as_json(np.array([jpegs(clip) for clip in clips], dtype=object))
+    rows = [{"frames_bytes": clip} for clip in frames]
+    signature = {"signature_name": "serving_jpeg"}
+    _, by_row = rest_post(server, json.dumps(signature | {"instances": rows}))
+    _, by_column = rest_post(server, json.dumps(signature | {"inputs": frames}))
+    assert [row["probabilities"] for row in by_row["predictions"]] == (
+        by_column["outputs"]["probabilities"]
+    )
+    assert by_row["predictions"][0]["class_names"] == list(NAMES)
+
+
+def malformed_requests():
+    """Bodies that are wrong in some way, one after the other, for ever."""
+    good = as_json(np.array([jpegs(smooth_clips(1)[0])], dtype=object))
+    picture = good[0][0]
+    cut = {"b64": picture["b64"][: len(picture["b64"]) // 8 * 4]}
+    huge = as_json(np.array([huge_gif(65535, 65535)], dtype=object))
+    empty = as_json(np.array([huge_gif(0, 0)], dtype=object))
+    jpeg = {"signature_name": "serving_jpeg"}
+    whole = [
+        {"inputs": [[[0]]]},
+        {"inputs": [[[[[0.5, 0.5, 0.5]]]]]},
+        {"inputs": [[[[[256, 0, 0]]]]]},
+        {"inputs": [[[[[0, 0]]]]]},
+        {"inputs": [[[[["a", "b", "c"]]]]]},
+        {"inputs": [[[[]]]]},
+        {"inputs": [[[[[0, 0, 0]], [[0, 0, 0], [0, 0, 0]]]]]},
+        {"inputs": None},
+        {"inputs": [], "instances": []},
+        {},
+        [],
+        {"instances": [{"clips": [[[[0, 0, 0]]]]}, {}]},
+        jpeg | {"inputs": [[]]},
+        jpeg | {"inputs": [[cut] * 4]},
+        jpeg | {"inputs": [[{"b64": "%%%"}]]},
+        jpeg | {"inputs": [[{"b65": "aaaa"}]]},
+        jpeg | {"inputs": [[{"b64": ""}]]},
+        jpeg | {"inputs": [["plain text"]]},
+        jpeg | {"inputs": good[0]},
+        jpeg | {"inputs": {"gif_bytes": huge}},
+        jpeg | {"inputs": [[{"b64": "/9j/"}] * 20000]},
+        {"signature_name": "serving_gif", "inputs": huge},
+        {"signature_name": "serving_gif", "inputs": empty},
+        {"signature_name": "serving_gif", "inputs": [picture]},
+        {"signature_name": "serving_mp4", "inputs": good},
+        {"signature_name": "serving_default", "inputs": good},
+    ]
+    texts = [json.dumps(body).encode() for body in whole]
+    texts += [b"", b"{", b"\xff\xfe", b"null", texts[13][:-40]]
+    while True:
+        yield from texts
+
+
+def test_two_hundred_malformed_requests_and_then_a_good_one(
+    model, server, client_of
+):
+    clips = smooth_clips(1)
+    client = client_of(server.rest)
+    expected = client.predict(clips).probabilities
+    before = peak_mebibytes()
+    for number, body in zip(range(200), malformed_requests(), strict=False):
+        status, answer = rest_post(server, body)
+        assert status == 400, (number, body[:100], answer)
+        assert answer["error"]
+        if number % 20 == 0:
+            found = client.predict(clips).probabilities
+            np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(client.predict(clips).probabilities, expected)
+    assert peak_mebibytes() - before < 200
+
+
+def peak_mebibytes():
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def test_a_broken_message_is_an_error_of_its_sender(server):
+    channel = grpc.insecure_channel(server.grpc.split("/")[2])
+    call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+    good = messages.predict_request(
+        "har", "serving_default", {"clips": random_clips(1, 4, 32, 32, 3)}
+    )
+    broken = messages.PredictRequest()
+    broken.CopyFrom(good)
+    broken.inputs[0].value.tensor_shape.dim[0].size = 1000
+    for body in (b"\xff\xff\xff", broken.SerializeToString(), b""):
+        with pytest.raises(grpc.RpcError):
+            call(body, timeout=20)
+    found = messages.PredictResponse.FromString(
+        call(good.SerializeToString(), timeout=20)
+    )
+    assert messages.read_outputs(found)["probabilities"].shape == (1, 3)
+    channel.close()
+
+
+@pytest.mark.parametrize("way", ["rest", "grpc"])
+def test_many_clients_each_get_their_own_answers(model, server, way, client_of):
+    clips = smooth_clips(16)
+    client = client_of(getattr(server, way))
+    expected = client.predict(clips).probabilities
+    rows = {tuple(row.round(4)) for row in expected}
+    assert len(rows) == 16  # So that a mixed-up answer would be seen.
+
+    def check(index, answer):
+        np.testing.assert_allclose(
+            answer.probabilities[0], expected[index], atol=1e-5
+        )
+
+    found = measure_load(client, clips, num_requests=200, check=check)
+    assert (found.num_requests, found.num_failed) == (200, 0)
+    assert found.p50_ms <= found.p95_ms <= found.p99_ms
+
+
+def test_versions_are_swapped_while_requests_run(model, tmp_path, client_of):
+    export_saved_model(model, NAMES, CONFIG, tmp_path)
+    server = StandIn(tmp_path)
+    clips = smooth_clips(4)
+    answered, counting = [], threading.Lock()
+
+    def check(_, answer):
+        assert answer.class_names == NAMES
+        with counting:
+            answered.append(answer)
+            if len(answered) in (50, 100, 150):
+                export_saved_model(model, NAMES, CONFIG, tmp_path)
+                server.models.reload()
+
+    try:
+        found = measure_load(
+            client_of(server.rest), clips, num_requests=200,
+            num_clients=4, check=check,
+        )  # fmt: skip
+        assert (found.num_requests, found.num_failed) == (200, 0)
+        assert max(server.models.loaded) == 4
+        assert len(server.models.loaded) == 2
+    finally:
+        server.close()
