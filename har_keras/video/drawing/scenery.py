@@ -79,8 +79,8 @@ def paint_place(camera: Camera, rng: Generator) -> Canvas:
 
 def _out_of_focus(image: Array, rng: Generator) -> Array:
     """Returns the place blurred and hazy, as a lens set on the figure sees."""
-    soft = cv2.GaussianBlur(image, (5, 5), rng.uniform(0.6, 1.3)).astype(float)
-    haze = rng.uniform(0.2, 0.5)
+    soft = cv2.GaussianBlur(image, (5, 5), rng.uniform(0.3, 0.8)).astype(float)
+    haze = rng.uniform(0.0, 0.25)
     return ((1 - haze) * soft + haze * soft.mean((0, 1))).astype(np.uint8)
 
 
