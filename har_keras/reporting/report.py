@@ -12,41 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from har_keras.files import whole_file
+from har_keras.reporting.page import page, section, table
 from har_keras.reporting.strips import Strip
-
-_POLICY = (
-    "default-src 'none'; img-src data:; media-src data:; "
-    "style-src 'unsafe-inline'"
-)
-_STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff;
-  max-width: 60rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
-h1 { font-size: 1.5rem; line-height: 1.25; margin: .5rem 0 0; }
-h2 { font-size: 1.15rem; margin: 2.2rem 0 .5rem;
-  border-bottom: 1px solid #ddd; }
-p { margin: .4rem 0; }
-.headline { font-size: 2.4rem; font-weight: 700; line-height: 1.2; }
-.note { color: #555; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .8rem .25rem 0; text-align: left;
-  vertical-align: top; border-bottom: 1px solid #eee; }
-td.number, th.number { text-align: right; overflow-wrap: normal; }
-img { max-width: 100%; height: auto; display: block; }
-figure { margin: 0 0 1rem; break-inside: avoid; }
-figcaption { font-size: .95rem; }
-.right { color: #0072B2; font-weight: 700; }
-.wrong { color: #B34700; font-weight: 700; }
-code { font-size: .9em; }
-details > summary { cursor: pointer; }
-@media print {
-  body { font-size: 11pt; max-width: none; padding: 0; }
-  h2 { break-after: avoid; }
-  tr { break-inside: avoid; }
-}
-"""
 
 
 @dataclass(frozen=True)
@@ -206,20 +173,6 @@ def headline(evaluation: Mapping[str, Any]) -> str:
     return text
 
 
-def page(title: str, parts: Sequence[str]) -> str:
-    """Returns a whole page of HTML parts; empty ones are left out."""
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n'
-        '<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n"
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(part for part in parts if part)
-        + "\n</body>\n</html>\n"
-    )
-
-
 def percent(share: float) -> str:
     """Returns a share as people read it.
 
@@ -231,41 +184,9 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table of plain text, columns of numbers set to the right."""
-    right = [
-        bool(rows) and all(_is_number(row[column]) for row in rows)
-        for column in range(len(header))
-    ]
-    lines = [_row("th", header, right)]
-    lines += [_row("td", row, right) for row in rows]
-    return f'<div class="scroll"><table>\n{"".join(lines)}</table></div>'
-
-
-def _is_number(cell: str) -> bool:
-    number = cell.removesuffix(" %").replace(".", "", 1)
-    return number.isdigit()
-
-
-def _row(tag: str, cells: Sequence[str], right: Sequence[bool]) -> str:
-    kinds = ["number" if number else "text" for number in right]
-    written = "".join(
-        f'<{tag} class="{kind}">{escape(cell)}</{tag}>'
-        for cell, kind in zip(cells, kinds, strict=True)
-    )
-    return f"<tr>{written}</tr>\n"
-
-
 def _figure(value: float | int) -> str:
     """Returns a cell: a count, or a share to three places."""
     return str(value) if isinstance(value, int) else f"{value:.3f}"
-
-
-def section(heading: str, content: str) -> str:
-    """Returns a part of a page, or nothing if it has no content."""
-    if not content:
-        return ""
-    return f"<section>\n<h2>{escape(heading)}</h2>\n{content}\n</section>"
 
 
 def _picture(file: Path, text: str) -> str:

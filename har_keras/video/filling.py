@@ -19,14 +19,15 @@ from har_keras.files import whole_file
 from har_keras.progress import ProgressBar
 from har_keras.video.ffmpeg import VideoError, read_frames
 from har_keras.video.manifest import content_hash
-from har_keras.video.store import (
+from har_keras.video.shards import (
+    THUMBNAIL_STRIDE,
     Frames,
-    Store,
     StoredVideo,
-    StoreSpec,
-    encode_jpeg,
+    Thumbnails,
+    thumbnail,
     write_index,
 )
+from har_keras.video.store import Store, StoreSpec, encode_jpeg
 
 # A shard is closed when it holds so much or was open for so long: what a
 # killed program can lose.
@@ -210,6 +211,7 @@ class _Filler:
                 info=reader.info,
                 offsets=np.array(writer.offsets, np.int64),
                 sizes=np.array(writer.sizes, np.int32),
+                thumbnails=np.stack(writer.thumbnails),
             )
 
 
@@ -219,6 +221,7 @@ class _FrameWriter:
     def __init__(self, file: BinaryIO, spec: StoreSpec) -> None:
         self.offsets: list[int] = []
         self.sizes: list[int] = []
+        self.thumbnails: list[Thumbnails] = []
         self._file = file
         self._spec = spec
         self._end = file.tell()
@@ -226,6 +229,8 @@ class _FrameWriter:
 
     def add(self, frame: Frames) -> None:
         """Appends a frame."""
+        if len(self.offsets) % THUMBNAIL_STRIDE == 0:
+            self.thumbnails.append(thumbnail(frame))
         if self._last is not None and np.array_equal(frame, self._last):
             self.offsets.append(self.offsets[-1])
             self.sizes.append(self.sizes[-1])

@@ -312,13 +312,15 @@ def _splits(
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def _guarded(cell: str) -> str:
+def guarded(cell: str) -> str:
+    """Returns a cell of a table that no spreadsheet runs as a formula."""
     return f"'{cell}" if cell.lstrip("'").startswith(_FORMULA) else cell
 
 
-def _unguarded(cell: str) -> str:
-    guarded = cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA)
-    return cell[1:] if guarded else cell
+def unguarded(cell: str) -> str:
+    """Returns what `guarded` was given."""
+    is_guarded = cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA)
+    return cell[1:] if is_guarded else cell
 
 
 def _row_from_video(video: Video, root: Path) -> dict[str, Any]:
@@ -332,13 +334,11 @@ def _row_from_video(video: Video, root: Path) -> dict[str, Any]:
         "reason": video.reason,
         "root": str(root),
     }
-    return {
-        name: _guarded(cell) for name, cell in (*row.items(), *video.others)
-    }
+    return {name: guarded(cell) for name, cell in (*row.items(), *video.others)}
 
 
 def _video_from_row(row: dict[str, str]) -> Video:
-    cells = {name: _unguarded(cell) for name, cell in row.items()}
+    cells = {name: unguarded(cell) for name, cell in row.items()}
     take: Callable[[str], str] = cells.pop
     root_and_others = {k: v for k, v in cells.items() if k not in _COLUMNS}
     return Video(

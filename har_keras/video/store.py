@@ -7,16 +7,13 @@ write to one folder. Videos are known by the hash of their content: a renamed
 file is found again, a changed one is not mistaken for what it was.
 """
 
-import json
-import logging
 import os
 import shutil
 import sys
 import tempfile
 import weakref
-import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,17 +21,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from har_keras.video.ffmpeg_log import VideoInfo
-
-logger = logging.getLogger(__name__)
+from har_keras.video.shards import (
+    Frames,
+    StoredVideo,
+    Thumbnails,
+    read_index,
+    read_thumbnails,
+)
 
 Form = Literal["jpeg", "raw"]
-Frames = NDArray[np.uint8]
 
 JPEG_QUALITY = 90
 """39 dB against the resized source, at a tenth of the raw size."""
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 # A window is read in one piece if no more than this share of it is unwanted.
 _LARGEST_WASTE = 4
 
@@ -60,51 +60,10 @@ class StoreSpec:
         Example:
 
         >>> StoreSpec(short_side=128, fps=16.0, form="jpeg").key
-        '128px-16fps-jpeg90-v1'
+        '128px-16fps-jpeg90-v2'
         """
         form = f"jpeg{JPEG_QUALITY}" if self.form == "jpeg" else "raw"
         return f"{self.short_side}px-{self.fps:g}fps-{form}-v{_FORMAT_VERSION}"
-
-
-@dataclass(frozen=True)
-class StoredVideo:
-    """What the store knows of a video.
-
-    Args:
-        sha256: str. Hash of the file's content.
-        height: int. Height of its frames in pixels.
-        width: int. Width of its frames in pixels.
-        damage: str. Where its good part ends, such as "truncated at 3.2 s".
-        reason: str. Why it has no frames.
-        variable_rate: bool. Whether the source's frames are unevenly spaced.
-        source_frames: int. Frames of the source that were decoded.
-        info: VideoInfo. What the file's header declares.
-        offsets: `int64` array of shape `(num_frames,)`, in bytes. A picture
-            that stands still is stored once.
-        sizes: `int32` array of shape `(num_frames,)`, in bytes.
-        shard: Path or None. The file of frames.
-    """
-
-    sha256: str
-    height: int = 0
-    width: int = 0
-    damage: str = ""
-    reason: str = ""
-    variable_rate: bool = False
-    source_frames: int = 0
-    info: VideoInfo = field(default_factory=VideoInfo)
-    offsets: NDArray[np.int64] = field(
-        default_factory=lambda: np.empty(0, np.int64), repr=False
-    )
-    sizes: NDArray[np.int32] = field(
-        default_factory=lambda: np.empty(0, np.int32), repr=False
-    )
-    shard: Path | None = None
-
-    @property
-    def num_frames(self) -> int:
-        """Stored frames; 0 if nothing could be decoded."""
-        return len(self.offsets)
 
 
 class Store:
@@ -182,6 +141,24 @@ class Store:
             fill(frames, file, offsets.tolist(), sizes.tolist())
         return frames
 
+    def thumbnails(self, hashes: Iterable[str]) -> dict[str, Thumbnails]:
+        """Reads small pictures of videos, kept for finding duplicates.
+
+        Args:
+            hashes: Iterable of str. Hashes of videos' contents.
+
+        Returns:
+            `uint8` arrays of shape `(N, 16, 16)`, grey, of every second
+            stored frame, by hash.
+        """
+        wanted = set(hashes)
+        shards = {self._videos[sha256].shard for sha256 in wanted}
+        found: dict[str, Thumbnails] = {}
+        for shard in shards - {None}:
+            assert shard is not None
+            found |= read_thumbnails(shard.with_suffix(".npz"))
+        return {sha256: found[sha256] for sha256 in wanted}
+
     def refresh(self) -> None:
         """Takes in the shards that were added since."""
         for index in sorted(self.folder.glob("[!.]*.npz")):
@@ -190,89 +167,6 @@ class Store:
                 self._videos |= {
                     video.sha256: video for video in read_index(index)
                 }
-
-
-def write_index(path: Path, videos: Iterable[StoredVideo]) -> None:
-    """Writes the index of a shard, to be opened by `read_index`."""
-    listed = list(videos)
-    words = [
-        {
-            "sha256": video.sha256,
-            "num_frames": video.num_frames,
-            "height": video.height,
-            "width": video.width,
-            "damage": video.damage,
-            "reason": video.reason,
-            "variable_rate": video.variable_rate,
-            "source_frames": video.source_frames,
-            "info": asdict(video.info),
-        }
-        for video in listed
-    ]
-    text = json.dumps(words).encode()
-    with path.open("wb") as file:
-        np.savez(
-            file,
-            videos=np.frombuffer(text, np.uint8),
-            offsets=np.concatenate(
-                [np.empty(0, np.int64)] + [v.offsets for v in listed]
-            ),
-            sizes=np.concatenate(
-                [np.empty(0, np.int32)] + [v.sizes for v in listed]
-            ),
-        )
-
-
-def read_index(path: Path) -> list[StoredVideo]:
-    """Reads the index of a shard.
-
-    Returns:
-        Its videos; none, with a warning, if the index or its file of frames
-        is gone or damaged, so that they are decoded again.
-    """
-    shard = path.with_suffix(".bin")
-    try:
-        with (
-            path.open("rb") as file,
-            np.load(file, allow_pickle=False) as index,
-        ):
-            words = json.loads(index["videos"].tobytes())
-            offsets, sizes = index["offsets"], index["sizes"]
-        if len(offsets) and shard.stat().st_size < int((offsets + sizes).max()):
-            raise ValueError(f"{shard.name} is too short")
-        return _videos_from_index(words, offsets, sizes, shard)
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        zipfile.BadZipFile,
-    ) as error:
-        logger.warning("'%s' is left out of the store: %s.", path, error)
-        return []
-
-
-def _videos_from_index(
-    words: list[dict[str, Any]],
-    offsets: NDArray[np.int64],
-    sizes: NDArray[np.int32],
-    shard: Path,
-) -> list[StoredVideo]:
-    videos, begin = [], 0
-    for item in words:
-        end = begin + item.pop("num_frames")
-        info = VideoInfo(**item.pop("info"))
-        videos.append(
-            StoredVideo(
-                **item,
-                info=info,
-                offsets=offsets[begin:end],
-                sizes=sizes[begin:end],
-                shard=shard,
-            )
-        )
-        begin = end
-    return videos
 
 
 def _fill_raw(

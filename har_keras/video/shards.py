@@ -1,0 +1,184 @@
+"""A shard of the store: what its index says of the videos in it."""
+
+import json
+import logging
+import zipfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from har_keras.video.ffmpeg_log import VideoInfo
+
+logger = logging.getLogger(__name__)
+
+Frames = NDArray[np.uint8]
+Thumbnails = NDArray[np.uint8]
+
+THUMBNAIL_PIXELS = 16
+THUMBNAIL_STRIDE = 2
+"""Stored frames from one thumbnail to the next."""
+
+
+@dataclass(frozen=True)
+class StoredVideo:
+    """What the store knows of a video.
+
+    Args:
+        sha256: str. Hash of the file's content.
+        height: int. Height of its frames in pixels.
+        width: int. Width of its frames in pixels.
+        damage: str. Where its good part ends, such as "truncated at 3.2 s".
+        reason: str. Why it has no frames.
+        variable_rate: bool. Whether the source's frames are unevenly spaced.
+        source_frames: int. Frames of the source that were decoded.
+        info: VideoInfo. What the file's header declares.
+        offsets: `int64` array of shape `(num_frames,)`, in bytes. A picture
+            that stands still is stored once.
+        sizes: `int32` array of shape `(num_frames,)`, in bytes.
+        shard: Path or None. The file of frames.
+        thumbnails: `uint8` array of shape `(N, 16, 16)`, grey, of every
+            second frame. Written with the rest, read by `read_thumbnails`.
+    """
+
+    sha256: str
+    height: int = 0
+    width: int = 0
+    damage: str = ""
+    reason: str = ""
+    variable_rate: bool = False
+    source_frames: int = 0
+    info: VideoInfo = field(default_factory=VideoInfo)
+    offsets: NDArray[np.int64] = field(
+        default_factory=lambda: np.empty(0, np.int64), repr=False
+    )
+    sizes: NDArray[np.int32] = field(
+        default_factory=lambda: np.empty(0, np.int32), repr=False
+    )
+    shard: Path | None = None
+    thumbnails: Thumbnails = field(
+        default_factory=lambda: np.empty((0, 16, 16), np.uint8), repr=False
+    )
+
+    @property
+    def num_frames(self) -> int:
+        """Stored frames; 0 if nothing could be decoded."""
+        return len(self.offsets)
+
+
+def write_index(path: Path, videos: Iterable[StoredVideo]) -> None:
+    """Writes the index of a shard, to be opened by `read_index`."""
+    listed = list(videos)
+    words = [
+        {
+            "sha256": video.sha256,
+            "num_frames": video.num_frames,
+            "num_thumbnails": len(video.thumbnails),
+            "height": video.height,
+            "width": video.width,
+            "damage": video.damage,
+            "reason": video.reason,
+            "variable_rate": video.variable_rate,
+            "source_frames": video.source_frames,
+            "info": asdict(video.info),
+        }
+        for video in listed
+    ]
+    text = json.dumps(words).encode()
+    with path.open("wb") as file:
+        np.savez(
+            file,
+            videos=np.frombuffer(text, np.uint8),
+            offsets=_joined([video.offsets for video in listed], ()),
+            sizes=_joined([video.sizes for video in listed], ()),
+            thumbnails=_joined(
+                [video.thumbnails for video in listed],
+                (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS),
+            ),
+        )
+
+
+def _joined(arrays: list[NDArray[Any]], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Concatenates arrays of items of a shape, of which there may be none."""
+    return np.concatenate(arrays) if arrays else np.empty((0, *shape), np.uint8)
+
+
+def read_index(path: Path) -> list[StoredVideo]:
+    """Reads the index of a shard.
+
+    Returns:
+        Its videos; none, with a warning, if the index or its file of frames
+        is gone or damaged, so that they are decoded again.
+    """
+    shard = path.with_suffix(".bin")
+    try:
+        with (
+            path.open("rb") as file,
+            np.load(file, allow_pickle=False) as index,
+        ):
+            words = json.loads(index["videos"].tobytes())
+            offsets, sizes = index["offsets"], index["sizes"]
+        if len(offsets) and shard.stat().st_size < int((offsets + sizes).max()):
+            raise ValueError(f"{shard.name} is too short")
+        return _videos_from_index(words, offsets, sizes, shard)
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        zipfile.BadZipFile,
+    ) as error:
+        logger.warning("'%s' is left out of the store: %s.", path, error)
+        return []
+
+
+def _videos_from_index(
+    words: list[dict[str, Any]],
+    offsets: NDArray[np.int64],
+    sizes: NDArray[np.int32],
+    shard: Path,
+) -> list[StoredVideo]:
+    videos, begin = [], 0
+    for item in words:
+        end = begin + item.pop("num_frames")
+        del item["num_thumbnails"]
+        info = VideoInfo(**item.pop("info"))
+        videos.append(
+            StoredVideo(
+                **item,
+                info=info,
+                offsets=offsets[begin:end],
+                sizes=sizes[begin:end],
+                shard=shard,
+            )
+        )
+        begin = end
+    return videos
+
+
+def read_thumbnails(path: Path) -> dict[str, Thumbnails]:
+    """Reads the small pictures of a shard's videos, by hash.
+
+    Returns:
+        `uint8` arrays of shape `(N, 16, 16)`, grey, of every second frame.
+    """
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as index:
+        words = json.loads(index["videos"].tobytes())
+        thumbnails = index["thumbnails"]
+    ends = np.cumsum([item["num_thumbnails"] for item in words])
+    parts = np.split(thumbnails, ends[:-1]) if words else []
+    return {
+        item["sha256"]: part for item, part in zip(words, parts, strict=True)
+    }
+
+
+def thumbnail(frame: Frames) -> Thumbnails:
+    """Returns a frame as 16 x 16 grey pixels, whatever its shape."""
+    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    size = (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS)
+    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8)
