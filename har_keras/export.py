@@ -8,13 +8,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from har_keras import cli
-from har_keras.errors import EnvironmentFault
+from har_keras.config import EvaluationConfig
+from har_keras.errors import EnvironmentFault, UsageError
+from har_keras.files import whole_file
 from har_keras.run import Run
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FORMATS = ("onnx", "openvino", "litert", "litert-int8")
 
 
 @dataclass(frozen=True)
@@ -23,9 +30,12 @@ class ExportOptions:
 
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of the run."""
+    formats: str = ""
+    """Further formats, with commas: onnx, openvino, litert, litert-int8. Each
+    is held against Keras on the run's videos; serving/formats.md tells."""
 
 
-def export(run: Run) -> Path:
+def export(run: Run, formats: Sequence[str] = ()) -> Path:
     """Writes the next version of a run's model for TensorFlow Serving.
 
     Always through the TensorFlow backend, whose graph any server can load:
@@ -33,6 +43,7 @@ def export(run: Run) -> Path:
 
     Args:
         run: Run. A trained one.
+        formats: Sequence of str. Those to write into `RUN/formats` besides.
 
     Returns:
         `RUN/saved_model/<version>`.
@@ -45,8 +56,8 @@ def export(run: Run) -> Path:
     import keras
 
     if keras.backend.backend() != "tensorflow":
-        return _export_in_other_process(run)
-    from har_keras.evaluate import load_model
+        return _export_in_other_process(run, formats)
+    from har_keras.reporting.loading import load_model
     from har_keras.serving.signatures import export_saved_model
     from har_keras.serving.tensorflow_serving import write_serving_files
     from har_keras.video.manifest import Manifest
@@ -56,12 +67,112 @@ def export(run: Run) -> Path:
         load_model(run), class_names, run.config(), run.saved_model_dir
     )
     write_serving_files(run.serving_dir, run.saved_model_dir)
+    if formats:
+        _export_formats(run, version, formats)
     return version
 
 
-def _export_in_other_process(run: Run) -> Path:
+def _export_formats(run: Run, version: Path, formats: Sequence[str]) -> None:
+    """Writes further formats and the page that compares them all."""
+    import platform
+
+    from har_keras.reporting.loading import load_model
+    from har_keras.serving.comparison import compare, comparison_page
+    from har_keras.serving.formats import Source, export_format
+    from har_keras.serving.runtimes import open_exported
+
+    model = load_model(run)
+    videos = RunVideos(run)
+    source = Source(
+        model,
+        videos.manifest.class_names,
+        run.config().clip,
+        videos.clips("train", _NUM_CALIBRATION),
+    )
+    clips = videos.clips("test", _NUM_COMPARED)
+    found = {
+        "Keras": (run.model_file, Predict(model)),
+        "SavedModel": (version, open_exported(version)),
+    }
+    for name in formats:
+        path, opened = export_format(name, source, run.formats_dir, clips)
+        found[name] = (path.parent, opened)
+    rows = compare(found, clips, videos.accuracy_of)
+    machine = f"{os.cpu_count()} cores of {platform.machine()}"
+    with whole_file(run.serving_dir / "formats.md") as file:
+        file.write_text(comparison_page(rows, machine), "utf-8")
+
+
+_NUM_CALIBRATION, _NUM_COMPARED = 64, 32
+
+
+class Predict:
+    """Keras's `predict`, under the name that exported models have.
+
+    Args:
+        model: `keras.Model`.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
+        """Returns the probabilities of clips."""
+        return self.model.predict(clips, batch_size=len(clips), verbose=0)
+
+
+class RunVideos:
+    """The decoded videos of a run.
+
+    Args:
+        run: Run. A trained one.
+    """
+
+    def __init__(self, run: Run) -> None:
+        from har_keras.prepare import prepare
+        from har_keras.video.manifest import Manifest
+
+        self.config = run.config()
+        self.store, self.manifest = prepare(
+            Manifest.read(run.manifest_file),
+            self.config.clip,
+            self.config.store,
+        )
+
+    def clips(self, split: str, number: int) -> np.ndarray:
+        """Returns the middle clips of some videos, spread over a split."""
+        import numpy as np
+
+        from har_keras.reporting.strips import spread_over_classes
+        from har_keras.reporting.views import view_clips
+
+        one = EvaluationConfig(num_clips=1, num_crops=1)
+        videos = spread_over_classes(
+            self.manifest, split, number
+        ) or spread_over_classes(self.manifest, "train", number)
+        return np.concatenate(
+            [view_clips(self.store, v, self.config.clip, one) for v in videos]
+        )
+
+    def accuracy_of(self, model: Any) -> float | None:
+        """Returns the accuracy on the test videos, if there are some."""
+        from har_keras.reporting.views import predict_videos
+
+        videos = self.manifest.usable("test")
+        if not videos:
+            return None
+        found = predict_videos(
+            model, self.store, self.manifest, videos,
+            self.config.clip, self.config.evaluation,
+        )  # fmt: skip
+        labels = [self.manifest.label(video) for video in videos]
+        return float((found.argmax(1) == labels).mean())
+
+
+def _export_in_other_process(run: Run, formats: Sequence[str]) -> Path:
+    command = [sys.executable, "-m", "har_keras.export", str(run.path)]
     done = subprocess.run(
-        [sys.executable, "-m", "har_keras.export", str(run.path)],
+        [*command, "--formats", ",".join(formats)],
         # The graph is small; the accelerator belongs to this process.
         env=os.environ
         | {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"},
@@ -79,14 +190,38 @@ def _export_in_other_process(run: Run) -> Path:
     return Path(done.stdout.strip().splitlines()[-1])
 
 
+def chosen_formats(text: str) -> list[str]:
+    """Returns the formats in a list with commas.
+
+    Raises:
+        UsageError: If one is not known.
+
+    Example:
+
+    >>> chosen_formats("onnx,litert-int8")
+    ['onnx', 'litert-int8']
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in FORMATS:
+            raise UsageError(
+                f"--formats must be of {', '.join(FORMATS)}. Received: {name}."
+            )
+    return names
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Reads the flags, exports and prints where the version is."""
 
     def verb() -> None:
         options = cli.parse(ExportOptions, argv, verb="export")
         run = Run.open(options.run)
+        formats = chosen_formats(options.formats)
         cli.start_backend("tensorflow")
-        print(export(run))
+        version = export(run, formats)
+        if formats:
+            print((run.serving_dir / "formats.md").read_text("utf-8"))
+        print(version)
 
     return cli.run_verb(verb)
 

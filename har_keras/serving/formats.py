@@ -1,0 +1,225 @@
+"""A trained model in the files of other runtimes, each held against Keras."""
+
+import contextlib
+import io
+import json
+import logging
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from har_keras.config import ClipConfig
+from har_keras.errors import EnvironmentFault
+from har_keras.files import whole_file
+from har_keras.serving.runtimes import (
+    INPUT,
+    LABELS_FILE,
+    NAMES,
+    OUTPUT,
+    Runtime,
+    open_exported,
+    package,
+)
+
+logger = logging.getLogger("har_keras")
+
+TOLERANCE = 1e-5
+# Whole numbers lose something: so many of the top labels must stay the same.
+MIN_INT8_AGREEMENT = 0.95
+_OPSET = 17
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a file is written from.
+
+    Args:
+        model: `keras.Model` from uint8 clips to probabilities.
+        class_names: Names in label order.
+        clip: ClipConfig. What the model was trained on.
+        calibration: uint8 array `(B, T, crop_size, crop_size, 3)`. Training
+            clips, whose ranges set the scales of whole numbers.
+    """
+
+    model: Any
+    class_names: Sequence[str]
+    clip: ClipConfig
+    calibration: np.ndarray
+
+    def function(self) -> Any:
+        """Returns the model as a `tf.function` of any number of clips."""
+        size = self.clip.crop_size
+        shape = (None, self.clip.num_frames, size, size, 3)
+        return tf.function(
+            lambda clips: {OUTPUT: self.model(clips, training=False)},
+            input_signature=[tf.TensorSpec(shape, tf.uint8, INPUT)],
+        )
+
+
+def write_onnx(source: Source, path: Path) -> None:
+    """Writes an ONNX file with the class names in its metadata."""
+    convert = package("tf2onnx").convert
+    onnx = package("onnx")
+    function = source.function()
+    model, _ = convert.from_function(
+        function, input_signature=function.input_signature, opset=_OPSET
+    )
+    names = json.dumps(list(source.class_names))
+    onnx.helper.set_model_props(model, {NAMES: names})
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+def write_openvino(source: Source, path: Path) -> None:
+    """Writes an OpenVINO model: `path`, and its weights in a `.bin` file."""
+    openvino = package("openvino")
+    with tempfile.TemporaryDirectory() as folder:
+        write_onnx(source, Path(folder, "model.onnx"))
+        model = openvino.convert_model(str(Path(folder, "model.onnx")))
+    model.set_rt_info(json.dumps(list(source.class_names)), [NAMES])
+    openvino.save_model(model, str(path), compress_to_fp16=False)
+
+
+def write_litert(source: Source, path: Path) -> None:
+    """Writes a LiteRT file in 32-bit floats."""
+    _write_litert(source, path, _converter(source))
+
+
+def write_litert_int8(source: Source, path: Path) -> None:
+    """Writes a LiteRT file that computes in 8-bit whole numbers."""
+    converter = _converter(source)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: (
+        [clip[None]] for clip in source.calibration
+    )
+    # What has no version in whole numbers stays in floats.
+    converter.target_spec.supported_ops = [
+        tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
+        tf.lite.OpsSet.TFLITE_BUILTINS,
+    ]
+    _write_litert(source, path, converter)
+
+
+def _converter(source: Source) -> Any:
+    from tensorflow.python.framework import convert_to_constants
+
+    package("ai_edge_litert")
+    # Variables would be written without their values.
+    frozen = convert_to_constants.convert_variables_to_constants_v2(
+        source.function().get_concrete_function()
+    )
+    return tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+
+
+def _write_litert(source: Source, path: Path, converter: Any) -> None:
+    path.write_bytes(converter.convert())
+    # Names travel as LiteRT's metadata does: in a zip at the file's end.
+    with zipfile.ZipFile(path, "a") as end:
+        end.writestr(LABELS_FILE, "\n".join(source.class_names))
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file.
+
+    Args:
+        file: str. Its name in the folder of the format.
+        write: Callable that writes it.
+        exact: bool. Whether it must answer as Keras does, to 1e-5.
+    """
+
+    file: str
+    write: Callable[[Source, Path], None]
+    exact: bool = True
+
+
+FORMATS = {
+    "onnx": Format("model.onnx", write_onnx),
+    "openvino": Format("model.xml", write_openvino),
+    "litert": Format("model.tflite", write_litert),
+    "litert-int8": Format("model-int8.tflite", write_litert_int8, exact=False),
+}
+
+
+def export_format(
+    name: str, source: Source, folder: Path, clips: np.ndarray
+) -> tuple[Path, Runtime]:
+    """Writes a format, opens it again and compares it with the model.
+
+    Args:
+        name: str. One of `FORMATS`.
+        source: Source. What to write.
+        folder: Path. Where to, such as `RUN/formats`.
+        clips: uint8 array `(B, T, crop_size, crop_size, 3)`. To compare on.
+
+    Returns:
+        The file and the opened model.
+
+    Raises:
+        EnvironmentFault: If it answers otherwise than the model; then the
+            file is not published.
+    """
+    kind = FORMATS[name]
+    # Some formats are several files, so a folder is written and renamed.
+    final = folder / name
+    with whole_file(final) as temporary:
+        temporary.mkdir()
+        path = temporary / kind.file
+        with _quiet():
+            kind.write(source, path)
+        opened = open_exported(path)
+        demand_parity(name, source.model, opened, clips)
+    path = final / path.name
+    return path, open_exported(path)
+
+
+def demand_parity(
+    name: str, model: Any, opened: Runtime, clips: np.ndarray
+) -> None:
+    """Compares an exported model with the one it was made from.
+
+    Raises:
+        EnvironmentFault: If they differ by more than the format may.
+    """
+    expected = np.asarray(model.predict_on_batch(clips))
+    found = opened.predict_on_batch(clips)
+    difference = float(np.abs(found - expected).max())
+    agreement = float((found.argmax(1) == expected.argmax(1)).mean())
+    if FORMATS[name].exact:
+        if difference <= TOLERANCE:
+            return
+        what = (
+            f"its probabilities differ by {difference:.1e} from the trained "
+            f"model's, where {TOLERANCE:.0e} is allowed"
+        )
+    else:
+        if agreement >= MIN_INT8_AGREEMENT:
+            return
+        what = (
+            f"only {agreement:.0%} of its top labels are the trained model's, "
+            f"where {MIN_INT8_AGREEMENT:.0%} is demanded"
+        )
+    raise EnvironmentFault(f"The format {name} was not published: {what}.")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps converters from printing; what fails is raised all the same."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

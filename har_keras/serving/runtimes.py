@@ -1,0 +1,188 @@
+"""Exported models, opened again: each answers as the Keras model does.
+
+All have the `predict_on_batch` and `class_names` that evaluation and
+prediction ask of a model, so any of them can stand in for it.
+"""
+
+import importlib
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from har_keras.errors import DataError, EnvironmentFault, UsageError
+
+# Of the tensors in every format, and of the names kept with them.
+INPUT, OUTPUT, NAMES = "clips", "probabilities", "class_names"
+LABELS_FILE = "labels.txt"
+
+
+class Runtime(Protocol):
+    """An exported model that can be asked."""
+
+    class_names: tuple[str, ...]
+
+    def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
+        """Returns probabilities `(B, K)` of uint8 clips `(B, T, S, S, 3)`."""
+
+
+def open_exported(path: Path) -> Runtime:
+    """Opens an exported model by what it looks like.
+
+    Args:
+        path: Path. A version of a SavedModel, or a file that ends in `.onnx`,
+            `.tflite` or `.xml` (OpenVINO).
+
+    Returns:
+        The `Runtime`.
+
+    Raises:
+        UsageError: If it is none of these.
+        DataError: If it was not written by `har_keras.export`.
+        EnvironmentFault: If its package is not installed.
+    """
+    kinds: dict[str, Callable[[Path], Runtime]] = {
+        ".onnx": Onnx,
+        ".tflite": LiteRT,
+        ".xml": OpenVINO,
+    }
+    if (path / "saved_model.pb").is_file():
+        return SavedModel(path)
+    if path.is_file() and path.suffix in kinds:
+        return kinds[path.suffix](path)
+    raise UsageError(
+        f"'{path}' is no exported model. Give a version of a SavedModel, such "
+        "as RUN/saved_model/1, or a file that ends in .onnx, .tflite or .xml."
+    )
+
+
+class SavedModel:
+    """A version for TensorFlow Serving, in this process.
+
+    Args:
+        path: Path. The version's folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        tensorflow = package("tensorflow")
+        self._loaded = tensorflow.saved_model.load(str(path))
+        self._ask = self._loaded.signatures["serving_default"]
+        self._constant = tensorflow.constant
+        nothing = np.zeros((1, 1, 8, 8, 3), np.uint8)
+        names = self._ask(clips=self._constant(nothing))[NAMES].numpy()[0]
+        self.class_names = tuple(name.decode() for name in names)
+
+    def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
+        """Returns the probabilities of clips; see `Runtime`."""
+        return self._ask(clips=self._constant(clips))[OUTPUT].numpy()
+
+
+class Onnx:
+    """An ONNX file in ONNX Runtime.
+
+    Args:
+        path: Path. The `.onnx` file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        runtime = package("onnxruntime")
+        self._session = runtime.InferenceSession(
+            str(path), providers=["CPUExecutionProvider"]
+        )
+        kept = self._session.get_modelmeta().custom_metadata_map
+        self.class_names = _names(kept.get(NAMES), path)
+
+    def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
+        """Returns the probabilities of clips; see `Runtime`."""
+        return self._session.run([OUTPUT], {INPUT: clips})[0]
+
+
+class OpenVINO:
+    """An OpenVINO model, its `.bin` file beside it.
+
+    Args:
+        path: Path. The `.xml` file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        openvino = package("openvino")
+        core = openvino.Core()
+        model = core.read_model(str(path))
+        text = (
+            model.get_rt_info([NAMES]).value
+            if model.has_rt_info([NAMES])
+            else None
+        )
+        self.class_names = _names(text, path)
+        # Half precision, its default on some processors, moves probabilities
+        # by a thousandth.
+        self._compiled = core.compile_model(
+            model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+        )
+
+    def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
+        """Returns the probabilities of clips; see `Runtime`."""
+        return np.array(self._compiled(clips)[0])
+
+
+class LiteRT:
+    """A LiteRT (once TensorFlow Lite) file.
+
+    Args:
+        path: Path. The `.tflite` file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        interpreter = package("ai_edge_litert.interpreter").Interpreter
+        self._interpreter = interpreter(
+            str(path), num_threads=os.cpu_count() or 1
+        )
+        (self._input,) = self._interpreter.get_input_details()
+        (self._output,) = self._interpreter.get_output_details()
+        self._shape: tuple[int, ...] = ()
+        text = None
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as kept:
+                text = json.dumps(
+                    kept.read(LABELS_FILE).decode("utf-8").split("\n")
+                )
+        self.class_names = _names(text, path)
+
+    def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
+        """Returns the probabilities of clips; see `Runtime`."""
+        place = self._input["index"]
+        if clips.shape != self._shape:
+            self._interpreter.resize_tensor_input(place, clips.shape)
+            self._interpreter.allocate_tensors()
+            self._shape = clips.shape
+        self._interpreter.set_tensor(place, clips)
+        self._interpreter.invoke()
+        return np.array(self._interpreter.get_tensor(self._output["index"]))
+
+
+def package(name: str) -> Any:
+    """Imports a package of the extra `[export]`.
+
+    Raises:
+        EnvironmentFault: If it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise EnvironmentFault(
+            f"The package {name.partition('.')[0]} is not installed. Install "
+            'it with: pip install "har_keras[export]".'
+        ) from error
+
+
+def _names(text: str | None, path: Path) -> tuple[str, ...]:
+    if text is None:
+        raise DataError(
+            f"'{path}' holds no class names: it was not written by "
+            "`python -m har_keras.export`."
+        )
+    return tuple(json.loads(text))
