@@ -53,9 +53,7 @@ def test_weight_decay_is_for_kernels_alone(pooling):
     options = TrainingConfig(learning_rate=0.5, weight_decay=0.1)
     optimizer = build_optimizer(options, 1)
     variables = model.trainable_variables
-    optimizer.apply(
-        [np.zeros(v.shape, "float32") for v in variables], variables
-    )
+    optimizer.apply([keras.ops.zeros(v.shape) for v in variables], variables)
     for weight in variables:
         value = keras.ops.convert_to_numpy(weight)
         kept = 0.95 if weight.name == "kernel" else 1.0

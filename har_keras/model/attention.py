@@ -99,8 +99,8 @@ class SelfAttention(layers.Layer):
         width = hidden // self.num_heads
         x = self.query_key_value(x)  # (B, N, 3D)
         if not self.key_bias:
-            query, value = ops.unstack(self.query_value_bias, 2)
-            biases = [query, ops.zeros_like(query), value]
+            bias = ops.convert_to_tensor(self.query_value_bias)
+            biases = [bias[0], ops.zeros_like(bias[0]), bias[1]]
             x = x + ops.cast(ops.concatenate(biases), x.dtype)
         x = ops.reshape(x, (-1, tokens, 3, self.num_heads, width))
         dropping = bool(training) and self.dropout_rate > 0

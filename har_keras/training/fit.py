@@ -12,6 +12,7 @@ import keras
 from har_keras.config import Config
 from har_keras.errors import UsageError
 from har_keras.model.build import build_model
+from har_keras.model.weights import load_weights
 from har_keras.run import Run
 from har_keras.training.callbacks import (
     Checkpoints,
@@ -76,6 +77,8 @@ def compiled_model(
         num_classes=len(manifest.class_names),
         seed=config.training.seed,
     )
+    if config.model.weights:
+        load_weights(classifier, config.model.weights)
     model = build_trainer(classifier, config.training, steps_per_epoch)
     model.optimizer.build(model.trainable_variables)
     # Metrics make their variables at first use; a checkpoint needs them now.
