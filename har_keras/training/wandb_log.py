@@ -61,7 +61,7 @@ class WeightsAndBiases(keras.callbacks.Callback):
             )
 
         self._tried(log)
-        self._tried(self.wandb_run.finish)
+        self._tried(lambda: self.wandb_run.finish())
 
     def _tried(self, log: Callable[[], object]) -> None:
         """Logs, or says why not: a training is worth more than its log."""
