@@ -9,8 +9,10 @@ VERBS = {
     "check": "look at every video before training: bad files, leaks, counts",
     "prepare": "decode the videos once into the store of frames",
     "evaluate": "measure a run on its test split or on another folder",
+    "predict": "what videos, cameras and streams show, and when",
     "export": "a SavedModel for TensorFlow Serving",
     "sample": "draw the sample videos",
+    "benchmark": "what limits training on this machine",
 }
 
 

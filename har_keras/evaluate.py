@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from har_keras import cli
-from har_keras.errors import DataError, UsageError
+from har_keras.errors import UsageError
+from har_keras.reporting.loading import load_model
 from har_keras.run import Run
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class EvaluateOptions:
     output: Path | None = None
     """Folder of the results. Default: the run for its test split, else
     RUN/evaluations/<folder or split>."""
+    robustness: bool = False
+    """Measure on worse pictures, too: blurred, dark, grainy and so on."""
 
 
 def evaluate(
@@ -48,6 +51,7 @@ def evaluate(
     split: str | None = None,
     output: Path | None = None,
     store: Store | None = None,
+    robustness: bool = False,
 ) -> dict[str, Any]:
     """Measures a run and writes figures, pictures and a page about it.
 
@@ -60,6 +64,7 @@ def evaluate(
             its own test split, else to a folder in `RUN/evaluations`.
         store: Store or None. The decoded frames of the run's own videos, where
             they are at hand; otherwise they are decoded.
+        robustness: bool. Whether to measure on worse pictures, too.
 
     Returns:
         What is written to `evaluation.json`.
@@ -75,8 +80,16 @@ def evaluate(
     folder = _output(run, videos, split, output)
     chosen, split = _chosen(manifest, split, every=videos is not None)
     model = load_model(run)
-    figures, probabilities = _measured(model, store, manifest, chosen, config)
+    if videos is None:
+        fit_on_validation(run, model, store, manifest, config)
+    figures, probabilities = _measured(
+        model, store, manifest, chosen, config, robustness
+    )
     figures["split"] = split
+    figures["frames"] = store.spec.form
+    figures["calibrated"] = _calibrated(
+        run, manifest, _usable(chosen), probabilities
+    )
     results = Results(
         manifest, store, config, _usable(chosen), probabilities, figures
     )
@@ -85,25 +98,6 @@ def evaluate(
         results.write_samples(run, split)
         results.write_card(run, model.count_params())
     return figures
-
-
-def load_model(run: Run) -> Any:
-    """Returns the trained model of a run, a `keras.Model`.
-
-    Raises:
-        DataError: If the run has none.
-    """
-    import keras
-
-    import har_keras.model.build  # noqa: F401  (registers the models' classes)
-
-    if not run.model_file.is_file():
-        raise DataError(
-            f"'{run.path}' has no {run.model_file.name}: its training was "
-            "stopped before the end of an epoch. Go on with `python -m "
-            f"har_keras.train --resume {run.path}`."
-        )
-    return keras.models.load_model(run.model_file, compile=False)
 
 
 def _decoded(
@@ -170,41 +164,108 @@ def _measured(
     manifest: Manifest,
     chosen: Sequence[Video],
     config: Config,
+    robustness: bool,
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Returns the figures, and the probabilities of the videos scored."""
     import numpy as np
 
     from har_keras.progress import ProgressBar
     from har_keras.reporting.metrics import evaluate_predictions
+    from har_keras.reporting.ranking import ranking
     from har_keras.reporting.results import versions
+    from har_keras.reporting.robustness import DAMAGES
     from har_keras.reporting.views import CONTROLS, predict_videos
 
     scored = _usable(chosen)
     labels = np.array([manifest.label(video) for video in scored], dtype=int)
-    found = {}
-    with ProgressBar("Evaluating", len(scored) * (1 + len(CONTROLS))) as bar:
-        for control in (None, *CONTROLS):
-            found[control] = predict_videos(
+    damages = DAMAGES if robustness else ()
+    passes = 1 + len(CONTROLS) + len(damages)
+    with ProgressBar("Evaluating", len(scored) * passes) as bar:
+
+        def predicted(**options: Any) -> np.ndarray:
+            return predict_videos(
                 model, store, manifest, scored, config.clip, config.evaluation,
-                control=control, progress=bar.advance,
+                progress=bar.advance, **options,
             )  # fmt: skip
+
+        def accuracy(**options: Any) -> float:
+            return float((predicted(**options).argmax(1) == labels).mean())
+
+        probabilities = predicted()
+        controls = {name: accuracy(control=name) for name in CONTROLS}
+        worse = [
+            {
+                "name": damage.name,
+                "what": damage.text,
+                "accuracy": accuracy(change=damage.change),
+            }
+            for damage in damages
+        ]
     figures = evaluate_predictions(
         labels,
-        found[None],
+        probabilities,
         class_names=manifest.class_names,
         groups=[video.group for video in scored],
         failed=[(v.file, v.reason) for v in chosen if not v.kept_frames],
     )
     figures["views"] = dataclasses.asdict(config.evaluation)
-    figures["controls"] = {
-        control: float((found[control].argmax(1) == labels).mean())
-        for control in CONTROLS
-    }
+    figures["controls"] = controls
+    figures["robustness"] = worse
+    figures["ranking"] = ranking(labels, probabilities, manifest.class_names)
     figures["damaged"] = [
         {"file": v.file, "reason": v.reason} for v in scored if v.reason
     ]
     figures["versions"] = versions()
-    return figures, found[None]
+    return figures, probabilities
+
+
+def fit_on_validation(
+    run: Run, model: Any, store: Store, manifest: Manifest, config: Config
+) -> None:
+    """Fits the run's temperatures on its validation videos, and keeps them.
+
+    Args:
+        run: Run. Where they are written.
+        model: `keras.Model` from uint8 clips to probabilities `(B, K)`.
+        store: Store. The decoded frames.
+        manifest: Manifest. The run's own videos.
+        config: Config. That of the run.
+    """
+    import numpy as np
+
+    from har_keras.progress import ProgressBar
+    from har_keras.reporting.calibration import fit_calibration
+    from har_keras.reporting.views import predict_views_of_videos
+
+    videos = manifest.usable("val")
+    labels = np.array([manifest.label(video) for video in videos], dtype=int)
+    with ProgressBar("Calibrating", len(videos)) as bar:
+        views = predict_views_of_videos(
+            model, store, manifest, videos, config.clip, config.evaluation,
+            progress=bar.advance,
+        )  # fmt: skip
+    fit_calibration(labels, views).write(run)
+
+
+def _calibrated(
+    run: Run,
+    manifest: Manifest,
+    scored: Sequence[Video],
+    probabilities: np.ndarray,
+) -> dict[str, Any]:
+    """Returns the calibration at the temperature of the run."""
+    import numpy as np
+
+    from har_keras.reporting.calibration import Calibration, soften
+    from har_keras.reporting.metrics import calibration
+
+    fitted = Calibration.read(run)
+    labels = np.array([manifest.label(video) for video in scored], dtype=int)
+    softened = soften(probabilities, fitted.temperature)
+    return {
+        **dataclasses.asdict(fitted),
+        **calibration(labels, softened),
+    }
 
 
 def _usable(videos: Sequence[Video]) -> list[Video]:
@@ -242,7 +303,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = Run.open(options.run)
         cli.start_backend(run.config().training.backend)
         figures = evaluate(
-            run, options.videos, split=options.split, output=options.output
+            run,
+            options.videos,
+            split=options.split,
+            output=options.output,
+            robustness=options.robustness,
         )
         folder = _output(run, options.videos, options.split, options.output)
         print(_summary(figures, folder))

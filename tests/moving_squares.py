@@ -5,6 +5,7 @@ import zlib
 import numpy as np
 
 from har_keras.video.manifest import Manifest, Video
+from har_keras.video.store import StoreSpec
 
 
 class SquaresStore:
@@ -16,6 +17,7 @@ class SquaresStore:
 
     def __init__(self, clip):
         self.side = clip.short_side
+        self.spec = StoreSpec(clip.short_side, clip.store_fps, "raw")
         self.asked = []
 
     def frames(self, sha256, indices):

@@ -29,11 +29,16 @@ td.number, th.number { text-align: right; overflow-wrap: normal; }
 img { max-width: 100%; height: auto; display: block; }
 figure { margin: 0 0 1rem; break-inside: avoid; }
 figcaption { font-size: .95rem; }
+.clip { display: flex; gap: .5rem; align-items: flex-start; }
+.clip video { width: 9rem; flex: none; background: #eee; }
+.clip img { min-width: 0; }
+@media (max-width: 40rem) { .clip { display: block; } }
 .right { color: #0072B2; font-weight: 700; }
 .wrong { color: #B34700; font-weight: 700; }
 code { font-size: .9em; }
 details > summary { cursor: pointer; }
 @media print {
+  video { display: none; }
   body { font-size: 11pt; max-width: none; padding: 0; }
   h2 { break-after: avoid; }
   tr { break-inside: avoid; }

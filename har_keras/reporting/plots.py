@@ -7,7 +7,7 @@ blindness can tell apart; what a colour says is said by a mark or word as well.
 import csv
 import unicodedata
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +15,14 @@ from typing import Any, Literal
 import numpy as np
 
 from har_keras.files import whole_file
+from har_keras.reporting.ranking import Curve
 from har_keras.reporting.strips import Strip
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
+PALETTE = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#4D4D4D",
+)  # fmt: skip
+"""Colours of classes."""
 _DPI = 120
 _MAX_LABEL = 28
 # Above this many classes a cell is too small for its count.
@@ -35,7 +40,7 @@ def plot_curves(history_file: Path, path: Path) -> None:
     """
     with history_file.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    with _figure(path, 8.4, 3.2) as figure:
+    with figure_file(path, 8.4, 3.2) as figure:
         panels = figure.subplots(1, 2)
         for panel, name in zip(panels, ("loss", "accuracy"), strict=True):
             _draw_curves(panel, rows, name)
@@ -84,7 +89,7 @@ def plot_confusion(
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     names = [plain_text(name) for name in class_names]
     size = min(14.0, 2.4 + 0.75 * len(names))
-    with _figure(path, size + 0.9, size) as figure:
+    with figure_file(path, size + 0.9, size) as figure:
         panel = figure.subplots()
         panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         panel.set_xticks(range(len(names)), names, rotation=45, ha="right")
@@ -114,6 +119,77 @@ def _write_counts(panel: Any, counts: np.ndarray, shares: np.ndarray) -> None:
         )
 
 
+def plot_reliability(
+    before: Sequence[Mapping[str, float]],
+    after: Sequence[Mapping[str, float]],
+    path: Path,
+) -> None:
+    """Draws accuracy over confidence; on the diagonal they are the same.
+
+    Args:
+        before: Bins of `metrics.calibration`, as the model says it.
+        after: Bins at the run's temperature; empty if there is none.
+        path: Path. The PNG file.
+    """
+    kinds = (
+        (before, "as the model says it", BLUE, "o-"),
+        (after, "calibrated", ORANGE, "s--"),
+    )
+    with figure_file(path, 4.6, 4.2) as figure:
+        panel = figure.subplots()
+        panel.plot([0, 1], [0, 1], color="#999999", linewidth=1)
+        for bins, label, colour, style in kinds:
+            if not bins:
+                continue
+            rows = [(x["confidence"], x["accuracy"], x["count"]) for x in bins]
+            confidence, accuracy, count = zip(*rows, strict=True)
+            panel.plot(confidence, accuracy, style, color=colour, label=label)
+            sizes = 20 + 280 * np.asarray(count) / sum(count)
+            panel.scatter(confidence, accuracy, sizes, color=colour, alpha=0.25)
+        panel.set_xlim(0, 1)
+        panel.set_ylim(-0.02, 1.02)
+        panel.set_xlabel("confidence (large dot: many videos)")
+        panel.set_ylabel("share that is right")
+        panel.legend(frameon=False, loc="upper left")
+        panel.spines[["top", "right"]].set_visible(False)
+
+
+def plot_ranking(curves: Mapping[str, Curve | None], path: Path) -> None:
+    """Draws the ROC and the precision-recall curve of every class.
+
+    Args:
+        curves: Mapping from class to its curve, or None if it has none.
+        path: Path. The PNG file.
+    """
+    with figure_file(path, 8.8, 3.8) as figure:
+        left, right = figure.subplots(1, 2)
+        left.plot([0, 1], [0, 1], color="#999999", linewidth=1)
+        for place, (name, found) in enumerate(curves.items()):
+            if found is None:
+                continue
+            style = {
+                "color": PALETTE[place % len(PALETTE)],
+                "linestyle": ("-", "--", ":")[place // len(PALETTE) % 3],
+                "linewidth": 1.8,
+                "label": plain_text(name),
+            }
+            left.plot(found.false_positive_rate, found.recall, **style)
+            right.step(found.recall, found.precision, where="pre", **style)
+        left.set_xlabel("share of other videos named")
+        left.set_ylabel("share of its videos named (recall)")
+        left.set_title("ROC", loc="left", fontweight="bold")
+        right.set_xlabel("recall")
+        right.set_ylabel("precision")
+        right.set_title("Precision and recall", loc="left", fontweight="bold")
+        for panel in (left, right):
+            panel.set_xlim(-0.01, 1.01)
+            panel.set_ylim(0, 1.03)
+            panel.spines[["top", "right"]].set_visible(False)
+        if len(curves) <= _MAX_COUNTED_CLASSES:
+            handles = left.get_legend_handles_labels()
+            figure.legend(*handles, loc="outside right upper", frameon=False)
+
+
 def plot_samples(strips: Sequence[Strip], path: Path) -> None:
     """Draws film strips one below the other, each under its classes.
 
@@ -125,7 +201,9 @@ def plot_samples(strips: Sequence[Strip], path: Path) -> None:
     height, width, _ = images[0].shape
     caption_pixels = 26
     size = (width + 16, len(images) * (height + caption_pixels + 8) + 8)
-    with _figure(path, size[0] / _DPI, size[1] / _DPI, layout=None) as figure:
+    with figure_file(
+        path, size[0] / _DPI, size[1] / _DPI, layout=None
+    ) as figure:
         for place, (strip, image) in enumerate(
             zip(strips, images, strict=True)
         ):
@@ -186,13 +264,23 @@ def plain_text(text: str, longest: int = _MAX_LABEL) -> str:
 
 
 @contextmanager
-def _figure(
+def figure_file(
     path: Path,
     width: float,
     height: float,
     layout: Literal["constrained"] | None = "constrained",
 ) -> Iterator[Any]:
-    """Yields an empty figure of so many inches, written as PNG at the end."""
+    """Yields an empty figure of so many inches, written as PNG at the end.
+
+    Args:
+        path: Path. The PNG file.
+        width: float. Inches.
+        height: float. Inches.
+        layout: str or None. How matplotlib arranges what is in it.
+
+    Yields:
+        A `matplotlib.figure.Figure`.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure((width, height), dpi=_DPI, layout=layout)

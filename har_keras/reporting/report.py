@@ -28,6 +28,8 @@ class Report:
         examples: Mapping from a heading to strips of right videos.
         videos: Mapping from class to counts of videos by split.
         options: Mapping. Every option of the run by name.
+        attention: Sequence of pairs: a strip, and the same with attention
+            drawn over it.
     """
 
     title: str
@@ -37,6 +39,7 @@ class Report:
     examples: Mapping[str, Sequence[Strip]]
     videos: Mapping[str, Mapping[str, int]]
     options: Mapping[str, Any]
+    attention: Sequence[tuple[Strip, Strip]] = ()
 
     def write(self, path: Path) -> None:
         """Writes the page, at once."""
@@ -53,7 +56,9 @@ class Report:
                 for heading, picture in self.pictures.items()
             ),
             section("What time is worth", self._controls()),
+            section("Worse pictures", self._robustness()),
             section("Confidence", self._confidence()),
+            section("Where it looked", self._attention()),
             section(self._mistakes_heading(), _gallery(self.mistakes)),
             *(
                 section(heading, _gallery(strips))
@@ -76,11 +81,18 @@ class Report:
         )
 
     def _classes(self) -> str:
+        found = self.evaluation
+        ranks = found.get("ranking") or [{} for _ in found["per_class"]]
         rows = [
-            [row["class"], *(_figure(row[key]) for key in _CLASS_FIGURES)]
-            for row in self.evaluation["per_class"]
+            [
+                row["class"],
+                *(_figure(row[key]) for key in _CLASS_FIGURES),
+                *(_figure(rank.get(key)) for key in _RANK_FIGURES),
+            ]
+            for row, rank in zip(found["per_class"], ranks, strict=True)
         ]
-        return table(["class", *_CLASS_FIGURES], rows)
+        header = ["class", *_CLASS_FIGURES, *_RANK_FIGURES.values()]
+        return table(header, rows)
 
     def _controls(self) -> str:
         controls = self.evaluation.get("controls")
@@ -97,22 +109,45 @@ class Report:
             "reads the scene and not the motion.</p>"
         )
 
+    def _robustness(self) -> str:
+        found = self.evaluation.get("robustness")
+        if not found:
+            return ""
+        rows = [["as they are", percent(self.evaluation["accuracy"])]]
+        rows += [[row["what"], percent(row["accuracy"])] for row in found]
+        return table(["the pictures are", "accuracy"], rows)
+
     def _confidence(self) -> str:
         found = self.evaluation["calibration"]
-        rows = [
-            [
-                f"{row['low']:.1f} to {row['high']:.1f}",
-                str(row["count"]),
-                percent(row["confidence"]),
-                percent(row["accuracy"]),
-            ]
-            for row in found["bins"]
-        ]
-        return (
+        text = (
             "<p>Expected calibration error: "
             f"{found['ece']:.3f} (0 is best; a model that says 0.8 should be "
             "right in 8 of 10 videos).</p>"
-            + table(["confidence", "videos", "mean", "accuracy"], rows)
+        )
+        fitted = self.evaluation.get("calibrated")
+        if fitted and fitted["num_videos"]:
+            text += (
+                f"<p>At temperature {fitted['temperature']:.2f}, fitted on "
+                f"{fitted['num_videos']} validation videos, it is "
+                f"{fitted['ece']:.3f}. What <code>predict</code> calls "
+                "confidence is at that temperature.</p>"
+            )
+        return text + _bins_table(found["bins"])
+
+    def _attention(self) -> str:
+        if not self.attention:
+            return ""
+        note = (
+            '<p class="note">Attention rollout: the brighter, the more the '
+            "answer read from there. It shows where, not why.</p>"
+        )
+        return note + "\n".join(
+            _figure_of(
+                _image(strip.jpeg(), "jpeg", f"Frames of {strip.file}")
+                + _image(seen.jpeg(), "jpeg", f"Attention on {strip.file}"),
+                strip,
+            )
+            for strip, seen in self.attention
         )
 
     def _mistakes_heading(self) -> str:
@@ -133,6 +168,7 @@ class Report:
 
 
 _CLASS_FIGURES = ("precision", "recall", "f1", "support")
+_RANK_FIGURES = {"roc_auc": "ROC area", "average_precision": "PR area"}
 _CONTROL_TEXTS = {
     "single_frame": "its middle frame, repeated",
     "shuffled": "its frames in random order",
@@ -184,8 +220,10 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _figure(value: float | int) -> str:
-    """Returns a cell: a count, or a share to three places."""
+def _figure(value: float | int | None) -> str:
+    """Returns a cell: a count, a share to three places, or nothing."""
+    if value is None:
+        return ""
     return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
@@ -205,6 +243,20 @@ def _gallery(strips: Sequence[Strip]) -> str:
 
 
 def _strip(strip: Strip) -> str:
+    image = _image(strip.jpeg(), "jpeg", f"Frames of {strip.file}")
+    if not strip.mp4:
+        return _figure_of(image, strip)
+    encoded = base64.b64encode(strip.mp4).decode("ascii")
+    video = (
+        '<video controls loop muted playsinline preload="metadata" '
+        f'aria-label="{escape(strip.file)}" '
+        f'src="data:video/mp4;base64,{encoded}"></video>'
+    )
+    return _figure_of(f'<div class="clip">{video}{image}</div>', strip)
+
+
+def _figure_of(content: str, strip: Strip) -> str:
+    """Returns pictures of a video over what was said of it."""
     said = f"{strip.prediction} ({strip.score:.2f})"
     if strip.right:
         caption = f'<span class="right">✓ {escape(said)}</span>'
@@ -213,11 +265,23 @@ def _strip(strip: Strip) -> str:
             f'<span class="wrong">✗ {escape(said)}</span>, truth '
             f"<b>{escape(strip.truth)}</b>"
         )
-    image = _image(strip.jpeg(), "jpeg", f"Frames of {strip.file}")
     return (
-        f"<figure>{image}<figcaption>{caption} "
+        f"<figure>{content}<figcaption>{caption} "
         f'<span class="note">{escape(strip.file)}</span></figcaption></figure>'
     )
+
+
+def _bins_table(bins: Sequence[Mapping[str, float]]) -> str:
+    rows = [
+        [
+            f"{row['low']:.1f} to {row['high']:.1f}",
+            str(row["count"]),
+            percent(row["confidence"]),
+            percent(row["accuracy"]),
+        ]
+        for row in bins
+    ]
+    return table(["confidence", "videos", "mean", "accuracy"], rows)
 
 
 def _counts_table(videos: Mapping[str, Mapping[str, int]]) -> str:

@@ -17,8 +17,11 @@ from har_keras.reporting.card import model_card
 from har_keras.reporting.plots import (
     plot_confusion,
     plot_curves,
+    plot_ranking,
+    plot_reliability,
     plot_samples,
 )
+from har_keras.reporting.ranking import curve
 from har_keras.reporting.report import Report
 from har_keras.reporting.strips import (
     Strip,
@@ -74,10 +77,33 @@ class Results:
             folder.confusion_file,
         )
         pictures = {"Confusion": folder.confusion_file}
+        pictures |= self._plot_probabilities(folder)
         if history_file.is_file():
             plot_curves(history_file, folder.curves_file)
             pictures["Training"] = folder.curves_file
         self._report(title, pictures).write(folder.report_file)
+
+    def _plot_probabilities(self, folder: Run) -> dict[str, Path]:
+        """Draws how probabilities rank the videos, and what they are worth."""
+        labels = self._labels
+        curves = {
+            name: curve(labels == label, self.probabilities[:, label])
+            for label, name in enumerate(self.manifest.class_names)
+        }
+        plot_ranking(curves, folder.ranking_file)
+        plot_reliability(
+            self.figures["calibration"]["bins"],
+            self.figures.get("calibrated", {}).get("bins", ()),
+            folder.reliability_file,
+        )
+        return {
+            "Each class against the rest": folder.ranking_file,
+            "Reliability": folder.reliability_file,
+        }
+
+    @property
+    def _labels(self) -> np.ndarray:
+        return np.array([self.manifest.label(v) for v in self.videos])
 
     def write_samples(self, folder: Run, split: str) -> None:
         """Draws film strips of the training videos and of those scored."""
@@ -123,7 +149,7 @@ class Results:
                 )
 
     def _report(self, title: str, pictures: Mapping[str, Path]) -> Report:
-        labels = np.array([self.manifest.label(v) for v in self.videos])
+        labels = self._labels
         predictions = self.probabilities.argmax(1)
         surest = np.argsort(-self.probabilities.max(1), kind="stable")
         right = [i for i in surest if labels[i] == predictions[i]]
@@ -154,6 +180,7 @@ class Results:
             self.config.clip,
             prediction=self.manifest.class_names[int(row.argmax())],
             score=float(row.max()),
+            playable=True,
         )
 
 

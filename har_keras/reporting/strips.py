@@ -11,6 +11,7 @@ from har_keras.reporting.views import view_indices
 from har_keras.video.manifest import Manifest, Video
 from har_keras.video.sampling import crop_clip
 from har_keras.video.store import Store
+from har_keras.video.writer import encode_mp4
 
 _JPEG_QUALITY = 82
 
@@ -25,6 +26,7 @@ class Strip:
         truth: str. Its class by the folder.
         prediction: str. Its class by the model; empty where there is none.
         score: float. Probability of the prediction.
+        mp4: bytes. The clip, to be played; empty where there is none.
     """
 
     file: str
@@ -32,6 +34,7 @@ class Strip:
     truth: str
     prediction: str = ""
     score: float = 0.0
+    mp4: bytes = b""
 
     @property
     def right(self) -> bool:
@@ -74,6 +77,7 @@ def read_strip(
     num_frames: int = 8,
     prediction: str = "",
     score: float = 0.0,
+    playable: bool = False,
 ) -> Strip:
     """Reads the strip of a video: the middle clip's centre view, thinned out.
 
@@ -84,19 +88,22 @@ def read_strip(
         num_frames: int. Frames in the strip, at most those of a clip.
         prediction: str. Its class by the model; empty where there is none.
         score: float. Probability of the prediction.
+        playable: bool. Whether to add the clip as a small MP4.
 
     Returns:
         The `Strip`.
     """
     indices = view_indices(video.kept_frames, clip, 1)[0]
+    frames = store.frames(video.sha256, indices)
     places = np.linspace(0, len(indices) - 1, min(num_frames, len(indices)))
-    frames = store.frames(video.sha256, indices[places.round().astype(int)])
+    thinned = frames[places.round().astype(int)]
     return Strip(
         video.file,
-        crop_clip(frames, clip.crop_size),
+        crop_clip(thinned, clip.crop_size),
         video.class_name,
         prediction,
         score,
+        encode_mp4(frames, clip.fps) if playable else b"",
     )
 
 

@@ -4,7 +4,7 @@ import collections
 import itertools
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -18,8 +18,10 @@ from har_keras.video.sampling import (
     crop_clip,
     view_starts,
 )
+from har_keras.video.spool import FrameSpool
 from har_keras.video.store import Store
 
+Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 Control = Literal["single_frame", "shuffled", "reversed"]
 CONTROLS: tuple[Control, ...] = ("single_frame", "shuffled", "reversed")
 
@@ -37,12 +39,10 @@ def predict_videos(
     evaluation: EvaluationConfig,
     *,
     control: Control | None = None,
+    change: Change | None = None,
     progress: Callable[[], object] | None = None,
 ) -> np.ndarray:
     """Returns the probabilities of videos, averaged over their views.
-
-    Frames are read ahead of the model by a few videos and dropped after it,
-    so memory stays the same for any number of videos.
 
     Args:
         model: `keras.Model` from uint8 clips to probabilities `(B, K)`.
@@ -54,37 +54,110 @@ def predict_videos(
         control: str or None. Takes time out of the clips, to show what it is
             worth: "single_frame" repeats the middle frame, "shuffled" puts
             the frames in a random order, "reversed" turns it around.
+        change: Callable or None. Makes the pictures of a clip worse, from
+            `uint8` `(T, H, W, 3)` to the same shape, with a generator of
+            random numbers that is the video's own.
         progress: Callable or None. Called after each video.
 
     Returns:
         `float64` array of shape `(num_videos, K)`; each row sums to 1.
     """
-    num_views = evaluation.num_clips * evaluation.num_crops
-    sums = np.zeros((len(videos), len(manifest.class_names)))
+    return predict_views_of_videos(
+        model, store, manifest, videos, clip, evaluation,
+        control=control, change=change, progress=progress,
+    ).mean(1)  # fmt: skip
+
+
+def predict_views_of_videos(
+    model: Any,
+    store: Store,
+    manifest: Manifest,
+    videos: Sequence[Video],
+    clip: ClipConfig,
+    evaluation: EvaluationConfig,
+    *,
+    control: Control | None = None,
+    change: Change | None = None,
+    progress: Callable[[], object] | None = None,
+) -> np.ndarray:
+    """Returns the probabilities of each view of videos.
+
+    Frames are read ahead of the model by a few videos and dropped after it,
+    so memory stays the same for any number of videos.
+
+    Args:
+        model: `keras.Model` from uint8 clips to probabilities `(B, K)`.
+        store: Store. The decoded frames.
+        manifest: Manifest. Gives the number of classes, K.
+        videos: Sequence of Video. Usable ones: each has `kept_frames > 0`.
+        clip: ClipConfig. What the model was trained on.
+        evaluation: EvaluationConfig. Number of views in time and in space.
+        control: str or None. As for `predict_videos`.
+        change: Callable or None. As for `predict_videos`.
+        progress: Callable or None. Called after each video.
+
+    Returns:
+        `float64` array of shape `(num_videos, V, K)`.
+    """
 
     def read(video: Video) -> np.ndarray:
-        return view_clips(store, video, clip, evaluation, control=control)
+        return view_clips(
+            store, video, clip, evaluation, control=control, change=change
+        )
 
-    def views() -> Iterator[tuple[int, np.ndarray]]:
-        for index, clips in enumerate(_read_ahead(read, videos)):
-            yield from ((index, view) for view in clips)
-            if progress:
-                progress()
+    num_views = evaluation.num_clips * evaluation.num_crops
+    found = np.empty((len(videos), num_views, len(manifest.class_names)))
+    for index, rows in enumerate(predict_views(model, read, videos)):
+        found[index] = rows
+        if progress:
+            progress()
+    return found
+
+
+def predict_views(
+    model: Any,
+    read: Callable[[Any], np.ndarray],
+    items: Iterable[Any],
+) -> Iterator[np.ndarray]:
+    """Yields the probabilities of each item's views, in the items' order.
+
+    Items are read ahead of the model by threads, a few at a time, and the
+    views of several items share a batch.
+
+    Args:
+        model: `keras.Model` from uint8 clips to probabilities `(B, K)`.
+        read: Callable. Returns the views of an item, `uint8` of shape
+            `(V, T, crop_size, crop_size, 3)`; V may be 0.
+        items: Iterable. What `read` takes.
+
+    Yields:
+        `float64` arrays of shape `(V, K)`; `(0, 0)` for an item without views.
+    """
+    sizes: collections.deque[int] = collections.deque()
+    rows: collections.deque[np.ndarray] = collections.deque()
+
+    def views() -> Iterator[np.ndarray]:
+        for clips in _read_ahead(read, items):
+            sizes.append(len(clips))
+            yield from clips
 
     for batch in _batches(views()):
-        probabilities = _predict([view for _, view in batch], model)
-        for (index, _), row in zip(batch, probabilities, strict=True):
-            sums[index] += row
-    return sums / num_views
+        rows.extend(_predict(batch, model))
+        # The last item may have views that are still to come.
+        while sizes and sizes[0] <= len(rows):
+            taken = [rows.popleft() for _ in range(sizes.popleft())]
+            yield np.array(taken) if taken else np.empty((0, 0))
+    yield from (np.empty((0, 0)) for _ in sizes)
 
 
 def view_clips(
-    store: Store,
+    store: Store | FrameSpool,
     video: Video,
     clip: ClipConfig,
     evaluation: EvaluationConfig,
     *,
     control: Control | None = None,
+    change: Change | None = None,
 ) -> np.ndarray:
     """Reads every view of a video.
 
@@ -94,6 +167,7 @@ def view_clips(
         clip: ClipConfig. What the model was trained on.
         evaluation: EvaluationConfig. Number of views.
         control: str or None. As for `predict_videos`.
+        change: Callable or None. As for `predict_videos`.
 
     Returns:
         `uint8` array of shape `(V, T, crop_size, crop_size, 3)`: clips in time
@@ -102,19 +176,19 @@ def view_clips(
     indices = view_indices(
         video.kept_frames, clip, evaluation.num_clips
     )  # (num_clips, T)
+    name = video.file.encode(errors="surrogateescape")
+    rng = np.random.default_rng(zlib.crc32(name))
     if control:
-        name = video.file.encode(errors="surrogateescape")
-        rng = np.random.default_rng(zlib.crc32(name))
         indices = np.stack([reordered(row, control, rng) for row in indices])
     # Clips overlap in a short video: each of its frames is read once.
     needed, places = np.unique(indices, return_inverse=True)
     frames = store.frames(video.sha256, needed)
-    positions = crop_positions(evaluation.num_crops)
+    clips = (frames[row] for row in places.reshape(indices.shape))
     return np.stack(
         [
-            crop_clip(frames[row], clip.crop_size, position=position)
-            for row in places.reshape(indices.shape)
-            for position in positions
+            crop_clip(shown, clip.crop_size, position=position)
+            for shown in (change(x, rng) if change else x for x in clips)
+            for position in crop_positions(evaluation.num_crops)
         ]
     )
 
@@ -167,15 +241,15 @@ def reordered(
 
 
 def _read_ahead(
-    read: Callable[[Video], np.ndarray], videos: Sequence[Video]
+    read: Callable[[Any], np.ndarray], items: Iterable[Any]
 ) -> Iterator[np.ndarray]:
-    """Yields what `read` returns for each video, in order, read in threads."""
+    """Yields what `read` returns for each item, in order, read in threads."""
     workers = min(8, os.cpu_count() or 1)
     waiting: collections.deque[Future[np.ndarray]] = collections.deque()
     with ThreadPoolExecutor(workers, "views") as pool:
         try:
-            for video in videos:
-                waiting.append(pool.submit(read, video))
+            for item in items:
+                waiting.append(pool.submit(read, item))
                 if len(waiting) > workers:
                     yield waiting.popleft().result()
             while waiting:
@@ -185,9 +259,7 @@ def _read_ahead(
                 future.cancel()
 
 
-def _batches(
-    views: Iterator[tuple[int, np.ndarray]],
-) -> Iterator[list[tuple[int, np.ndarray]]]:
+def _batches(views: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
     while batch := list(itertools.islice(views, _BATCH_SIZE)):
         yield batch
 

@@ -85,7 +85,7 @@ def probe(path: Path, *, timeout_seconds: float = _PROBE_SECONDS) -> VideoInfo:
     log = FFmpegLog()
     try:
         done = subprocess.run(
-            [*_input_command(path, timeout_seconds)],
+            input_command(path, timeout_seconds),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=timeout_seconds,
@@ -134,13 +134,10 @@ def read_frames(
         `(height, width, 3)` in RGB. Iterating raises `VideoError` if there is
         no frame at all, or if the time is over.
     """
+    limit = () if max_frames is None else ("-frames:v", str(max_frames))
     command = [
-        *_input_command(path, timeout_seconds),
-        *("-map", "0:V:0", "-an", "-sn", "-dn"),
-        *("-vf", _filters(fps, short_side, start_seconds)),
-        *("-filter_threads", "1", "-fps_mode", "passthrough"),
-        *(() if max_frames is None else ("-frames:v", str(max_frames))),
-        *("-f", "rawvideo", "-c:v", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"),
+        *input_command(path, timeout_seconds),
+        *frame_arguments(fps, short_side, start_seconds, *limit),
     ]
     return FrameReader(
         Path(path),
@@ -151,7 +148,23 @@ def read_frames(
     )
 
 
-def _input_command(path: Path, timeout_seconds: float) -> list[str]:
+def input_command(
+    path: Path,
+    timeout_seconds: float,
+    *options: str,
+    formats: str = CONTAINERS,
+) -> list[str]:
+    """Returns the part of a command that opens a file, as a hostile one.
+
+    Args:
+        path: Path. The file.
+        timeout_seconds: float. Limit in processor time.
+        *options: str. What else ffmpeg should know of the input.
+        formats: str. Demuxers that may open it. Defaults to `CONTAINERS`.
+
+    Returns:
+        A list of str, to be followed by `frame_arguments`.
+    """
     return [
         ffmpeg_binary(),
         *("-hide_banner", "-nostdin", "-nostats"),
@@ -160,10 +173,27 @@ def _input_command(path: Path, timeout_seconds: float) -> list[str]:
         *("-timelimit", str(math.ceil(timeout_seconds) + 1)),
         # Stops at the first damaged packet or frame.
         "-xerror",
-        *("-protocol_whitelist", "file", "-format_whitelist", CONTAINERS),
+        *("-protocol_whitelist", "file", "-format_whitelist", formats),
         *("-max_pixels", str(MAX_PIXELS), "-threads", "1"),
+        *options,
         # With "file:" before it, no name is an option or an address.
         *("-i", f"file:{os.path.abspath(path)}"),
+    ]
+
+
+def frame_arguments(
+    fps: float, short_side: int, start_seconds: float = 0.0, *options: str
+) -> list[str]:
+    """Returns the part of a command that writes frames to its output.
+
+    The same for files, pictures and cameras, so that pixels agree.
+    """
+    return [
+        *("-map", "0:V:0", "-an", "-sn", "-dn"),
+        *("-vf", _filters(fps, short_side, start_seconds)),
+        *("-filter_threads", "1", "-fps_mode", "passthrough"),
+        *options,
+        *("-f", "rawvideo", "-c:v", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"),
     ]
 
 

@@ -1,0 +1,178 @@
+"""`python -m har_keras.predict`: what videos show, and when."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from har_keras import cli
+from har_keras.errors import DataError, UsageError
+from har_keras.run import Run
+
+if TYPE_CHECKING:
+    from har_keras.reporting.classifier import Classifier, Prediction
+    from har_keras.reporting.timeline import TimelineConfig
+    from har_keras.video.inputs import Source
+
+logger = logging.getLogger("har_keras")
+
+Format = Literal["table", "json", "csv"]
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Says what videos show; with --timeline, what is seen when.
+
+    A video that can't be read is named and the rest go on; the exit code at
+    the end is 3.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run."""
+    videos: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Files, folders, globs, folders of pictures, camera:0, addresses; - reads
+    a list from the standard input, one a line."""
+    format: Format = "table"
+    """How answers are printed: a table for people, JSON lines, or CSV."""
+    timeline: bool = False
+    """Find segments, and write each video's into OUTPUT as CSV, JSON, SRT,
+    WebVTT and a picture."""
+    output: Path = Path("predictions")
+    """Folder of the files about timelines and attention."""
+    overlay: Path | None = None
+    """Write the video with the answer drawn on it: a file for one video, a
+    folder for several. Finds segments, too."""
+    attention: bool = False
+    """Write where the model looked into OUTPUT: a video and a strip."""
+    hop_seconds: float = 1.0
+    """Seconds from one window of a timeline to the next."""
+    smooth_seconds: float = 3.0
+    """Seconds over which a timeline's probabilities are averaged."""
+    threshold: float = 0.5
+    """Calibrated probability from which a segment has a class; else "none"."""
+    hysteresis: float = 0.1
+    """Lead that another class needs to end a segment."""
+    min_seconds: float = 2.0
+    """Shorter segments go to their longer neighbour."""
+    pictures_fps: float = 25.0
+    """Pictures per second in a folder of pictures."""
+    allow_network: bool = False
+    """Open addresses: http, https, rtsp."""
+    max_seconds: float = 0.0
+    """End a live source after so long; 0 goes on until Ctrl-C."""
+
+
+def predict(
+    classifier: Classifier,
+    sources: Sequence[Source],
+    *,
+    timeline: TimelineConfig | None = None,
+    pictures_fps: float = 25.0,
+) -> Iterator[Prediction]:
+    """Says what each of many videos shows.
+
+    Args:
+        classifier: Classifier. A loaded run.
+        sources: Sequence of Source. Files and folders of pictures.
+        timeline: TimelineConfig or None. Whether and how to find segments.
+        pictures_fps: float. Pictures per second in a folder of pictures.
+
+    Yields:
+        A `Prediction` each, in order; one that failed has a reason.
+    """
+    paths = [source.path for source in sources]
+    yield from classifier.predict_all(
+        paths, fps=pictures_fps, timeline=timeline
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Reads the flags and prints what the videos show."""
+
+    def verb() -> None:
+        options = cli.parse(PredictOptions, argv, verb="predict")
+        timeline = _timeline(options)
+        sources = _sources(options)
+        run = Run.open(options.run)
+        cli.start_backend(run.config().training.backend)
+        from har_keras.reporting.classifier import load
+        from har_keras.reporting.printing import PRINTERS
+        from har_keras.video.inputs import own_names
+
+        classifier = load(run.path)
+        show = PRINTERS[options.format](classifier.class_names)
+        failed = 0
+        answers = predict(
+            classifier,
+            sources,
+            timeline=timeline,
+            pictures_fps=options.pictures_fps,
+        )
+        for name, found in zip(own_names(sources), answers, strict=True):
+            _say_what_is_wrong(found)
+            show(found)
+            failed += found.failed
+            if not found.failed:
+                _write_files(found, options.output / name, options)
+        if failed:
+            raise DataError(
+                f"{failed} of {len(sources)} videos could not be used; the "
+                "reasons are above."
+            )
+
+    return cli.run_verb(verb)
+
+
+def _say_what_is_wrong(found: Prediction) -> None:
+    if found.failed:
+        logger.warning("'%s' can't be used: %s.", found.name, found.reason)
+    elif found.reason:
+        logger.warning("'%s' is used in part: %s.", found.name, found.reason)
+
+
+def _timeline(options: PredictOptions) -> TimelineConfig | None:
+    """Returns how to find segments, or None where nobody asks for them."""
+    from har_keras.reporting.timeline import TimelineConfig
+
+    chosen = TimelineConfig(
+        options.hop_seconds,
+        options.smooth_seconds,
+        options.threshold,
+        options.hysteresis,
+        options.min_seconds,
+    ).validated()
+    return chosen if options.timeline or options.overlay else None
+
+
+def _sources(options: PredictOptions) -> list[Source]:
+    from har_keras.video.inputs import find_sources
+
+    sources = find_sources(
+        options.videos, lines=sys.stdin, allow_network=options.allow_network
+    )
+    if not sources:
+        raise UsageError(
+            "There is nothing to look at. Name a video, a folder, a glob, "
+            "camera:0 or an address after the run."
+        )
+    return sources
+
+
+def _write_files(
+    found: Prediction, base: Path, options: PredictOptions
+) -> None:
+    """Writes what was asked for about one video."""
+    from har_keras.reporting.timeline_files import write_timeline
+
+    if found.timeline and options.timeline:
+        write_timeline(found.timeline, found.name, base)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

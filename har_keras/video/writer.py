@@ -1,0 +1,133 @@
+"""Frames into an MP4 that every browser and player opens."""
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from har_keras.errors import EnvironmentFault
+from har_keras.files import full_disk_named
+from har_keras.video.ffmpeg import CONTAINERS, ffmpeg_binary
+from har_keras.video.sampling import Frames
+
+_END_SECONDS = 60.0
+
+
+class VideoWriter:
+    """Encodes frames as H.264 in an MP4, beside the sound of another file.
+
+    Use it as a context manager. If that is left by an exception, ffmpeg is
+    ended and what it wrote is no video.
+
+    Args:
+        path: Path. The MP4 file.
+        size: pair of int. Width and height in pixels; an odd one loses a
+            pixel, as the format wants it.
+        fps: float. Frames per second.
+        sound: Path or None. A file whose first sound track goes along.
+        quality: int. Constant rate factor of x264; lower is better and larger.
+            Defaults to `23`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        size: tuple[int, int],
+        fps: float,
+        *,
+        sound: Path | None = None,
+        quality: int = 23,
+    ) -> None:
+        self.path = path
+        self._complaints = tempfile.TemporaryFile()
+        command = [
+            *(ffmpeg_binary(), "-hide_banner", "-nostats", "-loglevel"),
+            *("error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24"),
+            *("-s", f"{size[0]}x{size[1]}", "-r", repr(fps), "-i", "pipe:0"),
+            *(_sound(sound) if sound else ()),
+            *("-vf", "crop=trunc(iw/2)*2:trunc(ih/2)*2:0:0"),
+            *("-c:v", "libx264", "-preset", "veryfast", "-threads", "2"),
+            *("-crf", str(quality), "-pix_fmt", "yuv420p"),
+            *("-movflags", "+faststart", "-f", "mp4"),
+            f"file:{os.path.abspath(path)}",
+        ]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self._complaints,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        if kind is not None:
+            self._process.kill()
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()
+        except BrokenPipeError:
+            pass  # the status tells
+        status = self._process.wait(_END_SECONDS)
+        if status and kind is None:
+            raise self._fault()
+        self._complaints.close()
+
+    def write(self, frame: Frames) -> None:
+        """Adds a frame.
+
+        Args:
+            frame: `uint8` array of shape `(height, width, 3)` in RGB.
+
+        Raises:
+            EnvironmentFault: If ffmpeg ended, as when the disk is full.
+        """
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(frame.tobytes())
+        except BrokenPipeError as error:
+            self._process.wait(_END_SECONDS)
+            raise self._fault() from error
+
+    def _fault(self) -> EnvironmentFault:
+        self._complaints.seek(0)
+        text = self._complaints.read(2000).decode("utf-8", "replace").strip()
+        said = text.splitlines()[-1] if text else "it gave no reason"
+        return EnvironmentFault(
+            f"'{self.path}' could not be written by ffmpeg: {said}. Choose a "
+            "folder with free space that can be written to."
+        )
+
+
+def _sound(file: Path) -> tuple[str, ...]:
+    """Returns arguments that take the sound of a file, opened as hostile."""
+    return (
+        *("-protocol_whitelist", "file,pipe", "-format_whitelist", CONTAINERS),
+        *("-i", f"file:{os.path.abspath(file)}"),
+        *("-map", "0:v:0", "-map", "1:a:0?", "-c:a", "aac", "-shortest"),
+    )
+
+
+def encode_mp4(frames: Frames, fps: float, *, quality: int = 30) -> bytes:
+    """Returns a clip as a small MP4 without sound.
+
+    Args:
+        frames: `uint8` array of shape `(T, H, W, 3)` in RGB.
+        fps: float. Frames per second.
+        quality: int. As for `VideoWriter`. Defaults to `30`.
+
+    Returns:
+        bytes. The file.
+    """
+    height, width = frames.shape[1:3]
+    with tempfile.TemporaryDirectory(prefix="har_keras-") as folder:
+        file = Path(folder) / "clip.mp4"
+        with (
+            full_disk_named(file),
+            VideoWriter(file, (width, height), fps, quality=quality) as writer,
+        ):
+            for frame in frames:
+                writer.write(frame)
+        return file.read_bytes()

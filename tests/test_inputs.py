@@ -1,0 +1,155 @@
+import cv2
+import numpy as np
+import pytest
+from conftest import draw_video, moving_square
+
+from har_keras.errors import UsageError
+from har_keras.video.ffmpeg import VideoError, read_frames
+from har_keras.video.inputs import Source, find_sources, own_names
+from har_keras.video.pictures import pictures_in, read_array, read_pictures
+from har_keras.video.spool import FrameSpool
+
+OPTIONS = {"fps": 16.0, "short_side": 24, "timeout_seconds": 30.0}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("a.mp4", "sub/b.MOV", "sub/notes.txt", ".hidden/c.mp4"):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"")
+    return tmp_path
+
+
+def write_pictures(folder, frames, kind=".png"):
+    folder.mkdir(exist_ok=True)
+    for number, frame in enumerate(frames):
+        name = str(folder / f"f{number}{kind}")
+        cv2.imwrite(name, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    return folder
+
+
+def names(*arguments, **options):
+    return [source.name for source in find_sources(arguments, **options)]
+
+
+def test_a_folder_gives_its_videos(folder):
+    found = names(str(folder))
+    assert found == [str(folder / "a.mp4"), str(folder / "sub" / "b.MOV")]
+
+
+def test_a_glob_and_a_file_name_each_video_once(folder):
+    pattern = str(folder / "**" / "*.m*")
+    found = names(str(folder / "a.mp4"), pattern)
+    assert found == [str(folder / "a.mp4")]
+    assert str(folder / "sub" / "b.MOV") in names(str(folder / "*" / "*.MOV"))
+
+
+def test_a_dash_reads_a_list():
+    lines = ["one.mp4\n", "\n", "two words.mp4\r\n"]
+    assert names("-", lines=lines) == ["one.mp4", "two words.mp4"]
+
+
+def test_a_missing_file_is_left_to_be_reported():
+    (source,) = find_sources(["no-such.mp4"])
+    assert source == Source("no-such.mp4", "file", "no-such.mp4")
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("http://127.0.0.1/a.mp4", "--allow-network"),
+        ("rtsp://me:secret@127.0.0.1/a", "--allow-network"),
+        ("ftp://127.0.0.1/a", "begins with http"),
+        ("concat://a", "begins with http"),
+        ("camera:front", "by its number"),
+        ("nothing-*.mp4", "No file matches"),
+    ],
+)
+def test_what_can_not_be_looked_at(argument, words):
+    with pytest.raises(UsageError, match=words) as caught:
+        find_sources([argument])
+    assert "secret" not in str(caught.value)
+
+
+def test_an_empty_folder_says_so(tmp_path):
+    with pytest.raises(UsageError, match="no video"):
+        find_sources([str(tmp_path)])
+
+
+def test_live_sources_hide_their_passwords():
+    found = find_sources(
+        ["camera:1", "rtsp://me:secret@host/a?key=1"], allow_network=True
+    )
+    assert [x.kind for x in found] == ["live", "live"]
+    assert [x.name for x in found] == ["camera:1", "rtsp://host/a"]
+    assert found[1].address.endswith("me:secret@host/a?key=1")
+
+
+def test_names_of_files_are_plain_and_differ():
+    paths = ["../=cmd.mp4", "a/../../x.mp4", "b/x.avi", ".mp4"]
+    found = own_names([Source(x, "file", x) for x in paths])
+    assert found == ["cmd", "x", "x-2", "mp4"]
+
+
+def test_pictures_are_read_in_the_order_people_count(tmp_path):
+    frames = moving_square(12)
+    folder = write_pictures(tmp_path / "pictures", frames)
+    assert [x.name for x in pictures_in(folder)][:3] == [
+        "f0.png", "f1.png", "f2.png",
+    ]  # fmt: skip
+    (source,) = find_sources([str(folder)])
+    assert source.kind == "pictures"
+    with read_pictures(folder, pictures_fps=16.0, **OPTIONS) as reader:
+        found = np.stack([*reader])
+    with read_array(frames, frames_fps=16.0, **OPTIONS) as reader:
+        expected = np.stack([*reader])
+    assert found.shape == (12, 24, 32, 3)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_frames_in_memory_are_those_of_the_video(tmp_path):
+    frames = moving_square(32)
+    path = draw_video(tmp_path / "a.mp4", num_frames=32)
+    with read_array(frames, frames_fps=16.0, **OPTIONS) as reader:
+        found = np.stack([*reader]).astype(int)
+    with read_frames(path, **OPTIONS) as reader:
+        video = np.stack([*reader]).astype(int)
+    assert found.shape == video.shape
+    assert np.abs(found - video).mean() < 4
+
+
+def test_a_rate_is_a_rate(tmp_path):
+    frames = moving_square(20)
+    with read_array(frames, frames_fps=8.0, **OPTIONS) as reader:
+        assert len([*reader]) == pytest.approx(40, abs=1)
+
+
+def test_a_folder_of_several_kinds_is_refused(tmp_path):
+    frames = moving_square(2)
+    write_pictures(tmp_path / "two", frames)
+    write_pictures(tmp_path / "two", frames, ".jpg")
+    with pytest.raises(VideoError, match=r"one kind; found: \.jpg, \.png"):
+        read_pictures(tmp_path / "two", pictures_fps=8.0, **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [np.zeros((4, 8, 8), np.uint8), np.zeros((4, 8, 8, 3)),
+     np.zeros((0, 8, 8, 3), np.uint8)],
+)  # fmt: skip
+def test_arrays_that_are_no_frames(frames):
+    with pytest.raises(ValueError, match="Frames must be"):
+        read_array(frames, frames_fps=8.0, **OPTIONS)
+
+
+@pytest.mark.parametrize("form", ["raw", "jpeg"])
+def test_a_spool_gives_frames_as_the_store_would(form, monkeypatch):
+    monkeypatch.setattr("har_keras.video.spool._BYTES_IN_MEMORY", 9000)
+    frames = moving_square(10)
+    spool = FrameSpool(frames, form)
+    found = spool.frames("", np.array([7, 0, 7]))
+    assert spool.num_frames == 10
+    difference = np.abs(found.astype(int) - frames[[7, 0, 7]])
+    assert difference.mean() < (0.1 if form == "raw" else 6)
+    spool.close()

@@ -1,0 +1,199 @@
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import draw_folder, draw_video, moving_square, truncate
+
+import har_keras
+from har_keras import predict as verb
+from har_keras.config import Config
+from har_keras.errors import DataError
+from har_keras.evaluate import evaluate
+from har_keras.model.build import build_model
+from har_keras.prepare import prepare
+from har_keras.run import Run
+from har_keras.video.manifest import Manifest
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    return draw_folder(tmp_path_factory.mktemp("predict"), per_class=4)
+
+
+@pytest.fixture(scope="module")
+def run(videos, tmp_path_factory):
+    """An untrained run, measured: what it says need not be right."""
+    folder = tmp_path_factory.mktemp("runs")
+    config = Config().replace(
+        num_frames=4, crop_size=32, hidden_dim=8, num_layers=1, num_heads=2,
+        mlp_dim=8, seed=3, cache="jpeg", store_dir=folder / "store",
+        val_fraction=0.25, test_fraction=0.25,
+    )  # fmt: skip
+    run = Run(folder / "run")
+    manifest = Manifest.from_folder(
+        videos, val_fraction=0.25, test_fraction=0.25, seed=0
+    )
+    store, manifest = prepare(manifest, config.clip, config.store)
+    run.create(config)
+    manifest.write(run.manifest_file)
+    model = build_model(config.model, config.clip, num_classes=2, seed=3)
+    weights = np.random.default_rng(0)
+    model.set_weights(
+        [weights.normal(0, 0.4, w.shape) for w in model.get_weights()]
+    )
+    model.save(run.model_file)
+    evaluate(run, split="train", output=run.path, store=store)
+    return run
+
+
+@pytest.fixture(scope="module")
+def classifier(run):
+    return har_keras.load(run.path)
+
+
+def table_of(run):
+    with run.videos_file.open(newline="", encoding="utf-8") as file:
+        return {row["file"]: row for row in csv.DictReader(file)}
+
+
+def test_predict_says_what_evaluate_says(run, classifier, videos):
+    rows = table_of(run)
+    assert len(rows) == 4
+    found = classifier.predict_all([videos / file for file in rows])
+    for prediction, row in zip(found, rows.values(), strict=True):
+        assert prediction.label == row["prediction"]
+        for name, share in prediction.probabilities.items():
+            assert share == pytest.approx(float(row[name]), abs=1e-6)
+
+
+def test_an_answer_is_a_plain_object(classifier, videos):
+    found = classifier.predict(videos / "up" / "up-00.mp4")
+    assert found.label in ("down", "up")
+    assert sum(found.probabilities.values()) == pytest.approx(1)
+    assert found.seconds == pytest.approx(3.0, abs=0.1)
+    assert found.segments == ()
+    # A temperature keeps the order of classes, and is above one half of two.
+    assert 0.5 <= found.confidence <= 1
+
+
+def test_frames_are_answered_as_their_file(classifier, tmp_path):
+    lossless = ("-c:v", "png", "-pix_fmt", "rgb24")
+    path = draw_video(tmp_path / "a.mov", num_frames=32, options=lossless)
+    from_file = classifier.predict(path)
+    from_frames = classifier.predict(moving_square(32), fps=16.0)
+    for name, share in from_file.probabilities.items():
+        assert from_frames.probabilities[name] == pytest.approx(share, abs=1e-6)
+
+
+def test_a_clip_goes_straight_to_the_model(classifier):
+    clip = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    expected = np.asarray(classifier.model.predict_on_batch(clip[None]))[0]
+    found = classifier.predict(clip)
+    shares = list(found.probabilities.values())
+    np.testing.assert_allclose(shares, expected, atol=1e-6)
+
+
+def test_a_gif_is_a_video(classifier, tmp_path):
+    path = draw_video(tmp_path / "a.gif", num_frames=16, options=())
+    assert classifier.predict(path).seconds == pytest.approx(1.0, abs=0.15)
+
+
+def test_a_bad_file_raises_with_its_reason(classifier, tmp_path):
+    (tmp_path / "bad.mp4").write_text("this is no video at all")
+    with pytest.raises(DataError, match=r"bad\.mp4' can't be used: not a vid"):
+        classifier.predict(tmp_path / "bad.mp4")
+    with pytest.raises(DataError, match="missing"):
+        classifier.predict(tmp_path / "none.mp4", timeline=True)
+
+
+def test_damage_is_told(classifier, videos, tmp_path):
+    cut = truncate(videos / "up" / "up-01.mp4", tmp_path / "cut.mp4", 0.9)
+    found = classifier.predict(cut)
+    assert found.reason.startswith("truncated at ")
+    assert found.seconds < 3
+
+
+def test_windows_of_a_timeline_are_the_clips_of_the_video(classifier, videos):
+    path = videos / "down" / "down-02.mp4"
+    found = classifier.predict(path, timeline=True)
+    assert found.segments[0].start_seconds == 0
+    assert found.segments[-1].end_seconds == found.seconds == 3.0
+    assert len(found.timeline.probabilities) == 4  # at 0, 1, 2 and 2.5 s
+
+
+def run_verb(capsys, *arguments):
+    code = verb.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_a_bad_file_is_reported_and_the_rest_go_on(
+    run, videos, tmp_path, capsys
+):
+    (tmp_path / "bad.mp4").write_text("this is no video at all")
+    good = [videos / "up" / f"up-0{n}.mp4" for n in range(3)]
+    code, out, err = run_verb(
+        capsys, run.path, tmp_path / "bad.mp4", *good, "--format", "json"
+    )
+    assert code == 3
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert [x.get("file") for x in answers[1:]] == [str(x) for x in good]
+    assert answers[0]["error"] == "not a video"
+    assert "1 of 4 videos could not be used" in err
+
+
+def test_csv_holds_hostile_names_as_text(run, tmp_path, capsys, monkeypatch):
+    draw_video(tmp_path / "=cmd.mp4", num_frames=8)
+    (tmp_path / "@bad.mp4").write_text("this is no video at all")
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run_verb(capsys, run.path, "*.mp4", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert code == 3
+    assert [row["file"] for row in rows] == ["'=cmd.mp4", "'@bad.mp4"]
+    assert float(rows[0]["down"]) + float(rows[0]["up"]) == pytest.approx(1)
+    assert (rows[1]["prediction"], rows[1]["reason"]) == ("", "not a video")
+
+
+def test_the_table_is_for_people(run, videos, capsys):
+    code, out, _ = run_verb(capsys, run.path, videos / "up")
+    assert code == 0
+    assert len(out.splitlines()) == 4
+    assert "up-03.mp4" in out
+    assert "%" in out
+
+
+def test_timelines_are_written_for_each_video(run, videos, tmp_path, capsys):
+    code, out, _ = run_verb(
+        capsys, run.path, videos / "up" / "up-00.mp4", "--timeline",
+        "--output", tmp_path / "out",
+    )  # fmt: skip
+    assert code == 0
+    assert " s to " in out
+    assert sorted(file.suffix for file in (tmp_path / "out").iterdir()) == [
+        ".csv", ".json", ".png", ".srt", ".vtt",
+    ]  # fmt: skip
+
+
+def test_nothing_to_look_at_is_a_slip(run, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    code, _, err = run_verb(capsys, run.path, "-")
+    assert code == 2
+    assert "nothing to look at" in err
+
+
+def test_the_package_is_light_until_it_is_asked():
+    code = "import har_keras, sys; print('numpy' in sys.modules); har_keras.nil"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ,
+    )
+    assert done.stdout == "False\n"
+    assert "has no attribute 'nil'" in done.stderr
+    assert {"load", "Classifier", "Prediction"} <= set(dir(har_keras))
