@@ -20,8 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a verb, or lists them all."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments and arguments[0] in VERBS:
-        verb = importlib.import_module(f"har_keras.{arguments[0]}")
-        return int(verb.main(arguments[1:]))
+        module = importlib.import_module(f"har_keras.{arguments[0]}")
+        return int(module.main(arguments[1:]))
     print("usage: python -m har_keras.VERB [--help] ...\n")
     for verb, text in VERBS.items():
         print(f"  {verb:10} {text}")
