@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 from har_keras.config import Config, read_toml
 from har_keras.errors import EnvironmentFault, HarError, UsageError
 from har_keras.presets import PRESETS
+from har_keras.run import Run
 
 Options = TypeVar("Options")
 Backend = Literal["auto", "tensorflow", "jax", "torch"]
@@ -113,14 +114,17 @@ def parse(
 
 
 def _default(options: Any, arguments: list[str]) -> Any:
-    """Returns the options with a file's and a preset's values as defaults."""
+    """Returns the options with a run's, file's and preset's as defaults."""
     if "settings" not in {field.name for field in dataclasses.fields(options)}:
         return None
     reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     reader.add_argument("--config", type=Path)
     reader.add_argument("--preset")
+    reader.add_argument("--resume", type=Path)
     known = reader.parse_known_args(arguments)[0]
-    given = read_toml(known.config) if known.config else {}
+    # A run that goes on keeps its options; what is given is a change to them.
+    given = Run.open(known.resume).config().flat() if known.resume else {}
+    given |= read_toml(known.config) if known.config else {}
     if known.preset in PRESETS:
         given["preset"] = known.preset
     return options(settings=Config().replace(**given)) if given else None
@@ -192,9 +196,10 @@ def _messages_on_stderr() -> Iterator[None]:
     """Prints the package's messages as plain lines while a verb runs."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Sentence())
+    handler.setLevel(logging.INFO)
     logger.addHandler(handler)
     level = logger.level
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.DEBUG)  # the rest is for `log_file`
     try:
         yield
     finally:

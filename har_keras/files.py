@@ -3,12 +3,15 @@
 import contextlib
 import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from har_keras.errors import EnvironmentFault
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}-")
 
 
 @contextlib.contextmanager
@@ -39,8 +42,16 @@ def whole_file(path: Path) -> Iterator[Path]:
             elif path.is_dir():
                 shutil.rmtree(path)
             os.replace(temporary, path)
+            sync(path.parent)  # the new name, too
     finally:
         remove(temporary)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what a killed process had half written into a folder."""
+    for path in folder.glob(".????????-*"):
+        if _TEMPORARY.match(path.name):
+            remove(path)
 
 
 @contextlib.contextmanager
@@ -58,9 +69,12 @@ def full_disk_named(path: Path) -> Iterator[None]:
 
 
 def sync(path: Path) -> None:
-    """Waits until the content of a file is on the disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    """Waits until the content of a file or folder is on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def remove(path: Path) -> None:

@@ -17,6 +17,7 @@ import tyro
 
 from har_keras import cli
 from har_keras.config import Config
+from har_keras.errors import DataError
 from har_keras.run import Run
 
 if TYPE_CHECKING:
@@ -81,29 +82,45 @@ def train(
         seed=config.split.split_seed,
     )
     store, manifest = prepare(manifest, config.clip, config.store)
+    if config.store.cache == "auto":
+        # JPEG loses a little, so a run that goes on must find the same form.
+        config = config.replace(cache=store.spec.form)
     run.create(config)
     manifest.write(run.manifest_file)
     return _train_and_test(run, config, store, manifest)
 
 
-def resume(run: Run) -> Run:
+def resume(run: Run, config: Config | None = None) -> Run:
     """Goes on with a run that was stopped, from its last checkpoint.
 
     Args:
         run: Run. It has a config, a manifest and, if it got that far, a
             checkpoint.
+        config: Config or None. Options that decide the weights must be those
+            of the run. Defaults to the run's own.
 
     Returns:
         The same `Run`, finished.
 
     Raises:
-        DataError: If the run can't go on, with the reason.
+        UsageError: If an option is another; it is named.
+        DataError: If a video is another, or nothing whole is left to go on
+            from.
     """
     from har_keras.prepare import prepare
+    from har_keras.training.beginning import Beginning
     from har_keras.video.manifest import Manifest
 
-    config = run.config()
+    config = config or run.config()
+    if not run.manifest_file.is_file():
+        raise DataError(
+            f"The run in '{run.path}' was stopped before its videos were "
+            "listed, so there is nothing to resume. Remove it and start again; "
+            "what was decoded is kept."
+        )
     manifest = Manifest.read(run.manifest_file)
+    if run.beginning_file.is_file():
+        Beginning.read(run.beginning_file).refuse_touched(manifest)
     store, manifest = prepare(manifest, config.clip, config.store)
     return _train_and_test(run, config, store, manifest)
 
@@ -144,12 +161,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def verb() -> None:
         options = cli.parse(TrainOptions, argv, verb="train")
+        cli.start_backend(options.settings.training.backend)
         if options.resume:
-            run = Run.open(options.resume)
-            cli.start_backend(run.config().training.backend)
-            resume(run)
+            run = resume(Run.open(options.resume), options.settings)
         else:
-            cli.start_backend(options.settings.training.backend)
             run = train(_videos(options), options.run_dir, options.settings)
         print(_summary(run))
 

@@ -116,3 +116,24 @@ def test_a_full_disk_keeps_the_last_checkpoint(model, tmp_path, monkeypatch):
         save_checkpoint(tmp_path, model, TrainingState(step=2))
     assert load_checkpoint(tmp_path, model).step == 1
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_checkpoint_after_a_damaged_one_takes_its_place(model, tmp_path):
+    for step in (1, 9):
+        newest = save_checkpoint(tmp_path, model, TrainingState(step=step))
+    newest.write_bytes(b"")
+    load_checkpoint(tmp_path, model)
+    save_checkpoint(tmp_path, model, TrainingState(step=2))
+    kept = sorted(path.name[:12] for path in tmp_path.iterdir())
+    assert kept == ["00000-000001", "00000-000002"]
+
+
+def test_what_a_kill_left_half_written_is_removed(model, tmp_path):
+    save_checkpoint(tmp_path, model, TrainingState())
+    half = tmp_path / ".0123abcd-00000-000007-0011223344556677.npz"
+    half.write_bytes(b"half")
+    mine = tmp_path / ".mine-notes"
+    mine.touch()
+    load_checkpoint(tmp_path, model)
+    assert not half.exists()
+    assert mine.exists()

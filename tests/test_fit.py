@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -10,10 +11,11 @@ from moving_squares import SquaresStore, squares_manifest
 
 from har_keras.cli import Interrupted
 from har_keras.config import Config
-from har_keras.errors import DataError, UsageError
+from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.run import Run
 from har_keras.training import callbacks
 from har_keras.training.fit import fit
+from har_keras.training.steps import Trainer
 
 CONFIG = Config().replace(
     crop_size=32,
@@ -50,9 +52,15 @@ def history_of(run):
 
 def last_weights(run):
     """Returns the variables of the newest checkpoint, by name."""
-    newest = sorted(run.checkpoint_dir.iterdir())[-1]
+    newest = sorted(run.checkpoint_dir.glob("*.npz"))[-1]
     with np.load(newest) as arrays:
         return {name: arrays[name] for name in arrays if name != "state"}
+
+
+def last_state(run):
+    newest = sorted(run.checkpoint_dir.glob("*.npz"))[-1]
+    with np.load(newest) as arrays:
+        return json.loads(arrays["state"].tobytes())
 
 
 def assert_same_weights(first, second):
@@ -60,6 +68,19 @@ def assert_same_weights(first, second):
     assert set(first) == set(second)
     for name, value in first.items():
         np.testing.assert_array_equal(value, second[name], err_msg=name)
+
+
+def assert_same_run(first, second):
+    assert_same_weights(first, second)
+    rows, expected = (
+        [{k: row[k] for k in row if k != "seconds"} for row in history_of(run)]
+        for run in (first, second)
+    )
+    assert rows == expected
+
+
+def manifest_of(run):
+    return squares_manifest(run.path, num_videos=20, splits=("train", "val"))
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +115,7 @@ def test_events_are_written(whole):
     assert list(whole.events_dir.glob("events.*"))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run(whole, tmp_path):
     assert_same_weights(whole, train(tmp_path / "again"))
 
@@ -116,39 +138,115 @@ def test_a_stopped_run_goes_on_exactly(
         nonlocal steps
         steps += 1
         if steps == stop_after:
-            self.interrupt(15, None)
+            self.interrupt(15)
         after_batch(self, batch, logs)
 
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.Checkpoints, "on_train_batch_end", stop)
         with pytest.raises(Interrupted):
             train(tmp_path / "run")
-    run = train(tmp_path / "run")
-    assert_same_weights(whole, run)
-    rows = [
-        {key: row[key] for key in row if key != "seconds"}
-        for row in history_of(run)
-    ]
-    expected = [
-        {key: row[key] for key in row if key != "seconds"}
-        for row in history_of(whole)
-    ]
-    assert rows == expected
+    assert_same_run(whole, train(tmp_path / "run"))
 
 
-def test_other_options_are_refused(whole, tmp_path):
-    manifest = squares_manifest(
-        whole.path, num_videos=20, splits=("train", "val")
-    )
-    store = SquaresStore(CONFIG.clip)
-    with pytest.raises(UsageError, match="other options or other videos"):
-        fit(whole, CONFIG.replace(seed=1), store, manifest)
+@pytest.mark.slow
+def test_a_stop_during_validation_goes_on_exactly(whole, tmp_path, monkeypatch):
+    after_batch = callbacks.Checkpoints.on_test_batch_end
+
+    def stop(self, batch, logs=None):
+        if self.state.epoch == 1:
+            self.interrupt(2)
+        after_batch(self, batch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Checkpoints, "on_test_batch_end", stop)
+        with pytest.raises(Interrupted) as stopped:
+            train(tmp_path / "run")
+    assert stopped.value.exit_code == 130
+    assert_same_run(whole, train(tmp_path / "run"))
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
-    config = CONFIG.replace(learning_rate=1e30)
-    with pytest.raises(DataError, match="Try a lower --learning-rate"):
+def test_other_options_are_refused_by_name(whole):
+    manifest = manifest_of(whole)
+    config = CONFIG.replace(seed=1, learning_rate=0.1, wandb="offline")
+    with pytest.raises(UsageError) as refused:
+        fit(whole, config, SquaresStore(config.clip), manifest)
+    assert "--learning-rate was 0.003 and is now 0.1" in str(refused.value)
+    assert "--seed was 0 and is now 1" in str(refused.value)
+    assert "wandb" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sha256": "up-else"}, "has other content"),
+        ({"split": "val"}, "is in another split"),
+        ({"class_name": "up"}, "is of another class"),
+        ({"kept_frames": 7}, "gave 20 frames and gives now 7"),
+        ({"file": "train/down/new.mp4"}, "is gone from the manifest"),
+    ],
+)
+def test_other_videos_are_refused_by_name(whole, change, words):
+    manifest = manifest_of(whole)
+    first, *others = manifest.videos
+    changed = manifest.with_videos([replace(first, **change), *others])
+    with pytest.raises(DataError, match=f"'{first.file}' {words}"):
+        fit(whole, CONFIG, SquaresStore(CONFIG.clip), changed)
+
+
+def test_a_loss_that_is_no_number_stops_at_the_last_good_step(
+    tmp_path,
+):
+    config = CONFIG.replace(learning_rate=1e30, weight_decay=0, epochs=2)
+    with pytest.raises(DataError) as stopped:
         train(tmp_path / "run", config)
+    sentence = str(stopped.value)
+    assert "The loss became nan in epoch 1, step 2 of 3" in sentence
+    assert "at a learning rate of 1e+30, in the batch with 'train/" in sentence
+    assert "Try a lower --learning-rate" in sentence
+    weights = last_weights(Run(tmp_path / "run"))
+    assert all(np.isfinite(value).all() for value in weights.values())
+
+
+class FullMemory:
+    """Stands in for a step on a device that is full with over two clips."""
+
+    def __init__(self):
+        self.tried = []
+        self.step = Trainer.train_step
+
+    def __call__(self, trainer, *args):
+        clips = trainer.micro_batch_size or CONFIG.training.batch_size
+        self.tried.append(clips)
+        if clips > 2:
+            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating")
+        return self.step(trainer, *args)
+
+
+def test_full_memory_halves_the_micro_batch(tmp_path, monkeypatch, caplog):
+    full = FullMemory()
+    monkeypatch.setattr(
+        Trainer, "train_step", lambda self, *args: full(self, *args)
+    )
+    config = CONFIG.replace(micro_batch_size=8, epochs=1)
+    run = train(tmp_path / "run", config)
+    assert list(dict.fromkeys(full.tried)) == [8, 4, 2]
+    said = [m for m in caplog.messages if "memory is full" in m]
+    assert len(said) == 2
+    assert (
+        "going on from the last checkpoint with 2. The batch stays 8"
+        in (said[1])
+    )
+    assert len(history_of(run)) == 1
+    assert last_state(run)["micro_batch_size"] == 2
+
+
+def test_memory_full_with_one_clip_is_said(tmp_path, monkeypatch):
+    def full(*_):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(Trainer, "train_step", full)
+    with pytest.raises(EnvironmentFault, match="with one clip at once"):
+        train(tmp_path / "run", CONFIG.replace(micro_batch_size=2))
 
 
 def test_weights_and_biases_offline(tmp_path, monkeypatch):
@@ -161,7 +259,4 @@ def test_weights_and_biases_offline(tmp_path, monkeypatch):
     log = fit(run, config, SquaresStore(config.clip), manifest)
     log.finish({"test_accuracy": 0.5}, {"curves": run.curves_file})
     assert list(run.wandb_dir.glob("offline-run-*/run-*.wandb"))
-    newest = sorted(run.checkpoint_dir.iterdir())[-1]
-    with np.load(newest) as arrays:
-        state = json.loads(arrays["state"].tobytes())
-    assert state["wandb_id"]
+    assert last_state(run)["wandb_id"]

@@ -60,7 +60,7 @@ def test_the_run_directory_is_whole(run):
         run.saved_model_dir / "1" / "saved_model.pb",
     ):
         assert file.stat().st_size > 0, file.name
-    assert len(list(run.checkpoint_dir.iterdir())) == 2
+    assert len(list(run.checkpoint_dir.glob("*.npz"))) == 2
     assert not list(run.path.rglob(".*-*"))  # nothing half-written
 
 

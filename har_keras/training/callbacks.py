@@ -4,17 +4,20 @@ import csv
 import logging
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import keras
 
 from har_keras.cli import Interrupted
-from har_keras.errors import DataError
 from har_keras.files import whole_file
 from har_keras.progress import ProgressBar
-from har_keras.training.checkpoint import TrainingState, save_checkpoint
+from har_keras.training.checkpoint import (
+    TrainingState,
+    bring_home,
+    save_checkpoint,
+)
 
 logger = logging.getLogger("har_keras")
 
@@ -119,24 +122,28 @@ class Checkpoints(keras.callbacks.Callback):
         state: TrainingState. Where the training stands; kept up to date here,
             so this callback comes last.
         minutes: float. Time between checkpoints within an epoch.
+        check: Callable. Raises if the last step is not to be saved.
     """
 
     def __init__(
-        self, folder: Path, state: TrainingState, minutes: float
+        self,
+        folder: Path,
+        state: TrainingState,
+        minutes: float,
+        check: Callable[[], None],
     ) -> None:
         super().__init__()
         self.folder = folder
         self.state = state
         self.seconds = 60 * minutes
+        self.check = check
         self.stop_signal: int | None = None
         self._saved = time.monotonic()
+        self._metrics: list[Any] = []
 
-    def interrupt(self, number: int, frame: FrameType | None) -> None:
-        """Asks for a stop after this batch; a second signal stops at once."""
-        if self.stop_signal is not None:
-            raise Interrupted(number)
+    def interrupt(self, number: int) -> None:
+        """Asks for a stop after the batch under way, by a signal's number."""
         self.stop_signal = number
-        logger.info("Stopping after this batch; once more to stop at once.")
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.state.step += 1
@@ -144,22 +151,56 @@ class Checkpoints(keras.callbacks.Callback):
             self._save()
             raise Interrupted(self.stop_signal)
         if time.monotonic() - self._saved >= self.seconds:
-            self._save(logs)
+            self._save()
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        # Validation counts in the same variables as training did.
+        bring_home(self.model)
+        self._metrics = [
+            keras.ops.convert_to_numpy(variable.value)
+            for variable in self.model.metrics_variables
+        ]
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self.stop_signal is None:
+            return
+        bring_home(self.model)
+        assign(self.model.metrics_variables, self._metrics)
+        self._save()
+        raise Interrupted(self.stop_signal)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.state.epoch, self.state.step = epoch + 1, 0
-        self._save(logs)
+        self._save()
 
-    def _save(self, logs: Any = None) -> None:
-        loss = floats(logs).get("loss", 0.0)
-        if not math.isfinite(loss):
-            raise DataError(
-                f"The loss became {loss} in epoch {self.state.epoch + 1}. The "
-                "last checkpoint and the best model are from before it. Try a "
-                "lower --learning-rate or a --warmup-epochs of 5."
-            )
+    def _save(self) -> None:
+        self.check()
         save_checkpoint(self.folder, self.model, self.state)
         self._saved = time.monotonic()
+
+
+class RestoreMetrics(keras.callbacks.Callback):
+    """Puts back the running metrics of a cut epoch, which `fit` resets.
+
+    Args:
+        model: keras.Model. Its metrics are taken now.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        super().__init__()
+        self.values = [
+            keras.ops.convert_to_numpy(variable.value)
+            for variable in model.metrics_variables
+        ]
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        assign(self.model.metrics_variables, self.values)
+
+
+def assign(variables: list[Any], values: list[Any]) -> None:
+    """Sets variables to arrays."""
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
 class Events(keras.callbacks.Callback):

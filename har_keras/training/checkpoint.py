@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from har_keras.errors import DataError
-from har_keras.files import whole_file
+from har_keras.files import remove_leftovers, whole_file
 
 logger = logging.getLogger("har_keras")
 
@@ -38,6 +38,8 @@ class TrainingState:
         fingerprint: str. Of the config and the videos; a checkpoint is only
             good for the run that it was made in.
         wandb_id: str. The W&B run to go on with.
+        micro_batch_size: int. Clips at once, if memory ran out with more; 0
+            if it didn't.
     """
 
     epoch: int = 0
@@ -46,12 +48,13 @@ class TrainingState:
     best: dict[str, float] = field(default_factory=dict)
     fingerprint: str = ""
     wandb_id: str = ""
+    micro_batch_size: int = 0
 
 
 def save_checkpoint(
     folder: Path, model: keras.Model, state: TrainingState
 ) -> Path:
-    """Writes a checkpoint and removes all but the last two.
+    """Writes a checkpoint and removes all but it and the one before.
 
     Args:
         folder: Path. The checkpoint folder of a run.
@@ -60,10 +63,15 @@ def save_checkpoint(
 
     Returns:
         The file, named by its step and the first digits of its SHA-256.
+
+    Raises:
+        EnvironmentFault: If the disk is full. What was there stays.
     """
+    bring_home(model)
     content = io.BytesIO()
     arrays = {
-        name: variable.numpy() for name, variable in _variables(model).items()
+        name: keras.ops.convert_to_numpy(variable.value)
+        for name, variable in _variables(model).items()
     }
     text = json.dumps(asdict(state)).encode()
     arrays[_STATE] = np.frombuffer(text, np.uint8)
@@ -72,9 +80,25 @@ def save_checkpoint(
     name = f"{state.epoch:05d}-{state.step:06d}-{_digest(data)}.npz"
     with whole_file(folder / name) as file:
         file.write_bytes(data)
-    for old in sorted(folder.glob("*.npz"))[:-_KEPT]:
-        old.unlink()
+    _prune(folder, name)
     return folder / name
+
+
+def _prune(folder: Path, newest: str) -> None:
+    """Keeps a new checkpoint and the one before it.
+
+    One that says to be newer was found damaged, or we would not be here.
+    """
+    older = [name for name in _names(folder) if name < newest]
+    kept = {newest, *older[1 - _KEPT :]}
+    for name in _names(folder):
+        if name not in kept:
+            (folder / name).unlink()
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Tells whether a run came as far as its first checkpoint."""
+    return bool(_names(folder))
 
 
 def load_checkpoint(folder: Path, model: keras.Model) -> TrainingState:
@@ -90,18 +114,39 @@ def load_checkpoint(folder: Path, model: keras.Model) -> TrainingState:
     Raises:
         DataError: If there is no checkpoint, or none is whole.
     """
-    for file in sorted(folder.glob("*.npz"), reverse=True):
-        data = file.read_bytes()
-        if file.stem.rsplit("-", 1)[-1] == _digest(data):
+    remove_leftovers(folder)
+    for name in reversed(_names(folder)):
+        data = _read(folder / name)
+        if name.removesuffix(".npz").rsplit("-", 1)[-1] == _digest(data):
             return _restore(data, model)
         logger.warning(
             "the checkpoint '%s' is damaged; going back to the one before it.",
-            file.name,
+            name,
         )
     raise DataError(
         f"There is no usable checkpoint in '{folder}', so this run can't be "
         "resumed. Start it again in a new folder."
     )
+
+
+def bring_home(model: keras.Model) -> None:
+    """Puts the live values of a `fit` under JAX back into the variables."""
+    state_sync = getattr(model, "jax_state_sync", None)
+    if state_sync:
+        state_sync()
+
+
+def _names(folder: Path) -> list[str]:
+    """Returns the names of the checkpoints, oldest first."""
+    # Half-written ones begin with a dot, which this pattern leaves out.
+    return sorted(path.name for path in folder.glob("[0-9]*.npz"))
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:  # A bad sector: as damaged as wrong bytes are.
+        return b""
 
 
 def _restore(data: bytes, model: keras.Model) -> TrainingState:
@@ -120,10 +165,6 @@ def _restore(data: bytes, model: keras.Model) -> TrainingState:
 
 def _variables(model: keras.Model) -> dict[str, Any]:
     """Returns all state that a training step reads, by a stable name."""
-    state_sync = getattr(model, "jax_state_sync", None)
-    if state_sync:
-        # In a JAX `fit` the live values are elsewhere until they are asked for.
-        state_sync()
     groups = {
         "model": model.variables,
         "optimizer": model.optimizer.variables,

@@ -32,24 +32,58 @@ def device_scope(devices: str = "") -> Any:
     >>> with device_scope("cpu:0"):
     ...     layer = keras.layers.Dense(1)
     """
+    names = chosen_devices(devices)
+    if len(names) == 1:
+        return keras.device(names[0]) if devices else contextlib.nullcontext()
+    logger.info("Training on %s.", ", ".join(names))
+    return _several(names)
+
+
+def chosen_devices(devices: str = "") -> list[str]:
+    """Returns the names of the devices to train on.
+
+    Args:
+        devices: str. Names with commas between; "" for every GPU, else the
+            processor.
+
+    Returns:
+        list of str, such as `["gpu:0", "gpu:1"]`.
+
+    Raises:
+        UsageError: If a device does not exist, or is named twice.
+
+    Example:
+
+    >>> chosen_devices("cpu:0")
+    ['cpu:0']
+    """
     names = [name.strip().lower() for name in devices.split(",") if name]
-    available = keras.distribution.list_devices()
-    gpus = [name for name in available if not name.startswith("cpu")]
+    available = _available()
     for name in names:
         if name not in available:
             raise UsageError(
                 f"--devices: there is no '{name}' on this machine. There is "
                 f"{', '.join(available)}."
             )
-    chosen = names or gpus or available[:1]
-    if len(chosen) == 1:
-        return keras.device(chosen[0]) if names else contextlib.nullcontext()
-    logger.info("Training on %s.", ", ".join(chosen))
-    return _several(chosen)
+    if len(set(names)) < len(names):
+        raise UsageError(f"--devices names one twice. Received: {devices}.")
+    accelerators = [name for name in available if not name.startswith("cpu")]
+    # PyTorch takes one; the others are for other trainings.
+    several = keras.config.backend() != "torch"
+    return names or accelerators[: None if several else 1] or available[:1]
+
+
+def _available() -> list[str]:
+    if keras.config.backend() != "torch":
+        return [name.lower() for name in keras.distribution.list_devices()]
+    import torch
+
+    gpus = [f"gpu:{index}" for index in range(torch.cuda.device_count())]
+    return ["cpu:0", *gpus]
 
 
 def _several(names: list[str]) -> Any:
-    backend = keras.backend.backend()
+    backend = keras.config.backend()
     if backend == "tensorflow":
         import tensorflow as tf
 

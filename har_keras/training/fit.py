@@ -1,39 +1,59 @@
 """One training: model, data, callbacks and `model.fit`, new or resumed."""
 
-import hashlib
-import json
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import functools
+import logging
 from typing import Any
 
 import keras
 
 from har_keras.config import Config
-from har_keras.errors import UsageError
+from har_keras.errors import DataError, EnvironmentFault
+from har_keras.files import remove_leftovers
 from har_keras.model.build import build_model
 from har_keras.model.weights import load_weights
 from har_keras.run import Run
+from har_keras.training.beginning import Beginning
 from har_keras.training.callbacks import (
     Checkpoints,
     Events,
     KeepBest,
     Progress,
     Record,
+    RestoreMetrics,
+    floats,
 )
-from har_keras.training.checkpoint import TrainingState, load_checkpoint
+from har_keras.training.checkpoint import (
+    TrainingState,
+    has_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from har_keras.training.distribution import device_scope
+from har_keras.training.guards import (
+    KeepFinite,
+    LossGuard,
+    LossIsNoNumber,
+    is_out_of_memory,
+)
 from har_keras.training.steps import build_trainer
+from har_keras.training.stopping import stop_signals
 from har_keras.training.wandb_log import WeightsAndBiases, start_wandb
 from har_keras.video.dataset import ClipDataset
 from har_keras.video.manifest import Manifest
 from har_keras.video.store import Store
+
+logger = logging.getLogger("har_keras")
+
+_NAMED_VIDEOS = 3
 
 
 def fit(
     run: Run, config: Config, store: Store, manifest: Manifest
 ) -> WeightsAndBiases:
     """Trains a model into a run, from the start or from its checkpoint.
+
+    Where memory runs out, it goes back to the last checkpoint and on with
+    half as many clips at once; the batch and its gradient stay what they are.
 
     Args:
         run: Run. Receives history, checkpoints, events and the best model.
@@ -43,28 +63,196 @@ def fit(
 
     Returns:
         The W&B callback, still open for the final figures.
+
+    Raises:
+        UsageError: If the run began with other options.
+        DataError: If it began with other videos, or the loss became NaN.
+        EnvironmentFault: If the disk is full, or memory even for one clip.
     """
-    keras.utils.set_random_seed(config.training.seed)
-    train_clips = ClipDataset(
-        store, manifest, manifest.usable("train"), config, training=True
-    )
-    val_clips = ClipDataset(
-        store, manifest, manifest.usable("val"), config, training=False
-    )
+    wandb: WeightsAndBiases | None = None
+    clips_at_once = 0
     with device_scope(config.training.devices):
-        model = compiled_model(config, manifest, train_clips.steps_per_epoch)
-        state = _start_or_resume(run, model, _fingerprint(config, manifest))
-        wandb = start_wandb(run, config, state)
-        callbacks = [
-            wandb,
-            Record(state, run.history_file),
-            KeepBest(state, run.model_file),
-            Events(run.events_dir),
-        ]
-        _fit_epochs(
-            model, config, run, state, train_clips, val_clips, callbacks
+        while True:
+            training = Training(run, config, store, manifest, clips_at_once)
+            wandb = start_wandb(run, config, training.state, wandb)
+            try:
+                training.go_on(wandb)
+                return wandb
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                clips_at_once = _fewer(training, config)
+            # All that is on the device goes before the next one is made.
+            del training
+            keras.utils.clear_session(free_memory=True)
+
+
+class Training:
+    """The model, the data and the state of a run that is being trained.
+
+    Args:
+        run: Run. Receives everything.
+        config: Config. Every option.
+        store: Store. The decoded frames.
+        manifest: Manifest. The videos.
+        clips_at_once: int. The micro-batch, where memory asks for it; `0`
+            leaves it to the config and the checkpoint. Defaults to `0`.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        config: Config,
+        store: Store,
+        manifest: Manifest,
+        clips_at_once: int = 0,
+    ) -> None:
+        keras.utils.set_random_seed(config.training.seed)
+        self.run = run
+        self.config = config
+        data = functools.partial(ClipDataset, store, manifest)
+        self.train_clips = data(manifest.usable("train"), config, training=True)
+        self.steps = self.train_clips.steps_per_epoch
+        self.model = compiled_model(config, manifest, self.steps)
+        self.state = self._start_or_resume(manifest)
+        self.state.micro_batch_size = (
+            clips_at_once or self.state.micro_batch_size
         )
-    return wandb
+        validated = config
+        if self.state.micro_batch_size:
+            self.model.micro_batch_size = self.state.micro_batch_size
+            validated = config.replace(batch_size=self.state.micro_batch_size)
+        self.val_clips = data(manifest.usable("val"), validated, training=False)
+
+    @property
+    def clips_at_once(self) -> int:
+        """Clips in a micro-batch."""
+        whole = self.config.training.batch_size
+        return int(self.model.micro_batch_size or whole)
+
+    def go_on(self, *callbacks: keras.callbacks.Callback) -> None:
+        """Trains from where the state stands to the last epoch.
+
+        Args:
+            *callbacks: keras.callbacks.Callback. Besides our own.
+
+        Raises:
+            Interrupted: If a signal asked for it; everything is saved.
+            DataError: If the loss became NaN or infinite.
+        """
+        try:
+            self._all_epochs(callbacks)
+        except LossIsNoNumber as found:
+            raise self._explained(found) from None
+
+    def _start_or_resume(self, manifest: Manifest) -> TrainingState:
+        folder = self.run.checkpoint_dir
+        remove_leftovers(self.run.path)
+        now = Beginning.of(self.config, manifest)
+        if not has_checkpoint(folder):
+            now.write(self.run.beginning_file)
+            state = TrainingState(fingerprint=now.fingerprint)
+            save_checkpoint(folder, self.model, state)
+            return state
+        began = Beginning.read(self.run.beginning_file)
+        began.refuse_changes(now, self.run.path)
+        state = load_checkpoint(folder, self.model)
+        if state.fingerprint != now.fingerprint:
+            raise DataError(
+                f"The checkpoint in '{folder}' is not of this run. Start the "
+                "run again in a new folder."
+            )
+        return state
+
+    def _all_epochs(
+        self, callbacks: tuple[keras.callbacks.Callback, ...]
+    ) -> None:
+        state, epochs = self.state, self.config.training.epochs
+        guard = LossGuard(state)
+        checkpoints = Checkpoints(
+            self.run.checkpoint_dir,
+            state,
+            self.config.training.checkpoint_minutes,
+            guard.check,
+        )
+        progress = Progress(state, epochs, self.steps)
+        all_callbacks = [
+            guard,
+            progress,
+            *callbacks,
+            Record(state, self.run.history_file),
+            KeepBest(state, self.run.model_file),
+            Events(self.run.events_dir),
+            checkpoints,
+        ]
+        with progress.bar, stop_signals(checkpoints.interrupt):
+            if state.step == self.steps:
+                self._finish_epoch(all_callbacks)
+            if state.step:
+                self._fit(self.steps - state.step, all_callbacks)
+            if state.epoch < epochs:
+                self._fit(self.steps, all_callbacks, epochs=epochs)
+
+    def _fit(
+        self,
+        num_steps: int,
+        callbacks: list[keras.callbacks.Callback],
+        *,
+        epochs: int = 0,
+        validate: bool = True,
+    ) -> None:
+        """Calls `model.fit`, within the epoch under way or for all of them."""
+        state = self.state
+        epochs = epochs or state.epoch + 1
+        first = [RestoreMetrics(self.model)] if state.step else []
+        self.model.fit(
+            self.train_clips.batches(
+                epochs=epochs, epoch=state.epoch, step=state.step
+            ),
+            validation_data=self._validation() if validate else None,
+            initial_epoch=state.epoch,
+            epochs=epochs,
+            steps_per_epoch=num_steps,
+            callbacks=[*first, *callbacks],
+            shuffle=False,  # the data set has its own order
+            verbose=0,
+        )
+
+    def _finish_epoch(self, callbacks: list[keras.callbacks.Callback]) -> None:
+        """Validates an epoch that was stopped after its last batch."""
+        everyone = keras.callbacks.CallbackList(callbacks, model=self.model)
+        logs = floats(self.model.get_metrics_result())
+        figures = self.model.evaluate(
+            self._validation(), callbacks=everyone, return_dict=True, verbose=0
+        )
+        logs |= {f"val_{name}": value for name, value in figures.items()}
+        everyone.on_epoch_end(self.state.epoch, logs)
+
+    def _validation(self) -> Any:
+        return self.val_clips.batches() if self.val_clips.num_clips else None
+
+    def _explained(self, found: LossIsNoNumber) -> DataError:
+        """Goes back to the last good step; returns the sentence about it."""
+        folder = self.run.checkpoint_dir
+        vars(self.state).update(vars(load_checkpoint(folder, self.model)))
+        if found.step > self.state.step:
+            keep = KeepFinite(folder, self.state, found.step)
+            steps = found.step - self.state.step
+            self._fit(steps, [keep], validate=False)
+        rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+        videos = self.train_clips.videos_of(found.epoch, found.step)
+        names = [f"'{video.file}'" for video in videos]
+        logger.debug("Videos of the batch: %s.", ", ".join(names))
+        more = len(names) - _NAMED_VIDEOS
+        rest = f" and {more} more, named in run.log" if more > 0 else ""
+        return DataError(
+            f"The loss became {found.loss} in epoch {found.epoch + 1}, step "
+            f"{found.step + 1} of {self.steps}, at a learning rate of "
+            f"{float(rate):.3g}, in the batch with "
+            f"{', '.join(names[:_NAMED_VIDEOS])}{rest}. The checkpoint keeps "
+            "the weights before it. Try a lower --learning-rate or a "
+            "--warmup-epochs of 5."
+        )
 
 
 def compiled_model(
@@ -90,96 +278,19 @@ def compiled_model(
     return model
 
 
-def _fit_epochs(
-    model: keras.Model,
-    config: Config,
-    run: Run,
-    state: TrainingState,
-    train_clips: ClipDataset,
-    val_clips: ClipDataset,
-    callbacks: list[Any],
-) -> None:
-    """Calls `fit`: first for the rest of an epoch that was cut, if one was."""
-    epochs = config.training.epochs
-    steps = train_clips.steps_per_epoch
-    progress = Progress(state, epochs, steps)
-    checkpoints = Checkpoints(
-        run.checkpoint_dir, state, config.training.checkpoint_minutes
+def _fewer(training: Training, config: Config) -> int:
+    """Returns half the micro-batch; says so."""
+    tried = training.clips_at_once
+    if tried == 1:
+        raise EnvironmentFault(
+            "Memory is full with one clip at once. Lower --crop-size, "
+            "--num-frames or --hidden-dim, or use a device with more memory."
+        )
+    logger.warning(
+        "memory is full with %d clips at once: going on from the last "
+        "checkpoint with %d. The batch stays %d clips.",
+        tried,
+        tried // 2,
+        config.training.batch_size,
     )
-    everything = [progress, *callbacks, checkpoints]
-    validation = val_clips.batches() if val_clips.num_clips else None
-
-    def fit_until(last_epoch: int, num_steps: int, *more: Any) -> None:
-        model.fit(
-            train_clips.batches(
-                epochs=last_epoch, epoch=state.epoch, step=state.step
-            ),
-            validation_data=validation,
-            initial_epoch=state.epoch,
-            epochs=last_epoch,
-            steps_per_epoch=num_steps,
-            callbacks=[*more, *everything],
-            shuffle=False,  # the data set has its own order
-            verbose=0,
-        )
-
-    with progress.bar, _signals_to(checkpoints):
-        if state.step:
-            metrics = _RestoreMetrics(model)
-            fit_until(state.epoch + 1, steps - state.step, metrics)
-        if state.epoch < epochs:
-            fit_until(epochs, steps)
-
-
-class _RestoreMetrics(keras.callbacks.Callback):
-    """Puts back the running metrics of a cut epoch, which `fit` resets."""
-
-    def __init__(self, model: keras.Model) -> None:
-        super().__init__()
-        self.values = [variable.numpy() for variable in model.metrics_variables]
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        for variable, value in zip(
-            self.model.metrics_variables, self.values, strict=True
-        ):
-            variable.assign(value)
-
-
-def _start_or_resume(
-    run: Run, model: keras.Model, fingerprint: str
-) -> TrainingState:
-    if not run.checkpoint_dir.is_dir():
-        return TrainingState(fingerprint=fingerprint)
-    state = load_checkpoint(run.checkpoint_dir, model)
-    if state.fingerprint != fingerprint:
-        raise UsageError(
-            f"The run in '{run.path}' was made with other options or other "
-            "videos, so it can't go on. Put them back, or start a new run."
-        )
-    return state
-
-
-def _fingerprint(config: Config, manifest: Manifest) -> str:
-    """Returns a hash of what must not change between stop and resume."""
-    options = {name: str(value) for name, value in config.flat().items()}
-    free = ("cache", "store_dir", "workers", "timeout_seconds", "wandb")
-    kept = {name: v for name, v in options.items() if name not in free}
-    videos = [(v.sha256, v.split, v.class_name) for v in manifest.videos]
-    text = json.dumps([kept, sorted(videos)])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-@contextmanager
-def _signals_to(checkpoints: Checkpoints) -> Iterator[None]:
-    """Lets SIGTERM and Ctrl-C finish the batch and save, within the block."""
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    try:
-        before = [signal.signal(n, checkpoints.interrupt) for n in numbers]
-    except ValueError:  # Not the main thread: its owner handles signals.
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+    return tried // 2

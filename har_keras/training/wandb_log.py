@@ -74,7 +74,10 @@ class WeightsAndBiases(keras.callbacks.Callback):
 
 
 def start_wandb(
-    run: Run, config: Config, state: TrainingState
+    run: Run,
+    config: Config,
+    state: TrainingState,
+    started: WeightsAndBiases | None = None,
 ) -> WeightsAndBiases:
     """Starts the W&B run of a training, or goes on with it.
 
@@ -82,10 +85,15 @@ def start_wandb(
         run: Run. Everything that W&B writes goes into its folder.
         config: Config. `wandb` and `wandb_project` are used; all is recorded.
         state: TrainingState. Its W&B id is continued, or set.
+        started: WeightsAndBiases or None. What this process logs to already.
 
     Returns:
         The callback. It logs nowhere where `wandb` is "off" or W&B can't start.
     """
+    if started is not None:
+        if started.wandb_run is not None:
+            state.wandb_id = str(started.wandb_run.id)
+        return started
     mode = config.logging.wandb
     if mode == "off":
         return WeightsAndBiases(None)
@@ -110,7 +118,7 @@ def start_wandb(
     return WeightsAndBiases(None)
 
 
-def _init(run: Run, config: Config, state: TrainingState, mode: str) -> Any:
+def _init(run: Run, config: Config, state: TrainingState, mode: Any) -> Any:
     import wandb
 
     return wandb.init(

@@ -88,6 +88,12 @@ class ClipDataset:
             self._rng(epoch).shuffle(indices)
         return indices
 
+    def videos_of(self, epoch: int, step: int) -> list[Video]:
+        """Returns the videos that a batch has clips of, in its order."""
+        first = step * self.options.batch_size
+        indices = self.order(epoch)[first : first + self.options.batch_size]
+        return list(dict.fromkeys(self.slots[i].video for i in indices))
+
     def read(self, epoch: int, index: int) -> tuple[Frames, np.int32]:
         """Reads one clip.
 

@@ -1,0 +1,129 @@
+"""What a training notices by itself: a loss that is no number, full memory."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from har_keras.training.checkpoint import (
+    TrainingState,
+    bring_home,
+    save_checkpoint,
+)
+
+
+class LossIsNoNumber(Exception):
+    """The mean loss of an epoch became NaN or infinite.
+
+    Args:
+        loss: float. What it became.
+        epoch: int. The epoch, counted from 0.
+        step: int. The batch of that epoch, counted from 0.
+    """
+
+    def __init__(self, loss: float, epoch: int, step: int) -> None:
+        super().__init__(loss)
+        self.loss = loss
+        self.epoch = epoch
+        self.step = step
+
+
+class LossGuard(keras.callbacks.Callback):
+    """Stops at the first batch whose loss is no finite number.
+
+    The loss in the logs is the mean since the epoch began, in which a single
+    NaN stays. It is read one step late, when the device has it ready, and at
+    once before anything is saved, so this callback comes first.
+
+    Args:
+        state: TrainingState. Where the training stands before each batch.
+    """
+
+    def __init__(self, state: TrainingState) -> None:
+        super().__init__()
+        self.state = state
+        self._unread: tuple[Any, int, int] | None = None
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.check()
+        loss = (logs or {}).get("loss", 0.0)
+        self._unread = (loss, self.state.epoch, self.state.step)
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self.check()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Raises `LossIsNoNumber` if the latest loss is none."""
+        if self._unread is None:
+            return
+        loss, epoch, step = self._unread
+        self._unread = None
+        if not math.isfinite(float(loss)):
+            raise LossIsNoNumber(float(loss), epoch, step)
+
+
+class KeepFinite(keras.callbacks.Callback):
+    """Saves a checkpoint after the last steps whose weights are finite.
+
+    Args:
+        folder: Path. The checkpoint folder of the run.
+        state: TrainingState. Where the training stands.
+        last: int. The batch of the epoch before which to stop.
+    """
+
+    def __init__(self, folder: Path, state: TrainingState, last: int) -> None:
+        super().__init__()
+        self.folder = folder
+        self.state = state
+        self.last = last
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.state.step += 1
+        # The step before the bad loss may be the one that broke the weights.
+        if self.state.step < self.last - 1:
+            return
+        bring_home(self.model)
+        if all(_is_finite(weight) for weight in self.model.weights):
+            save_checkpoint(self.folder, self.model, self.state)
+
+
+def _is_finite(variable: Any) -> bool:
+    value = keras.ops.convert_to_numpy(variable.value)
+    return value.dtype.kind != "f" or bool(np.isfinite(value).all())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tells whether an error means that a device's memory is full.
+
+    Args:
+        error: BaseException. Of TensorFlow, JAX, PyTorch or Python.
+
+    Returns:
+        bool. False for a full disk, which TensorFlow names alike.
+
+    Example:
+
+    >>> is_out_of_memory(MemoryError())
+    True
+    >>> is_out_of_memory(RuntimeError("CUDA out of memory. Tried to ..."))
+    True
+    >>> is_out_of_memory(ValueError("out of range"))
+    False
+    """
+    if isinstance(error, MemoryError):
+        return True
+    words = f"{type(error).__name__} {error}"
+    return bool(_MEMORY.search(words)) and not _DISK.search(words)
+
+
+_MEMORY = re.compile(
+    "ResourceExhausted|RESOURCE_EXHAUSTED|OutOfMemory|out of memory|"
+    "not enough memory|can't allocate memory"
+)
+_DISK = re.compile("No space left|Disk quota|File too large", re.IGNORECASE)
