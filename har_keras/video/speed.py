@@ -29,7 +29,7 @@ from har_keras.video.filling import num_cores
 from har_keras.video.manifest import Manifest, Video
 from har_keras.video.preparation import decode_all
 from har_keras.video.sampling import clip_frame_indices, last_start
-from har_keras.video.store import Form, Store, decode_jpeg, encode_jpeg
+from har_keras.video.store import Form, Store, decode_jpeg
 
 _CLIPS_A_ROUND = 320
 _DIRECT_CLIPS_A_ROUND = 16
@@ -149,7 +149,10 @@ def _ways(
         read = _reader(store, usable, config.clip, rng)
         if form == "jpeg":
             clips = itertools.cycle(
-                [[encode_jpeg(frame) for frame in read()] for _ in range(32)]
+                [
+                    _jpeg_data(store, *_choose(usable, config.clip, rng))
+                    for _ in range(_CLIPS_A_ROUND)
+                ]
             )
             decode = functools.partial(_decode_next, clips)
             add("decode of JPEG alone", _CLIPS_A_ROUND, decode)
@@ -172,21 +175,37 @@ def _reader(
     rng: np.random.Generator,
 ) -> Callable[[], np.ndarray]:
     """Returns a function that reads a random clip of a random video."""
+
+    def read() -> np.ndarray:
+        video, indices = _choose(videos, clip, rng)
+        return store.frames(video.sha256, indices)
+
+    return read
+
+
+def _choose(
+    videos: Sequence[Video], clip: ClipConfig, rng: np.random.Generator
+) -> tuple[Video, NDArray[np.int64]]:
+    """Returns a random video and the stored frames of a random clip of it."""
+    video = videos[int(rng.integers(len(videos)))]
     options: dict[str, Any] = {
         "num_frames": clip.num_frames,
         "frame_stride": FRAME_STRIDE,
     }
+    last = last_start(video.kept_frames, **options)
+    start = float(rng.integers(last + 1))
+    return video, clip_frame_indices(video.kept_frames, start=start, **options)
 
-    def read() -> np.ndarray:
-        video = videos[int(rng.integers(len(videos)))]
-        last = last_start(video.kept_frames, **options)
-        start = rng.integers(last + 1)
-        indices = clip_frame_indices(
-            video.kept_frames, start=float(start), **options
-        )
-        return store.frames(video.sha256, indices)
 
-    return read
+def _jpeg_data(
+    store: Store, video: Video, indices: NDArray[np.int64]
+) -> list[NDArray[np.uint8]]:
+    """Returns frames as they are stored, to be decoded from memory."""
+    stored = store.video(video.sha256)
+    assert stored.shard is not None
+    shard = np.fromfile(stored.shard, np.uint8)
+    places = zip(stored.offsets[indices], stored.sizes[indices], strict=True)
+    return [shard[begin : begin + size].copy() for begin, size in places]
 
 
 def _batches(
