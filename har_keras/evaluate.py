@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import sys
 from collections.abc import Sequence
@@ -74,6 +75,7 @@ def evaluate(
         DataError: If no video can be scored, or the run has no model.
     """
     from har_keras.reporting.results import Results
+    from har_keras.reporting.rollout import attention_rollout
 
     config = run.config()
     manifest, store = _decoded(run, videos, store, config)
@@ -91,7 +93,15 @@ def evaluate(
         run, manifest, _usable(chosen), probabilities
     )
     results = Results(
-        manifest, store, config, _usable(chosen), probabilities, figures
+        manifest,
+        store,
+        config,
+        _usable(chosen),
+        probabilities,
+        figures,
+        functools.partial(attention_rollout, model)
+        if config.model.model == "vit"
+        else None,
     )
     results.write(folder, _title(run, videos, split), run.history_file)
     if folder.path.resolve() == run.path.resolve():

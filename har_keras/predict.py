@@ -99,6 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = cli.parse(PredictOptions, argv, verb="predict")
         timeline = _timeline(options)
         sources = _sources(options)
+        _demand_sensible(options, sources)
         run = Run.open(options.run)
         cli.start_backend(run.config().training.backend)
         from har_keras.reporting.classifier import load
@@ -114,12 +115,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             timeline=timeline,
             pictures_fps=options.pictures_fps,
         )
-        for name, found in zip(own_names(sources), answers, strict=True):
+        names = own_names(sources)
+        for source, name, found in zip(sources, names, answers, strict=True):
             _say_what_is_wrong(found)
             show(found)
             failed += found.failed
             if not found.failed:
-                _write_files(found, options.output / name, options)
+                base = options.output / name
+                _write_files(classifier, source, found, base, options)
         if failed:
             raise DataError(
                 f"{failed} of {len(sources)} videos could not be used; the "
@@ -165,13 +168,53 @@ def _sources(options: PredictOptions) -> list[Source]:
 
 
 def _write_files(
-    found: Prediction, base: Path, options: PredictOptions
+    classifier: Classifier,
+    source: Source,
+    found: Prediction,
+    base: Path,
+    options: PredictOptions,
 ) -> None:
     """Writes what was asked for about one video."""
+    from har_keras.reporting.attention_video import write_attention
+    from har_keras.reporting.overlay import write_overlay
     from har_keras.reporting.timeline_files import write_timeline
 
     if found.timeline and options.timeline:
         write_timeline(found.timeline, found.name, base)
+    if found.timeline and options.overlay:
+        path = options.overlay
+        if not _one_file(path):
+            path /= f"{base.name}.mp4"
+        limit = classifier.config.store.timeout_seconds
+        write_overlay(source.path, found.timeline, path, timeout_seconds=limit)
+    if options.attention:
+        write_attention(classifier, source.path, base, options.pictures_fps)
+
+
+def _one_file(path: Path) -> bool:
+    return path.suffix.lower() == ".mp4"
+
+
+def _demand_sensible(
+    options: PredictOptions, sources: Sequence[Source]
+) -> None:
+    """Refuses combinations that can't work, before anything is loaded."""
+    if options.overlay and _one_file(options.overlay) and len(sources) > 1:
+        raise UsageError(
+            f"--overlay {options.overlay} is one file, for {len(sources)} "
+            "videos. Give a folder."
+        )
+    files = {source.address for source in sources if source.kind == "file"}
+    if options.overlay and str(options.overlay) in files:
+        raise UsageError(
+            f"--overlay {options.overlay} is the video itself. Give another "
+            "name."
+        )
+    if options.overlay and len(files) < len(sources):
+        raise UsageError(
+            "--overlay draws on video files; a camera, an address or a folder "
+            "of pictures is none."
+        )
 
 
 if __name__ == "__main__":

@@ -149,26 +149,34 @@ class Classifier:
             except DataError as error:
                 yield Prediction(_name(video), reason=_reason(error))
 
-    def open(self, video: Watchable, fps: float | None = None) -> FrameReader:
-        """Opens a video at the rate and size of the store.
+    def open(
+        self,
+        video: Watchable,
+        fps: float | None = None,
+        *,
+        rate: float | None = None,
+    ) -> FrameReader:
+        """Opens a video, its frames at the size of the store.
 
         Args:
             video: As for `predict`.
             fps: float or None. As for `predict`.
+            rate: float or None. Frames per second to read. Defaults to those
+                of the store.
 
         Returns:
             A `FrameReader`.
         """
-        clip, rate = self.config.clip, fps or self.config.clip.fps
+        clip, own = self.config.clip, fps or self.config.clip.fps
         options: dict[str, Any] = {
-            "fps": clip.store_fps,
+            "fps": rate or clip.store_fps,
             "short_side": clip.short_side,
             "timeout_seconds": self.config.store.timeout_seconds,
         }
         if isinstance(video, np.ndarray):
-            return read_array(video, frames_fps=rate, **options)
+            return read_array(video, frames_fps=own, **options)
         if Path(video).is_dir():
-            return read_pictures(Path(video), pictures_fps=rate, **options)
+            return read_pictures(Path(video), pictures_fps=own, **options)
         return read_frames(Path(video), **options)
 
     def answer(
@@ -222,7 +230,8 @@ class Classifier:
             with self.open(video, fps) as reader:
                 spool = FrameSpool(reader, self.form)
             with contextlib.closing(spool):
-                self._demand_whole(reader)
+                span = FRAME_STRIDE * (clip.num_frames - 1) + 1
+                self._demand_whole(reader, span)
                 shown = Video(
                     known.name, "", "", "", kept_frames=spool.num_frames
                 )
@@ -246,13 +255,13 @@ class Classifier:
                 starts.append(start)
                 yield window[None]
 
-        with self.open(video, fps) as reader:
+        with self.open(video, fps, rate=clip.fps) as reader:
             views = predict_views(self.model, _as_it_is, read_ahead(clips()))
             rows = np.concatenate([*views])
-        self._demand_whole(reader)
-        seconds = reader.num_frames / clip.store_fps
+        self._demand_whole(reader, clip.num_frames)
+        seconds = reader.num_frames / clip.fps
         timeline = build_timeline(
-            np.array(starts) / clip.store_fps,
+            np.array(starts) / clip.fps,
             rows,
             class_names=self.class_names,
             seconds=seconds,
@@ -279,10 +288,9 @@ class Classifier:
             and fps == clip.fps
         )
 
-    def _demand_whole(self, reader: FrameReader) -> None:
+    def _demand_whole(self, reader: FrameReader, num_frames: int) -> None:
         """Refuses what `prepare` refuses: damage before one clip is full."""
-        span = FRAME_STRIDE * (self.config.clip.num_frames - 1) + 1
-        if reader.damage and reader.num_frames < span:
+        if reader.damage and reader.num_frames < num_frames:
             reason = f"{reader.damage}, before one clip is full"
             raise VideoError(reader.path, reason)
 

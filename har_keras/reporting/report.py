@@ -138,8 +138,8 @@ class Report:
         if not self.attention:
             return ""
         note = (
-            '<p class="note">Attention rollout: the brighter, the more the '
-            "answer read from there. It shows where, not why.</p>"
+            '<p class="note">Attention rollout: the brighter the glow, the '
+            "more of the answer was read there. It shows where, not why.</p>"
         )
         return note + "\n".join(
             _figure_of(

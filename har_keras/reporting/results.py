@@ -1,9 +1,10 @@
 """The files of an evaluation, from its figures and probabilities."""
 
 import csv
+import dataclasses
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from har_keras import __version__
-from har_keras.config import Config
+from har_keras.config import Config, EvaluationConfig
 from har_keras.files import whole_file
 from har_keras.reporting.card import model_card
 from har_keras.reporting.plots import (
@@ -23,17 +24,22 @@ from har_keras.reporting.plots import (
 )
 from har_keras.reporting.ranking import curve
 from har_keras.reporting.report import Report
+from har_keras.reporting.rollout import light_up
 from har_keras.reporting.strips import (
     Strip,
     read_strip,
     sample_strips,
 )
+from har_keras.reporting.views import view_clips
 from har_keras.run import Run
 from har_keras.video.manifest import Manifest, Video
+from har_keras.video.sampling import Frames
 from har_keras.video.store import Store
 
 _MAX_MISTAKES = 24
 _NUM_EXAMPLES = 4
+_NUM_LOOKED_AT = 3
+_NUM_SHOWN = 8
 # What a spreadsheet takes for a formula.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -49,6 +55,8 @@ class Results:
         videos: Sequence of Video. Those that were scored.
         probabilities: float array of shape `(num_videos, K)`.
         figures: Mapping. What goes into `evaluation.json`.
+        look: Callable or None. From clips `(B, num_frames, H, W, 3)` to the
+            attention on their tubelets `(B, T, H', W')`.
     """
 
     manifest: Manifest
@@ -57,6 +65,7 @@ class Results:
     videos: Sequence[Video]
     probabilities: np.ndarray
     figures: Mapping[str, Any]
+    look: Callable[[Frames], np.ndarray] | None = None
 
     def write(self, folder: Run, title: str, history_file: Path) -> None:
         """Writes figures, table, confusion matrix and page into a folder.
@@ -170,6 +179,28 @@ class Results:
             },
             videos=count_videos(self.manifest),
             options=self.config.flat(),
+            attention=[
+                self._looked_at(i)
+                for i in [*right[:_NUM_LOOKED_AT], *wrong[:_NUM_LOOKED_AT]]
+                if self.look
+            ],
+        )
+
+    def _looked_at(self, index: int) -> tuple[Strip, Strip]:
+        """Returns a strip of the middle clip, and where the model looked."""
+        assert self.look is not None
+        (clip,) = view_clips(
+            self.store,
+            self.videos[index],
+            self.config.clip,
+            EvaluationConfig(num_clips=1, num_crops=1),
+        )
+        lit = light_up(clip, self.look(clip[None])[0])
+        step = max(1, len(clip) // _NUM_SHOWN)
+        strip = self._strip(index)
+        return (
+            dataclasses.replace(strip, frames=clip[::step], mp4=b""),
+            dataclasses.replace(strip, frames=lit[::step], mp4=b""),
         )
 
     def _strip(self, index: int) -> Strip:

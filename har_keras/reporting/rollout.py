@@ -13,10 +13,9 @@ import numpy as np
 from har_keras.errors import UsageError
 from har_keras.video.sampling import Frames
 
-# Light that is left where nothing was looked at.
-_DIMMEST = 0.22
-# The brightest few hundredths of the map are all shown at full light.
-_FULL_LIGHT_PERCENTILE = 98
+_GREY_LIGHT = 0.75
+_GLOW_SHARE = 0.75
+_FULL_GLOW_PERCENTILE = 98
 
 
 def attention_rollout(model: Any, clips: Frames) -> np.ndarray:
@@ -223,25 +222,29 @@ def heads(layer: Any, x: Any) -> np.ndarray:
 
 
 def light_up(clip: Frames, shares: np.ndarray) -> Frames:
-    """Returns a clip that is bright where it was looked at.
+    """Returns a clip in grey that glows where it was looked at.
 
     Args:
         clip: `uint8` array of shape `(num_frames, H, W, 3)`.
         shares: Array of shape `(T, H', W')`, as `attention_rollout` has them.
 
     Returns:
-        `uint8` array of the clip's shape.
+        `uint8` array of the clip's shape. Over the clip, the least share has
+        no glow and the largest hundredths have all of it.
     """
     height, width = clip.shape[1:3]
     depth = len(clip) // len(shares)
     low = float(shares.min())
-    high = max(float(np.percentile(shares, _FULL_LIGHT_PERCENTILE)), low + 1e-9)
+    high = max(float(np.percentile(shares, _FULL_GLOW_PERCENTILE)), low + 1e-9)
     shown = np.empty_like(clip)
     for index, frame in enumerate(clip):
-        light = (shares[index // depth] - low) / (high - low)
-        light = cv2.resize(
-            light, (width, height), interpolation=cv2.INTER_CUBIC
-        )
-        light = _DIMMEST + (1 - _DIMMEST) * np.clip(light, 0, 1)
-        shown[index] = (frame * light[..., None]).round()
+        glow = (shares[index // depth] - low) / (high - low)
+        glow = cv2.resize(glow, (width, height), interpolation=cv2.INTER_CUBIC)
+        glow = np.clip(glow, 0, 1)
+        colours = cv2.applyColorMap(
+            (255 * glow).astype(np.uint8), cv2.COLORMAP_INFERNO
+        )[..., ::-1]
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)[..., None] * _GREY_LIGHT
+        share = _GLOW_SHARE * glow[..., None]
+        shown[index] = (grey * (1 - share) + colours * share).round()
     return shown

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from har_keras.config import ClipConfig
-from har_keras.video.dataset import FRAME_STRIDE
 from har_keras.video.sampling import Frames, clip_frame_indices, crop_clip
 from har_keras.video.spool import as_stored
 from har_keras.video.store import Form
@@ -26,8 +25,9 @@ def windows(
     Only the frames of one window are kept.
 
     Args:
-        frames: Iterable of `uint8` arrays of shape `(H, W, 3)`, at the rate
-            and size of the store.
+        frames: Iterable of `uint8` arrays of shape `(H, W, 3)`, of the size
+            of the store, at the rate of a clip: these are every second one of
+            the store.
         clip: ClipConfig. What the model was trained on.
         hop_seconds: float. Seconds from one window to the next, rounded to
             frames of a clip.
@@ -41,18 +41,15 @@ def windows(
     hop = max(1, round(hop_seconds * clip.fps))
     kept: deque[Frames] = deque(maxlen=clip.num_frames)
     last_given, count = -1, 0
-    for number, frame in enumerate(frames):
-        if number % FRAME_STRIDE:
-            continue
+    for count, frame in enumerate(frames, 1):
         kept.append(as_stored(frame, form))
-        count += 1
         start = count - clip.num_frames
         if start >= 0 and start % hop == 0:
             last_given = start
-            yield start * FRAME_STRIDE, _clip(kept, clip)
+            yield start, _clip(kept, clip)
     start = max(0, count - clip.num_frames)
     if count and start != last_given:
-        yield start * FRAME_STRIDE, _clip(kept, clip)
+        yield start, _clip(kept, clip)
 
 
 def _clip(kept: "deque[Frames]", clip: ClipConfig) -> Frames:

@@ -106,7 +106,7 @@ def _sound(file: Path) -> tuple[str, ...]:
     return (
         *("-protocol_whitelist", "file,pipe", "-format_whitelist", CONTAINERS),
         *("-i", f"file:{os.path.abspath(file)}"),
-        *("-map", "0:v:0", "-map", "1:a:0?", "-c:a", "aac", "-shortest"),
+        *("-map", "0:v:0", "-map", "1:a:0?", "-c:a", "aac"),
     )
 
 
