@@ -166,6 +166,8 @@ def as_response_json(name, array):
 
 class RestHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body are two packets; the second must not wait for an answer.
+    disable_nagle_algorithm = True
 
     def do_POST(self):
         size = int(self.headers.get("Content-Length", 0))

@@ -90,8 +90,11 @@ class Onnx:
 
     def __init__(self, path: Path) -> None:
         runtime = package("onnxruntime")
+        options = runtime.SessionOptions()
+        # Threads that wait in a loop take the cores from whoever decodes.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = runtime.InferenceSession(
-            str(path), providers=["CPUExecutionProvider"]
+            str(path), options, providers=["CPUExecutionProvider"]
         )
         kept = self._session.get_modelmeta().custom_metadata_map
         self.class_names = _names(kept.get(NAMES), path)
