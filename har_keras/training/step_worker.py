@@ -100,14 +100,15 @@ def naive(config: Config) -> Train:
     import keras
     from keras import layers
 
+    from har_keras.model.layers import PositionEmbedding
+
     dims, clip = config.model, config.clip
     inputs = keras.Input((clip.num_frames, *[clip.crop_size] * 2, 3))
     tubelet = (dims.tubelet_frames, *[dims.patch_size] * 2)
     x = layers.Rescaling(1 / 127.5, -1)(inputs)
     x = layers.Conv3D(dims.hidden_dim, tubelet, tubelet)(x)
     x = layers.Reshape((-1, dims.hidden_dim))(x)
-    places = layers.Embedding(x.shape[1], dims.hidden_dim)
-    x = x + places(keras.ops.arange(x.shape[1]))
+    x = PositionEmbedding()(x)
     for _ in range(dims.num_layers):
         y = layers.LayerNormalization(epsilon=1e-6)(x)
         width = dims.hidden_dim // dims.num_heads
