@@ -71,6 +71,8 @@ class SplitConfig:
     """Share of the videos for the test, where the folder has no test split."""
     split_seed: int = 0
     """Seed of the division; kept apart from seed so that runs compare."""
+    strict: bool = False
+    """Refuse splits that share footage; otherwise they are warned of."""
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ def train(
     import keras
 
     from har_keras.prepare import prepare
+    from har_keras.video.duplicates import report_leaks
     from har_keras.video.manifest import Manifest
 
     config = config or Config()
@@ -82,6 +83,7 @@ def train(
         seed=config.split.split_seed,
     )
     store, manifest = prepare(manifest, config.clip, config.store)
+    report_leaks(store, manifest, strict=config.split.strict)
     if config.store.cache == "auto":
         # JPEG loses a little, so a run that goes on must find the same form.
         config = config.replace(cache=store.spec.form)

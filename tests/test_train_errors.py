@@ -1,6 +1,7 @@
 """What people get wrong: one sentence, the right exit code, nothing left."""
 
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -89,6 +90,21 @@ def test_a_run_directory_in_use_is_refused(video_folder, tmp_path, capsys):
 def test_resuming_what_is_no_run(tmp_path, capsys):
     assert train.main(["--resume", str(tmp_path)]) == 3
     assert "is not a run" in capsys.readouterr().err
+
+
+def test_a_leak_is_refused_when_strict(tmp_path, capsys):
+    for split in ("train", "test"):
+        draw_folder(tmp_path / "v" / split, per_class=2)
+    same = tmp_path / "v" / "train" / "up" / "up-00.mp4"
+    draw_video(same, seed=1000)
+    shutil.copy(same, tmp_path / "v" / "test" / "up" / "again.mp4")
+    arguments = [str(tmp_path / "v"), "--run-dir", str(tmp_path / "run")]
+    store = ["--store-dir", str(tmp_path / "store"), "--strict"]
+    assert train.main([*arguments, *store]) == 3
+    said = capsys.readouterr().err
+    assert "again.mp4" in said
+    assert "up-00.mp4" in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_full_disk_is_one_sentence(tmp_path):
