@@ -15,6 +15,7 @@ from har_keras.files import whole_file
 from har_keras.progress import ProgressBar
 from har_keras.training.checkpoint import (
     TrainingState,
+    array_of,
     bring_home,
     save_checkpoint,
 )
@@ -157,8 +158,7 @@ class Checkpoints(keras.callbacks.Callback):
         # Validation counts in the same variables as training did.
         bring_home(self.model)
         self._metrics = [
-            keras.ops.convert_to_numpy(variable.value)
-            for variable in self.model.metrics_variables
+            array_of(variable) for variable in self.model.metrics_variables
         ]
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -189,8 +189,7 @@ class RestoreMetrics(keras.callbacks.Callback):
     def __init__(self, model: keras.Model) -> None:
         super().__init__()
         self.values = [
-            keras.ops.convert_to_numpy(variable.value)
-            for variable in model.metrics_variables
+            array_of(variable) for variable in model.metrics_variables
         ]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

@@ -70,8 +70,7 @@ def save_checkpoint(
     bring_home(model)
     content = io.BytesIO()
     arrays = {
-        name: keras.ops.convert_to_numpy(variable.value)
-        for name, variable in _variables(model).items()
+        name: array_of(variable) for name, variable in _variables(model).items()
     }
     text = json.dumps(asdict(state)).encode()
     arrays[_STATE] = np.frombuffer(text, np.uint8)
@@ -127,6 +126,12 @@ def load_checkpoint(folder: Path, model: keras.Model) -> TrainingState:
         f"There is no usable checkpoint in '{folder}', so this run can't be "
         "resumed. Start it again in a new folder."
     )
+
+
+def array_of(variable: Any) -> np.ndarray:
+    """Returns the value of a variable, which several devices may share."""
+    tensor = keras.ops.convert_to_tensor(variable)
+    return np.asarray(keras.ops.convert_to_numpy(tensor))
 
 
 def bring_home(model: keras.Model) -> None:

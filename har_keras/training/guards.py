@@ -10,6 +10,7 @@ import numpy as np
 
 from har_keras.training.checkpoint import (
     TrainingState,
+    array_of,
     bring_home,
     save_checkpoint,
 )
@@ -94,7 +95,7 @@ class KeepFinite(keras.callbacks.Callback):
 
 
 def _is_finite(variable: Any) -> bool:
-    value = keras.ops.convert_to_numpy(variable.value)
+    value = array_of(variable)
     return value.dtype.kind != "f" or bool(np.isfinite(value).all())
 
 
