@@ -108,6 +108,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         classifier = load(run.path)
         show = PRINTERS[options.format](classifier.class_names)
+        if sources[0].kind == "live":
+            from har_keras.reporting.live import watch
+
+            for found in watch(
+                classifier,
+                sources[0],
+                _timeline_config(options),
+                max_seconds=options.max_seconds,
+            ):
+                show(found)
+            return
         failed = 0
         answers = predict(
             classifier,
@@ -141,16 +152,20 @@ def _say_what_is_wrong(found: Prediction) -> None:
 
 def _timeline(options: PredictOptions) -> TimelineConfig | None:
     """Returns how to find segments, or None where nobody asks for them."""
+    chosen = _timeline_config(options)
+    return chosen if options.timeline or options.overlay else None
+
+
+def _timeline_config(options: PredictOptions) -> TimelineConfig:
     from har_keras.reporting.timeline import TimelineConfig
 
-    chosen = TimelineConfig(
+    return TimelineConfig(
         options.hop_seconds,
         options.smooth_seconds,
         options.threshold,
         options.hysteresis,
         options.min_seconds,
     ).validated()
-    return chosen if options.timeline or options.overlay else None
 
 
 def _sources(options: PredictOptions) -> list[Source]:
@@ -203,6 +218,17 @@ def _demand_sensible(
         raise UsageError(
             f"--overlay {options.overlay} is one file, for {len(sources)} "
             "videos. Give a folder."
+        )
+    live = [source.name for source in sources if source.kind == "live"]
+    if live and len(sources) > 1:
+        raise UsageError(
+            f"'{live[0]}' goes on without end, so nothing else is looked at "
+            "beside it. Start another program for each."
+        )
+    if live and (options.timeline or options.attention):
+        raise UsageError(
+            "--timeline and --attention write files about videos that end; "
+            f"'{live[0]}' is live."
         )
     files = {source.address for source in sources if source.kind == "file"}
     if options.overlay and str(options.overlay) in files:

@@ -17,6 +17,7 @@ from har_keras.evaluate import evaluate
 from har_keras.model.build import build_model
 from har_keras.prepare import prepare
 from har_keras.run import Run
+from har_keras.video.ffmpeg import probe
 from har_keras.video.manifest import Manifest
 
 
@@ -177,6 +178,39 @@ def test_timelines_are_written_for_each_video(run, videos, tmp_path, capsys):
     assert sorted(file.suffix for file in (tmp_path / "out").iterdir()) == [
         ".csv", ".json", ".png", ".srt", ".vtt",
     ]  # fmt: skip
+
+
+def test_overlay_and_attention_are_written(run, videos, tmp_path, capsys):
+    files = sorted((videos / "up").iterdir())[:2]
+    code, _, err = run_verb(
+        capsys, run.path, *files, "--overlay", tmp_path / "drawn",
+        "--attention", "--output", tmp_path / "out",
+    )  # fmt: skip
+    assert code == 0, err
+    drawn = sorted(file.name for file in (tmp_path / "drawn").iterdir())
+    assert drawn == ["up-00.mp4", "up-01.mp4"]
+    assert probe(tmp_path / "drawn" / "up-00.mp4").duration_seconds == 3.0
+    movie = probe(tmp_path / "out" / "up-01.attention.mp4")
+    assert (movie.width, movie.height) == (672, 336)
+    assert (tmp_path / "out" / "up-01.attention.png").stat().st_size > 500
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("a.mp4", "b.mp4", "--overlay", "out.mp4"), "Give a folder"),
+        (("a.mp4", "--overlay", "a.mp4"), "the video itself"),
+        (("camera:0", "a.mp4"), "goes on without end"),
+        (("camera:0", "--timeline"), "is live"),
+        (("camera:0", "--overlay", "out"), "draws on video files"),
+        (("a.mp4", "--threshold", "7"), "--threshold must be"),
+        (("http://127.0.0.1/a",), "--allow-network"),
+    ],
+)
+def test_what_can_not_work_is_refused_first(arguments, words, capsys):
+    code, _, err = run_verb(capsys, "no-run-is-opened", *arguments)
+    assert code == 2
+    assert words in err
 
 
 def test_nothing_to_look_at_is_a_slip(run, capsys, monkeypatch):

@@ -45,6 +45,8 @@ class Prediction:
         seconds: float. Length of what was looked at.
         reason: str. Why there is no answer, or what is wrong with the file.
         timeline: Timeline or None. What is seen when, if that was asked for.
+        delay_seconds: float or None. Of a live source: from the arrival of
+            the newest frame that was looked at to the answer.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Prediction:
     seconds: float = 0.0
     reason: str = ""
     timeline: Timeline | None = None
+    delay_seconds: float | None = None
 
     @property
     def failed(self) -> bool:

@@ -24,7 +24,8 @@ p { margin: .4rem 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem .25rem 0; text-align: left;
-  vertical-align: top; border-bottom: 1px solid #eee; }
+  vertical-align: top; border-bottom: 1px solid #eee;
+  overflow-wrap: break-word; }
 td.number, th.number { text-align: right; overflow-wrap: normal; }
 img { max-width: 100%; height: auto; display: block; }
 figure { margin: 0 0 1rem; break-inside: avoid; }

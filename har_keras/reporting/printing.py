@@ -26,7 +26,7 @@ class Table:
         )
         print(
             f"{printable(found.label):12} {found.confidence:4.0%}  "
-            f"{printable(found.name)}  [{shares}]"
+            f"{printable(found.name)}  [{shares}]{_delay(found)}"
         )
         for segment in found.segments:
             print(
@@ -69,10 +69,19 @@ class Csv:
         sys.stdout.flush()
 
 
+def _delay(found: Prediction) -> str:
+    """Returns how far behind a live answer is, and how long it goes on."""
+    if found.delay_seconds is None:
+        return ""
+    return f"  at {found.seconds:.1f} s, {found.delay_seconds:.2f} s behind"
+
+
 def _as_json(found: Prediction) -> dict[str, Any]:
     if found.failed:
         return {"file": printable(found.name), "error": found.reason}
+    delay = {"delay_seconds": found.delay_seconds}
     return {
+        **(delay if found.delay_seconds is not None else {}),
         "file": printable(found.name),
         "prediction": found.label,
         "confidence": found.confidence,

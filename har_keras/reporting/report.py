@@ -248,7 +248,7 @@ def _strip(strip: Strip) -> str:
         return _figure_of(image, strip)
     encoded = base64.b64encode(strip.mp4).decode("ascii")
     video = (
-        '<video controls loop muted playsinline preload="metadata" '
+        '<video controls loop muted playsinline preload="auto" '
         f'aria-label="{escape(strip.file)}" '
         f'src="data:video/mp4;base64,{encoded}"></video>'
     )

@@ -196,16 +196,26 @@ def with_hysteresis(
     labels = np.empty(len(probabilities), np.int64)
     current = _NO_CLASS
     for index, row in enumerate(probabilities):
-        best = int(row.argmax())
-        if current != _NO_CLASS and row[current] < threshold - hysteresis:
-            current = _NO_CLASS
-        named = row[best] >= threshold
-        if named and (
-            current == _NO_CLASS or row[best] - row[current] >= hysteresis
-        ):
-            current = best
+        current = next_label(current, row, threshold, hysteresis)
         labels[index] = current
     return labels
+
+
+def next_label(
+    current: int, row: np.ndarray, threshold: float, hysteresis: float
+) -> int:
+    """Returns the label of a window that follows one labelled `current`.
+
+    Example:
+
+    >>> next_label(-1, np.array([0.4, 0.6]), 0.5, 0.1)
+    1
+    """
+    best = int(row.argmax())
+    if current != _NO_CLASS and row[current] < threshold - hysteresis:
+        current = _NO_CLASS
+    leads = current == _NO_CLASS or row[best] - row[current] >= hysteresis
+    return best if row[best] >= threshold and leads else current
 
 
 def without_short(

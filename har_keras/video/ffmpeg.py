@@ -298,6 +298,20 @@ class FrameReader(Iterator[np.ndarray]):
             if stream is not None:
                 stream.close()
 
+    @property
+    def running(self) -> bool:
+        """Whether ffmpeg still runs."""
+        return self._process.poll() is None
+
+    @property
+    def complaint(self) -> str:
+        """What ffmpeg says against the source, in plain words."""
+        return reason_from_log(self._log)
+
+    def stop(self) -> None:
+        """Ends ffmpeg, from any thread; then there are no more frames."""
+        self._watchdog.kill()
+
     def _read(self) -> np.ndarray | None:
         """Returns the next whole frame, or None at the end."""
         self._log.output_known.wait()

@@ -1,0 +1,220 @@
+"""Cameras and streams: the newest frames, whatever happens to the source."""
+
+import logging
+import sys
+import threading
+import time
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+
+from har_keras.errors import DataError, EnvironmentFault
+from har_keras.video.ffmpeg import (
+    CONTAINERS,
+    FrameReader,
+    ffmpeg_binary,
+    frame_arguments,
+)
+from har_keras.video.ffmpeg_log import MAX_PIXELS
+from har_keras.video.inputs import Source
+from har_keras.video.sampling import Frames
+
+logger = logging.getLogger("har_keras")
+
+_STREAMS = f"{CONTAINERS},rtsp,rtp,sdp,mpjpeg,live_flv"
+_PROTOCOLS = "http,https,tls,tcp,udp,rtp,rtsp,httpproxy"
+_STALLED_SECONDS = 5.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 2.0
+_NEVER_SECONDS = 10.0 * 365 * 24 * 3600
+
+
+class LiveReader:
+    """Keeps the newest frames of a source, and comes back when it was lost.
+
+    A thread reads as fast as frames come and drops the oldest ones, so that
+    who looks at them is never more than one look behind. After a break the
+    frames from before it are forgotten: a clip has no gap in it.
+
+    Args:
+        source: Source. A live one.
+        num_frames: int. Frames to keep, T.
+        fps: float. Frames per second.
+        short_side: int. Pixels of the shorter side of the frames.
+        stalled_seconds: float. A source that sends nothing for so long is
+            opened again.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        num_frames: int,
+        fps: float,
+        short_side: int,
+        stalled_seconds: float = _STALLED_SECONDS,
+    ) -> None:
+        self.source = source
+        self.num_connections = 0
+        self.num_frames = 0
+        self._command = [
+            *live_command(source.address),
+            *frame_arguments(fps, short_side),
+        ]
+        self._fps, self._short_side = fps, short_side
+        self._stalled_seconds = stalled_seconds
+        self._frames: deque[Frames] = deque(maxlen=num_frames)
+        self._arrived = 0.0
+        self._reader: FrameReader | None = None
+        self._changed = threading.Condition()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> "LiveReader":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def newest(
+        self, *, after: int, timeout_seconds: float
+    ) -> tuple[int, Frames, float] | None:
+        """Waits for a whole clip that is newer than the last one.
+
+        Args:
+            after: int. Number of the last frame that is not new enough.
+            timeout_seconds: float. How long to wait.
+
+        Returns:
+            The number of the clip's last frame, counted from 1 over all
+            connections; the frames, `uint8` `(T, H, W, 3)`; and when the last
+            one arrived, by `time.monotonic`. None if there was none in time.
+        """
+        with self._changed:
+            there = self._changed.wait_for(
+                lambda: (
+                    len(self._frames) == self._frames.maxlen
+                    and self.num_frames > after
+                ),
+                timeout_seconds,
+            )
+            if not there:
+                return None
+            return self.num_frames, np.stack([*self._frames]), self._arrived
+
+    def close(self) -> None:
+        """Ends ffmpeg and the thread."""
+        self._stopped.set()
+        if self._reader is not None:
+            self._reader.stop()
+        self._thread.join()
+
+    def _run(self) -> None:
+        pause = _FIRST_PAUSE_SECONDS
+        while not self._stopped.is_set():
+            before = self.num_frames
+            reason = self._read()
+            if self._stopped.is_set():
+                return
+            with self._changed:
+                self._frames.clear()
+            if self.num_frames > before:
+                pause = _FIRST_PAUSE_SECONDS
+                logger.warning("'%s' was lost: %s.", self.source.name, reason)
+            elif pause == _LONGEST_PAUSE_SECONDS:
+                logger.warning(
+                    "'%s' gives nothing: %s.", self.source.name, reason
+                )
+            self._stopped.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _read(self) -> str:
+        """Takes in frames until the source ends; returns why it did."""
+        reader = FrameReader(
+            Path(self.source.name),
+            self._command,
+            fps=self._fps,
+            short_side=self._short_side,
+            timeout_seconds=_NEVER_SECONDS,
+        )
+        self._reader = reader
+        if self._stopped.is_set():  # `close` saw the reader before this one
+            reader.stop()
+        self._arrived = time.monotonic()
+        guard = threading.Thread(
+            target=self._stop_if_stalled, args=[reader], daemon=True
+        )
+        guard.start()
+        try:
+            for frame in reader:
+                self._take(frame)
+        except DataError:
+            return reader.complaint
+        finally:
+            reader.close()
+            guard.join()
+        return "it ended"
+
+    def _take(self, frame: Frames) -> None:
+        with self._changed:
+            if not self._frames:
+                self.num_connections += 1
+                if self.num_connections > 1:
+                    logger.info("'%s' is back.", self.source.name)
+            self._frames.append(frame)
+            self.num_frames += 1
+            self._arrived = time.monotonic()
+            self._changed.notify_all()
+
+    def _stop_if_stalled(self, reader: FrameReader) -> None:
+        while reader.running and not self._stopped.wait(0.1):
+            if time.monotonic() - self._arrived > self._stalled_seconds:
+                reader.stop()
+                return
+
+
+def live_command(address: str) -> list[str]:
+    """Returns the part of a command that opens a camera or a stream.
+
+    Args:
+        address: str. `camera:0`, or an address of http, https or rtsp.
+
+    Returns:
+        A list of str, to be followed by `frame_arguments`.
+
+    Raises:
+        EnvironmentFault: If cameras can't be opened on this system.
+    """
+    return [
+        ffmpeg_binary(),
+        *("-hide_banner", "-nostdin", "-nostats"),
+        *("-loglevel", "level+verbose", "-max_pixels", str(MAX_PIXELS)),
+        *("-threads", "1", "-flags", "low_delay"),
+        *(_camera(address) if address.startswith("camera:") else ()),
+        *(() if address.startswith("camera:") else _stream(address)),
+    ]
+
+
+def _camera(address: str) -> tuple[str, ...]:
+    number = address.removeprefix("camera:")
+    if sys.platform == "darwin":
+        return ("-f", "avfoundation", "-framerate", "30", "-i", number)
+    if sys.platform.startswith("linux"):
+        return ("-f", "v4l2", "-i", f"/dev/video{number}")
+    raise EnvironmentFault(
+        "Cameras are opened on Linux and macOS. Elsewhere, stream the camera "
+        "and give the address of the stream."
+    )
+
+
+def _stream(address: str) -> tuple[str, ...]:
+    rtsp = address.startswith("rtsp")
+    microseconds = str(round(_STALLED_SECONDS * 1e6))
+    return (
+        *("-protocol_whitelist", _PROTOCOLS, "-format_whitelist", _STREAMS),
+        *("-analyzeduration", "1000000", "-probesize", "1000000"),
+        *(("-rtsp_transport", "tcp") if rtsp else ()),
+        *("-timeout" if rtsp else "-rw_timeout", microseconds),
+        *("-i", address),
+    )
