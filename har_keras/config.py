@@ -136,8 +136,9 @@ class TrainingConfig:
     """Share of each target spread over all classes, in [0, 1)."""
     clips_per_video: int = 0
     """Clips from each video an epoch; 0 covers its length."""
-    augment: Literal["none", "basic"] = "basic"
-    """Training pixels: none, or basic (random-resized crop, flip, colour)."""
+    augment: Literal["none", "light", "basic"] = "basic"
+    """Training pixels: none, light (shift, flip), or basic (random-resized
+    crop, flip, colour)."""
     flip: bool = True
     """Mirror half of the training clips; off where left and right matter."""
     seed: int = 0

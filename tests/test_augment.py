@@ -6,6 +6,7 @@ from har_keras.video.augment import (
     random_box,
     random_colour,
     resized,
+    shift_clip,
 )
 
 
@@ -45,6 +46,22 @@ def test_about_half_of_the_clips_are_mirrored():
         rng = np.random.default_rng(seed)
         clip = augment_clip(frames, rng, crop_size=32, flip=False)
         assert clip[:, :, :4].mean() >= clip[:, :, -4:].mean()
+
+
+def test_a_shifted_clip_is_a_part_of_the_frames_or_its_mirror_image():
+    frames = random_frames(2, 20, 24)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        clip = shift_clip(frames, rng, crop_size=16)
+        places = [
+            frames[:, top : top + 16, left : left + 16]
+            for top in range(5)
+            for left in range(9)
+        ]
+        assert any(
+            (clip == part).all() or (clip == part[:, :, ::-1]).all()
+            for part in places
+        )
 
 
 @pytest.mark.parametrize("shape", [(128, 170), (170, 128), (333, 40), (1, 1)])

@@ -59,6 +59,40 @@ def augment_clip(
     return clip
 
 
+def shift_clip(
+    frames: Frames,
+    rng: np.random.Generator,
+    *,
+    crop_size: int,
+    flip: bool = True,
+) -> Frames:
+    """Crops a clip at a random place, at its own scale, and may mirror it.
+
+    Args:
+        frames: `uint8` array of shape `(T, H, W, 3)`, at least `crop_size`
+            high and wide.
+        rng: numpy `Generator`. The same state gives the same clip.
+        crop_size: int. Height and width of the result in pixels.
+        flip: bool. Whether half of the clips are mirrored left to right.
+
+    Returns:
+        `uint8` array of shape `(T, crop_size, crop_size, 3)`.
+
+    Example:
+
+    >>> frames = np.zeros((16, 128, 170, 3), "uint8")
+    >>> shift_clip(frames, np.random.default_rng(0), crop_size=112).shape
+    (16, 112, 112, 3)
+    """
+    height, width = frames.shape[1:3]
+    top = int(rng.integers(height - crop_size + 1))
+    left = int(rng.integers(width - crop_size + 1))
+    clip = frames[:, top : top + crop_size, left : left + crop_size]
+    if flip and rng.random() < 0.5:
+        clip = clip[:, :, ::-1]
+    return np.ascontiguousarray(clip)
+
+
 def random_box(
     height: int, width: int, rng: np.random.Generator
 ) -> tuple[int, int, int, int]:
@@ -105,3 +139,7 @@ def resized(image: Frames, size: int) -> Frames:
     shrinks = height > 1.5 * size or width > 1.5 * size
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(image, (size, size), interpolation=method)
+
+
+AUGMENTATIONS = {"light": shift_clip, "basic": augment_clip}
+"""What `--augment` names, besides "none"."""

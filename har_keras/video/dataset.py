@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from har_keras.config import Config
-from har_keras.video.augment import Frames, augment_clip
+from har_keras.video.augment import AUGMENTATIONS, Frames
 from har_keras.video.manifest import Manifest, Video
 from har_keras.video.sampling import (
     clip_frame_indices,
@@ -114,7 +114,8 @@ class ClipDataset:
         label = np.int32(slot.label)
         if not self.training or self.options.augment == "none":
             return crop_clip(frames, self.clip.crop_size), label
-        clip = augment_clip(
+        change = AUGMENTATIONS[self.options.augment]
+        clip = change(
             frames,
             rng,
             crop_size=self.clip.crop_size,
