@@ -34,8 +34,6 @@ class CheckOptions:
     """Folder of videos."""
     output: Path = Path("check")
     """Folder for report.html, videos.csv and duplicates.csv."""
-    strict: bool = False
-    """End with code 3 too if the same footage or group is in two splits."""
     config: Path | None = None
     """TOML file of options; flags have the last word."""
     settings: Annotated[Config, tyro.conf.arg(name="")] = field(
@@ -91,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = check(options.videos, options.output, options.settings)
         print(report.text())
         print(f"Report       {options.output / 'report.html'}")
-        _demand(report, options.strict)
+        _demand(report, options.settings.split.strict)
 
     return cli.run_verb(verb)
 

@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from har_keras.config import Config, read_toml
+from har_keras.config import Config
 from har_keras.errors import EnvironmentFault, HarError, UsageError
 from har_keras.presets import PRESETS
 from har_keras.run import Run
+from har_keras.toml import read_toml
 
 Options = TypeVar("Options")
 Backend = Literal["auto", "tensorflow", "jax", "torch"]

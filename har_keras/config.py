@@ -7,10 +7,6 @@ related fields, and no name occurs in two of them, so flags are flat.
 
 import dataclasses
 import difflib
-import json
-import tomllib
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -325,79 +321,3 @@ def section_of(name: str) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     raise UsageError(f"There is no option '{name}'.{hint}")
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Reads options from a TOML file, in sections or without.
-
-    Args:
-        path: Path. The file.
-
-    Returns:
-        Values by option name, of the types that `Config` has.
-
-    Raises:
-        UsageError: If the file is missing or is no TOML, a key is unknown, or
-            a value has the wrong type.
-    """
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"There is no config file '{path}'.") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(
-            f"'{path}' could not be read as a TOML file: {error}."
-        ) from error
-    sections = {section.name for section in dataclasses.fields(Config)}
-    options: dict[str, Any] = {}
-    for key, value in content.items():
-        options.update(
-            value
-            if key in sections and isinstance(value, dict)
-            else {key: value}
-        )
-    return {name: _typed(name, value) for name, value in options.items()}
-
-
-def write_toml(config: Config, path: Path) -> None:
-    """Writes every option, by section; unset ones as comments."""
-    lines: list[str] = []
-    for section, part in dataclasses.asdict(config).items():
-        lines += [f"[{section}]"]
-        for name, value in part.items():
-            lines += [
-                f"# {name} is not set"
-                if value is None
-                else f"{name} = {_toml(value)}"
-            ]
-        lines += [""]
-    path.write_text("\n".join(lines), "utf-8")
-
-
-def _toml(value: Any) -> str:
-    return json.dumps(str(value) if isinstance(value, Path) else value)
-
-
-def _typed(name: str, value: Any) -> Any:
-    """Returns a value read from TOML as the type of its field."""
-    section = type(getattr(Config(), section_of(name)))
-    kind = typing.get_type_hints(section)[name]
-    if isinstance(kind, types.UnionType):
-        kind = typing.get_args(kind)[0]
-    if typing.get_origin(kind) is Literal:
-        if value in typing.get_args(kind):
-            return value
-        wanted = ", ".join(map(str, typing.get_args(kind)))
-        raise UsageError(
-            f"{name} must be one of {wanted}. Received: {value!r}."
-        )
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        raise UsageError(
-            f"{name} must be a value of type {kind.__name__}. Received: "
-            f"{value!r}."
-        )
-    return value

@@ -3,9 +3,10 @@
 from datetime import datetime
 from pathlib import Path
 
-from har_keras.config import Config, read_toml, write_toml
+from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
 from har_keras.files import whole_file
+from har_keras.toml import read_toml, write_toml
 
 
 class Run:

@@ -3,8 +3,9 @@ import typing
 
 import pytest
 
-from har_keras.config import Config, read_toml, write_toml
+from har_keras.config import Config
 from har_keras.errors import UsageError
+from har_keras.toml import read_toml, write_toml
 
 # The numbers that the project is built around.
 STATED = {

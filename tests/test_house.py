@@ -12,7 +12,9 @@ PACKAGE = ROOT / "har_keras"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What each room may import, besides the ground floor and itself.
-GROUND = {"config", "errors", "files", "progress", "run", "cli", "presets"}
+GROUND = {
+    "cli", "config", "errors", "files", "presets", "progress", "run", "toml",
+}  # fmt: skip
 ROOMS = {
     "video": set(),
     "model": set(),

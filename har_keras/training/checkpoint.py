@@ -69,7 +69,7 @@ def save_checkpoint(
     """
     bring_home(model)
     content = io.BytesIO()
-    arrays = {
+    arrays: dict[str, Any] = {
         name: array_of(variable) for name, variable in _variables(model).items()
     }
     text = json.dumps(asdict(state)).encode()

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from har_keras.config import Config, write_toml
+from har_keras.config import Config
 from har_keras.errors import EnvironmentFault
+from har_keras.toml import write_toml
 
 
 @dataclass(frozen=True)

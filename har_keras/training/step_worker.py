@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from har_keras.config import Config, read_toml
+from har_keras.config import Config
+from har_keras.toml import read_toml
 
 Train = Callable[[int], None]
 

@@ -46,7 +46,8 @@ def augment_clip(
         - [Szegedy et al., 2014](https://arxiv.org/abs/1409.4842), section 6
           (crops of random area and aspect ratio).
     """
-    top, left, height, width = random_box(*frames.shape[1:3], rng)
+    rows, columns = frames.shape[1:3]
+    top, left, height, width = random_box(rows, columns, rng)
     mirrored = flip and rng.random() < 0.5
     colour = random_colour(rng)
     clip = np.empty((len(frames), crop_size, crop_size, 3), np.uint8)
