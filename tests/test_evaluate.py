@@ -143,3 +143,26 @@ def test_what_fails_in_the_other_process_is_passed_on(run, monkeypatch):
 def test_a_folder_that_is_no_run_is_exit_code_3(tmp_path, capsys):
     assert verb.main([str(tmp_path)]) == 3
     assert "is not a run" in capsys.readouterr().err
+
+
+def test_worse_pictures_and_calibration_are_measured(run, figures):
+    assert figures["robustness"] == []
+    assert figures["frames"] == "raw"
+    fitted = json.loads(run.calibration_file.read_text("utf-8"))
+    assert figures["calibrated"]["temperature"] == fitted["temperature"]
+    assert fitted["num_videos"] == 6
+    areas = [row["roc_auc"] for row in figures["ranking"]]
+    assert areas[0] == pytest.approx(areas[1])  # of two classes
+    found = evaluate(
+        run,
+        split="val",
+        output=run.path.parent / "worse",
+        store=SquaresStore(CONFIG.clip),
+        robustness=True,
+    )
+    assert len(found["robustness"]) == 7
+    assert all(0 <= row["accuracy"] <= 1 for row in found["robustness"])
+    page = (run.path.parent / "worse" / "report.html").read_text("utf-8")
+    assert "Worse pictures" in page
+    assert page.count("Attention on ") == 6
+    assert page.count("data:video/mp4;base64,") == 6
