@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 from har_keras.config import Config
 from har_keras.errors import EnvironmentFault, HarError, UsageError
 from har_keras.presets import PRESETS
+from har_keras.recipes import RECIPES
 from har_keras.run import Run
 from har_keras.toml import read_toml
 
@@ -82,8 +83,8 @@ def parse(
 ) -> Options:
     """Reads the flags of a verb into its dataclass.
 
-    A field of type `Config` gives the flags of all its sections. A recipe in
-    `--config FILE` is read first, so that flags have the last word.
+    A field of type `Config` gives the flags of all its sections. `--recipe`,
+    `--preset` and `--config FILE` are read first: flags have the last word.
 
     Args:
         options: dataclass type. Its docstring is the description in `--help`.
@@ -115,12 +116,13 @@ def parse(
 
 
 def _default(options: Any, arguments: list[str]) -> Any:
-    """Returns the options with a run's, file's and preset's as defaults."""
+    """Returns the options with a run's, a file's, a recipe's as defaults."""
     if "settings" not in {field.name for field in dataclasses.fields(options)}:
         return None
     reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     reader.add_argument("--config", type=Path)
     reader.add_argument("--preset")
+    reader.add_argument("--recipe")
     reader.add_argument("--resume", type=Path)
     known = reader.parse_known_args(arguments)[0]
     # A run that goes on keeps its options; what is given is a change to them.
@@ -128,6 +130,8 @@ def _default(options: Any, arguments: list[str]) -> Any:
     given |= read_toml(known.config) if known.config else {}
     if known.preset in PRESETS:
         given["preset"] = known.preset
+    if known.recipe in RECIPES:
+        given["recipe"] = known.recipe
     return options(settings=Config().replace(**given)) if given else None
 
 

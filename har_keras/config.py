@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from har_keras.errors import UsageError
 from har_keras.presets import PRESETS, Preset
+from har_keras.recipes import RECIPES, RecipeName
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,9 @@ class ModelConfig:
 class TrainingConfig:
     """The optimiser and the length of training."""
 
+    recipe: RecipeName = "plain"
+    """Options that go together: plain (the stated hyperparameters and nothing
+    else) or quick (small pictures, a first result in minutes)."""
     batch_size: int = 128
     """Clips in a batch, over all devices."""
     epochs: int = 100
@@ -196,7 +200,7 @@ class Config:
     def replace(self, **options: Any) -> "Config":
         """Returns a config with the named options changed.
 
-        A `preset` changes the options that aren't named, too.
+        A `recipe` and a `preset` change the options that aren't named, too.
 
         Args:
             **options: Values by option name, as flags have them.
@@ -210,7 +214,9 @@ class Config:
         sections = {}
         for name in options:
             section_of(name)
-        options = PRESETS.get(options.get("preset", "tiny"), {}) | options
+        recipe = RECIPES[options.get("recipe", "plain")].options
+        preset = PRESETS.get(options.get("preset", "tiny"), {})
+        options = recipe | preset | options
         for section in dataclasses.fields(self):
             part = getattr(self, section.name)
             names = {item.name for item in dataclasses.fields(part)}

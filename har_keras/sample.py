@@ -18,18 +18,18 @@ class SampleOptions:
 
     folder: Annotated[Path, tyro.conf.Positional]
     """Where to put them; a new or empty folder."""
-    num_videos: int = 200
+    num_videos: int = 400
     """Videos of each class; at least 3, one for each split."""
     seed: int = 0
     """Seed of the drawing: the same number, the same videos."""
 
 
-def sample(folder: Path, *, num_videos: int = 200, seed: int = 0) -> Path:
+def sample(folder: Path, *, num_videos: int = 400, seed: int = 0) -> Path:
     """Draws labelled sample videos into a folder that `train` can read.
 
     Args:
         folder: Path. A new or empty folder.
-        num_videos: int. Videos of each class, at least 3. Defaults to `200`.
+        num_videos: int. Videos of each class, at least 3. Defaults to `400`.
         seed: int. The same seed gives the same videos. Defaults to `0`.
 
     Returns:

@@ -7,6 +7,7 @@ known to be right: `--help` and a slip on the command line answer at once.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,10 @@ import tyro
 from har_keras import cli
 from har_keras.config import Config
 from har_keras.errors import DataError
+from har_keras.recipes import RECIPES
 from har_keras.run import Run
+
+logger = logging.getLogger("har_keras")
 
 if TYPE_CHECKING:
     from har_keras.video.manifest import Manifest
@@ -75,6 +79,8 @@ def train(
 
     config = config or Config()
     config = config.replace(backend=keras.config.backend())
+    recipe = config.training.recipe
+    logger.info("Recipe %s: %s.", recipe, RECIPES[recipe].reason)
     run = Run.new(run_dir)
     manifest = Manifest.from_folder(
         videos,

@@ -118,3 +118,12 @@ def test_the_options_of_a_preset_survive_a_file(tmp_path):
     config = Config().replace(preset="timesformer-b", num_layers=2)
     write_toml(config, tmp_path / "config.toml")
     assert Config().replace(**read_toml(tmp_path / "config.toml")) == config
+
+
+def test_a_recipe_changes_what_is_not_named():
+    config = Config().replace(recipe="quick", epochs=3)
+    assert config.clip.crop_size == 64
+    assert config.training.batch_size == 32
+    assert config.training.epochs == 3
+    assert Config().training.recipe == "plain"
+    assert Config().replace(recipe="plain") == Config()

@@ -13,7 +13,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What each room may import, besides the ground floor and itself.
 GROUND = {
-    "cli", "config", "errors", "files", "presets", "progress", "run", "toml",
+    "cli", "config", "errors", "files", "presets", "progress", "recipes", "run",
+    "toml",
 }  # fmt: skip
 ROOMS = {
     "video": set(),

@@ -25,8 +25,8 @@ Generator = np.random.Generator
 def squat(t: Array, rng: Generator) -> Motion:
     """Bends both knees deeply and rises, arms ahead or at the chest."""
     motion = standing(t, rng)
-    down = pulse(beat(t, rng, 0.75, 1.1), rng.uniform(0.3, 1.2))
-    depth = rng.uniform(0.22, 0.3) * down
+    down = pulse(beat(t, rng, 0.9, 1.2), rng.uniform(0.3, 1.0))
+    depth = rng.uniform(0.25, 0.31) * down
     motion.feet[:, :, 0] *= 0.3
     motion.feet[:, :, 1] *= 1.5
     motion.pelvis[:, 2] -= depth
@@ -47,7 +47,7 @@ def squat(t: Array, rng: Generator) -> Motion:
 def jumping_jack(t: Array, rng: Generator) -> Motion:
     """Jumps with legs and arms apart, and together again."""
     motion = standing(t, rng)
-    phase = beat(t, rng, 0.95, 1.35)
+    phase = beat(t, rng, 1.1, 1.5)
     apart = pulse(phase, rng.uniform(0.3, 1.0))
     motion.held = str(rng.choice(["", "", "dumbbells"]))
     hop = rng.uniform(0.02, 0.05) * np.abs(np.sin(phase))
@@ -68,7 +68,7 @@ def jumping_jack(t: Array, rng: Generator) -> Motion:
 def push_up(t: Array, rng: Generator) -> Motion:
     """Lowers and raises a straight body on the hands, on floor or a step."""
     motion = standing(t, rng)
-    down = pulse(beat(t, rng, 0.75, 1.15), rng.uniform(0.3, 1.0))
+    down = pulse(beat(t, rng, 0.9, 1.3), rng.uniform(0.3, 1.0))
     step = float(rng.choice([0.0, 0.0, 0.15, 0.28]))
     reach = 0.36 - rng.uniform(0.2, 0.27) * down
     slope = np.arcsin((step + reach - 0.04) / 0.78)
@@ -95,24 +95,22 @@ def curl(t: Array, rng: Generator) -> Motion:
     """Bends the forearms up and lowers them, standing or seated."""
     motion = standing(t, rng)
     motion.held = str(rng.choice(["dumbbells", "dumbbells", "box", ""]))
-    if rng.uniform() < 0.3:
+    if rng.uniform() < 0.25:
         sit(motion, rng)
-    elif rng.uniform() < 0.2:
-        crouch(motion, rng.uniform(0.08, 0.16))
-    phase = beat(t, rng, 0.85, 1.25)
-    together = motion.held == "box" or rng.uniform() < 0.7
-    swing = rng.uniform(2.1, 2.5)
+    phase = beat(t, rng, 1.0, 1.4)
+    together = motion.held == "box" or rng.uniform() < 0.8
+    swing = rng.uniform(2.3, 2.7)
     for index, side in enumerate((1, -1)):
         shift = 0.0 if together or side > 0 else np.pi
         angle = 0.15 + swing * pulse(phase + shift, 0.6)
         apart = 0.1 if motion.held == "box" else 0.17
         motion.hands[index] = motion.pelvis + path(
             t,
-            0.03 + 0.2 * np.sin(angle),
+            0.03 + 0.24 * np.sin(angle),
             side * apart,
-            0.1 - 0.2 * np.cos(angle),
+            0.12 - 0.24 * np.cos(angle),
         )
-    motion.lean += 0.1 * np.sin(phase)
+    motion.lean += 0.14 * np.sin(phase)
     return motion
 
 
@@ -207,16 +205,16 @@ def hammering(t: Array, rng: Generator) -> Motion:
     else:
         top = rng.uniform(0.4, 0.5)
     motion.furniture.append(("step" if top < 0.3 else "desk", 0.42, top))
-    phase = beat(t, rng, 1.0, 1.6)
+    phase = beat(t, rng, 1.4, 2.2)
     # The arm falls in a third of the time that it takes to rise.
     raised = pulse(phase + 0.7 * np.sin(phase), 0.5)
-    height = rng.uniform(0.3, 0.42)
+    height = rng.uniform(0.16, 0.26)
     motion.hands[0] = path(t, 0.33, 0.1, top + 0.05)
     motion.hands[1] = path(
         t, 0.3 - 0.2 * raised, -0.14, top + 0.06 + height * raised
     )
-    motion.lean += 0.25 - 0.12 * raised
-    motion.twist -= 0.25 * raised
+    motion.lean += 0.25 - 0.04 * raised
+    motion.twist -= 0.08 * raised
     return motion
 
 
@@ -242,13 +240,13 @@ def lifting(t: Array, rng: Generator) -> Motion:
     """Lifts a box from the floor onto a desk or shelf, and goes back."""
     motion = standing(t, rng)
     motion.held = "box"
-    up = pulse(beat(t, rng, 0.3, 0.45), rng.uniform(0.8, 1.5))
+    up = pulse(beat(t, rng, 0.22, 0.34), rng.uniform(0.8, 1.5))
     turn = rng.uniform(-1, 1) * up
     top = rng.uniform(0.4, 0.62)
     low = 1 - up
-    motion.pelvis[:, 2] -= rng.uniform(0.08, 0.2) * low
+    motion.pelvis[:, 2] -= rng.uniform(0.04, 0.1) * low
     motion.pelvis[:, 0] -= 0.12 * low
-    motion.lean += rng.uniform(0.7, 1.0) * low
+    motion.lean += rng.uniform(0.4, 0.65) * low
     motion.twist += 0.5 * turn
     height = 0.12 + (top - 0.12) * up
     for index, side in enumerate((1, -1)):
@@ -263,18 +261,18 @@ def lifting(t: Array, rng: Generator) -> Motion:
 def mopping(t: Array, rng: Generator) -> Motion:
     """Sweeps the floor with a mop, or scrubs it on hands and knees."""
     motion = standing(t, rng)
-    phase = beat(t, rng, 0.7, 1.15)
+    phase = beat(t, rng, 0.6, 0.9)
     sweep = np.sin(phase)
     if rng.uniform() < 0.35:
         _scrub(t, rng, motion, phase)
         return motion
     motion.held = "mop"
-    wide, deep = rng.uniform(0.16, 0.26), rng.uniform(-0.12, 0.12)
+    wide, deep = rng.uniform(0.14, 0.2), rng.uniform(-0.06, 0.06)
     lean = rng.uniform(0.2, 0.5)
     motion.lean += lean
     motion.pelvis[:, 0] -= 0.15 * lean
-    motion.pelvis[:, 1] += 0.04 * sweep
-    motion.twist += 0.3 * sweep
+    motion.pelvis[:, 1] += 0.01 * sweep
+    motion.twist += 0.12 * sweep
     for index, (ahead, height) in enumerate(((0.24, 0.62), (0.34, 0.46))):
         motion.hands[index] = path(
             t, ahead + 0.1 * lean + deep * np.cos(phase),

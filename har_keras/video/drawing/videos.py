@@ -140,9 +140,9 @@ def _actors(
     camera = scene.canvas.camera
     heading = float(
         rng.choice(
-            [0.0, np.pi, -np.pi / 2, np.pi / 2], p=[0.34, 0.34, 0.22, 0.1]
+            [0.0, np.pi, -np.pi / 2, np.pi / 2], p=[0.42, 0.42, 0.12, 0.04]
         )
-        + rng.uniform(-0.45, 0.45)
+        + rng.uniform(-0.35, 0.35)
     )
     way = motion.travel - motion.travel.mean()
     ahead = np.array([np.cos(heading), np.sin(heading)])
@@ -218,15 +218,15 @@ def _view(scene: Scene, middle: Array, t: Array, rng: Generator) -> Array:
     kept = min(1.0, rng.uniform(0.1, 0.5) / max(wander, 1e-6))
     shift = anchor - size / 2 - (1 - kept) * (middle - size / 2)
     shift[:, 1] *= 0.5
-    drift = rng.uniform(-0.015, 0.015, 2) * [1, 0.3] * size
+    drift = rng.uniform(-0.006, 0.006, 2) * [1, 0.3] * size
     shift += drift * (t - t.mean())[:, None]
-    # Half of the cameras stand on a tripod.
-    held = rng.uniform() < 0.5
+    # Most cameras stand on a tripod.
+    held = rng.uniform() < 0.25
     shake = held * rng.uniform(0, 0.4) * rng.normal(size=(2, 3))
     rate, start = rng.uniform(0.3, 1.5, (2, 3)), rng.uniform(size=(2, 3))
     waves = np.sin(2 * np.pi * (rate * t[:, None, None] + start))
     shift += (shake * waves).sum(-1)
-    zoom = 1 + rng.uniform(-0.02, 0.02) * (t - t.mean())
+    zoom = 1 + rng.uniform(-0.006, 0.006) * (t - t.mean())
     return np.concatenate([shift, zoom[:, None]], -1)
 
 
