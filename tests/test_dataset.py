@@ -99,3 +99,19 @@ def test_labels_follow_class_names(manifest):
     for index, video in enumerate(manifest.usable("train")):
         label = clips.read(0, index)[1]
         assert manifest.class_names[label] == video.class_name
+
+
+def test_equal_shares_leave_out_other_clips_each_epoch(manifest):
+    clips = ClipDataset(
+        SquaresStore(CONFIG.clip),
+        manifest,
+        manifest.usable("train"),
+        CONFIG,
+        training=True,
+        num_shares=4,
+    )
+    assert (clips.num_clips, clips.steps_per_epoch) == (8, 2)
+    batches = as_arrays(clips.batches(epochs=2))
+    assert [len(labels) for _, labels in batches] == [4, 4, 4, 4]
+    left_out = [{*range(10)} - {*clips.order(epoch)} for epoch in range(2)]
+    assert left_out[0] != left_out[1]

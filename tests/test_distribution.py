@@ -63,6 +63,7 @@ def train(folder, backend, devices, *, clips=21, micro=4):
         timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    folder.with_suffix(".txt").write_text(done.stderr)
     newest = sorted((folder / "checkpoint").glob("*.npz"))[-1]
     with np.load(newest) as arrays:
         weights = {x: arrays[x] for x in arrays if x.startswith("model/")}
@@ -95,6 +96,16 @@ def test_two_devices_are_one(tmp_path, backend, clips, micro):
     one = train(tmp_path / "one", backend, "cpu:0", **shape)
     two = train(tmp_path / "two", backend, "cpu:0,cpu:1", **shape)
     assert_same(one, two)
+
+
+@pytest.mark.slow
+def test_clips_that_jax_cannot_share_are_told(tmp_path):
+    pytest.importorskip("jax", reason="needs the extra jax")
+    folder, devices = tmp_path / "two", "cpu:0,cpu:1"
+    _, history = train(folder, "jax", devices, clips=21)
+    assert len(history) == 3
+    said = (tmp_path / "two.txt").read_text()
+    assert "1 of 21 training clips left out of each epoch" in said
 
 
 def test_a_device_that_is_not_there_is_named():

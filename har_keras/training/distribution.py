@@ -73,6 +73,34 @@ def chosen_devices(devices: str = "") -> list[str]:
     return names or accelerators[: None if several else 1] or available[:1]
 
 
+def num_shares(devices: str, batch_size: int) -> int:
+    """Returns by what every batch must be divisible.
+
+    JAX lays equal parts of an array on its devices; `MirroredStrategy` and a
+    single device take any number of clips.
+
+    Args:
+        devices: str. As `chosen_devices` has it.
+        batch_size: int. Clips in a whole batch.
+
+    Returns:
+        int. `1`, or under JAX the number of devices.
+
+    Raises:
+        UsageError: If the batch can't be divided so.
+    """
+    number = len(chosen_devices(devices))
+    if keras.config.backend() != "jax":
+        return 1
+    if batch_size % number:
+        raise UsageError(
+            f"--batch-size must be a multiple of the {number} devices under "
+            f"JAX. Received: {batch_size}; "
+            f"{max(1, round(batch_size / number)) * number} would do."
+        )
+    return number
+
+
 def _available() -> list[str]:
     if keras.config.backend() != "torch":
         return [name.lower() for name in keras.distribution.list_devices()]

@@ -28,7 +28,7 @@ from har_keras.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from har_keras.training.distribution import device_scope
+from har_keras.training.distribution import device_scope, num_shares
 from har_keras.training.guards import (
     KeepFinite,
     LossGuard,
@@ -110,7 +110,14 @@ class Training:
         keras.utils.set_random_seed(config.training.seed)
         self.run = run
         self.config = config
-        data = functools.partial(ClipDataset, store, manifest)
+        data = functools.partial(
+            ClipDataset,
+            store,
+            manifest,
+            num_shares=num_shares(
+                config.training.devices, config.training.batch_size
+            ),
+        )
         self.train_clips = data(manifest.usable("train"), config, training=True)
         self.steps = self.train_clips.steps_per_epoch
         self.model = compiled_model(config, manifest, self.steps)
@@ -121,7 +128,9 @@ class Training:
         validated = config
         if self.state.micro_batch_size:
             self.model.micro_batch_size = self.state.micro_batch_size
-            validated = config.replace(batch_size=self.state.micro_batch_size)
+            shares = self.train_clips.num_shares
+            size = max(shares, self.state.micro_batch_size // shares * shares)
+            validated = config.replace(batch_size=size)
         self.val_clips = data(manifest.usable("val"), validated, training=False)
 
     @property
@@ -276,6 +285,20 @@ def compiled_model(
     )
     model.reset_metrics()
     return model
+
+
+def _say_what_is_left_out(clips: ClipDataset, name: str, which: str) -> None:
+    left_out = len(clips.slots) - clips.num_clips
+    if left_out:
+        logger.warning(
+            "%d devices take equal shares under JAX: %d of %d %s clips left "
+            "out of each epoch (%s).",
+            clips.num_shares,
+            left_out,
+            len(clips.slots),
+            name,
+            which,
+        )
 
 
 def _fewer(training: Training, config: Config) -> int:

@@ -49,6 +49,8 @@ class ClipDataset:
         config: Config. The sections `clip` and `training` are used.
         training: bool. Whether clips are shuffled and augmented, with random
             starts; otherwise they are the middle of each part, centre crop.
+        num_shares: int. Every batch can be divided by it; the last few clips
+            of an epoch's order that can't are left out. Defaults to `1`.
     """
 
     def __init__(
@@ -59,8 +61,10 @@ class ClipDataset:
         config: Config,
         *,
         training: bool,
+        num_shares: int = 1,
     ) -> None:
         self.store = store
+        self.num_shares = num_shares
         self.clip = config.clip
         self.options = config.training
         self.training = training
@@ -74,19 +78,19 @@ class ClipDataset:
     @property
     def num_clips(self) -> int:
         """Clips in an epoch."""
-        return len(self.slots)
+        return len(self.slots) // self.num_shares * self.num_shares
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches in an epoch; the last one may be smaller."""
-        return -(-len(self.slots) // self.options.batch_size)
+        return -(-self.num_clips // self.options.batch_size)
 
     def order(self, epoch: int) -> np.ndarray:
         """Returns the indices of an epoch's clips, `int64` `(num_clips,)`."""
         indices = np.arange(len(self.slots))
         if self.training:
             self._rng(epoch).shuffle(indices)
-        return indices
+        return indices[: self.num_clips]
 
     def videos_of(self, epoch: int, step: int) -> list[Video]:
         """Returns the videos that a batch has clips of, in its order."""
