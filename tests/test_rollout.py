@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from conftest import moving_square
 
 from har_keras.errors import UsageError
 from har_keras.model.baselines import CNN3D
@@ -111,3 +112,38 @@ def test_the_glow_is_where_it_was_looked():
     glow = lit[..., 0] - lit[..., 2]  # red beyond blue: no grey
     assert glow[2, 4, 28] == glow[3, 4, 28] > 50
     assert glow[2, 28, 4] == glow[0].max() == 0
+
+
+def squares(number, seed):
+    """Draws clips of a square that moves down or up, and where it is."""
+    drawn = [
+        moving_square(8, height=32, width=32, direction=way, seed=seed + n)
+        for n in range(number)
+        for way in (1, -1)
+    ]
+    found = np.stack(drawn)
+    return found, np.tile([0, 1], number), found.max(-1) >= 160
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attention", FORMS)
+def test_what_moves_gets_more_attention_than_the_rest(attention):
+    keras.utils.set_random_seed(0)
+    made = VideoViT(
+        num_classes=2, num_frames=8, crop_size=32, patch_size=8, hidden_dim=32,
+        num_layers=2, num_heads=2, mlp_dim=64, seed=0, attention=attention,
+    )  # fmt: skip
+    made.compile(
+        keras.optimizers.Adam(2e-3),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    seen, labels, _ = squares(256, seed=0)
+    made.fit(seen, labels, batch_size=32, epochs=25, verbose=0)
+    unseen, labels, moving = squares(32, seed=1000)
+    assert made.evaluate(unseen, labels, verbose=0)[1] > 0.9
+    shares = rollout.attention_rollout(made, unseen)  # (B, 4, 4, 4)
+    pixels = shares.repeat(2, 1).repeat(8, 2).repeat(8, 3)
+    times = pixels[moving].mean() / pixels[~moving].mean()
+    print(f"{attention}: {times:.2f} times the attention of the rest")
+    assert times > 1.5
