@@ -1,0 +1,101 @@
+"""The README tells the truth: its commands parse, its tree is the folder."""
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from har_keras import cli
+from har_keras.__main__ import VERBS
+from har_keras.config import Config
+from har_keras.run import Run
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+
+
+def commands():
+    """Returns every `python -m har_keras.verb ...` of the code blocks."""
+    lines = "\n".join(BLOCKS).replace("\\\n", " ").splitlines()
+    for line in lines:
+        for part in re.split(r"&&|;|\|", line.split("#")[0]):
+            words = shlex.split(part)
+            if words[:2] == ["python", "-m"] and "har_keras" in words[2]:
+                yield words[2:]
+
+
+def options_of(verb, flags):
+    """Returns the dataclass of a verb's flags, and the flags left for it."""
+    module = importlib.import_module(f"har_keras.{verb}")
+    if verb == "benchmark":
+        verb, *flags = flags
+    return getattr(module, f"{verb.capitalize()}Options"), flags
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_a_command_has_flags_that_exist(words, tmp_path, monkeypatch):
+    module, *flags = words
+    if module == "har_keras":
+        assert not flags or flags[0] in VERBS
+        return
+    verb = module.removeprefix("har_keras.")
+    assert verb in VERBS
+    monkeypatch.chdir(tmp_path)
+    Run(Path("runs/first")).create(Config())  # for --resume
+    options, flags = options_of(verb, flags)
+    cli.parse(options, flags, verb=verb)
+
+
+def test_the_first_two_commands_are_the_main_job_and_the_tests():
+    assert "pip install ." in BLOCKS[0]
+    assert "har_keras.train --sample --recipe quick" in BLOCKS[0]
+    assert "pip install" in BLOCKS[1]
+    assert "pytest" in BLOCKS[1]
+
+
+def test_ci_runs_the_readmes_test_command():
+    install, test = re.search(
+        r"(pip install \S+ \S+) && (pytest)", BLOCKS[1]
+    ).groups()
+    script = (ROOT / ".ci" / "run").read_text()
+    assert install.removeprefix("pip install ") in script
+    assert f"\n{test}\n" in script
+
+
+def test_the_tree_is_the_folder():
+    tree = README[README.index("```text\nhar_keras/") :]
+    tree = tree[: tree.index("```", 8)]
+    shown = set(re.findall(r"\b[\w]+\.py\b", tree)) | set(
+        re.findall(r"\b(\w+)/", tree)
+    )
+    package = ROOT / "har_keras"
+    there = {
+        path.name
+        for path in package.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    there |= {p.name for p in package.rglob("*") if p.is_dir()}
+    there -= {"__pycache__"}
+    assert shown - {"har_keras", "__init__.py"} == there
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "patch_size",
+        "hidden_dim",
+        "num_layers",
+        "num_heads",
+        "mlp_dim",
+        "dropout_rate",
+        "batch_size",
+        "epochs",
+        "learning_rate",
+    ],
+)
+def test_the_table_of_hyperparameters_is_the_config(name):
+    row = re.search(rf"\|[^|]*\|\s*`{name}`[^|]*\|\s*([\d.]+)", README)
+    assert float(row.group(1)) == Config().flat()[name]
