@@ -6,7 +6,9 @@ import sys
 import pytest
 
 from har_keras import cli
+from har_keras.config import Config
 from har_keras.errors import DataError, EnvironmentFault, UsageError
+from har_keras.run import Run
 from har_keras.train import TrainOptions
 
 
@@ -92,3 +94,11 @@ def test_the_verbs_are_listed():
     )
     assert wrong.returncode == 2
     assert "no verb 'trian'" in wrong.stderr
+
+
+def test_a_resumed_run_keeps_its_options_but_for_those_given(tmp_path):
+    run = Run(tmp_path / "run")
+    run.create(Config().replace(epochs=7, crop_size=32, backend="jax"))
+    arguments = ["--resume", str(run.path), "--wandb", "off"]
+    settings = cli.parse(TrainOptions, arguments, verb="train").settings
+    assert settings == run.config().replace(wandb="off")
