@@ -5,9 +5,10 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ffmpeg, moving_square, write_video
+from conftest import X264, ffmpeg, moving_square, write_video
 
 from har_keras.config import ClipConfig, Config
+from har_keras.errors import DataError
 from har_keras.reporting.classifier import Classifier
 from har_keras.reporting.live import watch
 from har_keras.reporting.printing import JsonLines, Table
@@ -116,6 +117,22 @@ def test_a_list_of_other_files_is_not_followed(tmp_path, stream):
     with Streams(playlist) as server, read(server) as reader:
         wait_until(lambda: server.num_asked >= 2)
         assert reader.num_frames == 0
+
+
+def test_a_file_at_an_address_is_not_taken_for_live(tmp_path):
+    video = write_video(
+        tmp_path / "a.mp4",
+        moving_square(50, height=64, width=96),
+        fps=25,
+        options=(*X264, "-movflags", "+faststart"),
+    )
+    classifier = Classifier(
+        MeanModel(), ("bright", "dark"), Config(clip=CLIP), form="raw"
+    )
+    with Streams(video.read_bytes()) as server:
+        answers = watch(classifier, server.source, TimelineConfig())
+        with pytest.raises(DataError, match="file of 2 s and not live"):
+            list(answers)
 
 
 def test_leaving_ends_ffmpeg(stream):

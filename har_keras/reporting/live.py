@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from har_keras.errors import DataError
 from har_keras.reporting.calibration import soften
 from har_keras.reporting.classifier import Classifier, Prediction
 from har_keras.reporting.timeline import NONE, TimelineConfig, next_label
@@ -35,6 +36,9 @@ def watch(
         options: TimelineConfig. Hop, smoothing, threshold and hysteresis.
         max_seconds: float. When to end; 0 never does.
 
+    Raises:
+        DataError: If the address is that of a file, which ends.
+
     Yields:
         A `Prediction` each, its label smoothed over `smooth_seconds`; "none"
         under the threshold. `seconds` counts from the start.
@@ -60,6 +64,11 @@ def watch(
                 after=last + hop - 1 if last else 0,
                 timeout_seconds=_WAIT_SECONDS,
             )
+            if found is None and reader.file_seconds:
+                raise DataError(
+                    f"'{source.name}' is a file of {reader.file_seconds:.0f} s "
+                    "and not live. Download it and give the file."
+                )
             if found is None:
                 continue
             last, frames, arrived = found

@@ -43,6 +43,12 @@ class LiveReader:
         short_side: int. Pixels of the shorter side of the frames.
         stalled_seconds: float. A source that sends nothing for so long is
             opened again.
+
+    Attributes:
+        num_connections: int. How often frames began to come.
+        num_frames: int. Frames that came, over all connections.
+        file_seconds: float. Above 0 if the address turned out to be a file
+            of that length, which is not read again.
     """
 
     def __init__(
@@ -57,6 +63,7 @@ class LiveReader:
         self.source = source
         self.num_connections = 0
         self.num_frames = 0
+        self.file_seconds = 0.0
         self._command = [
             *live_command(source.address),
             *frame_arguments(fps, short_side),
@@ -115,7 +122,7 @@ class LiveReader:
         while not self._stopped.is_set():
             before = self.num_frames
             reason = self._read()
-            if self._stopped.is_set():
+            if self._stopped.is_set() or self.file_seconds:
                 return
             with self._changed:
                 self._frames.clear()
@@ -154,6 +161,7 @@ class LiveReader:
         finally:
             reader.close()
             guard.join()
+        self.file_seconds = reader.info.duration_seconds
         return "it ended"
 
     def _take(self, frame: Frames) -> None:
