@@ -45,6 +45,7 @@ CONFIG = Config().replace(
     mlp_dim=16,
     batch_size=8,
     micro_batch_size=4,
+    clips_per_video=1,
     epochs=EPOCHS,
     dropout_rate=0.1,
     attention_dropout_rate=0.1,
