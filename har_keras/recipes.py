@@ -31,7 +31,7 @@ RECIPES: dict[RecipeName, Recipe] = {
         {
             "crop_size": 64,
             "batch_size": 32,
-            "epochs": 36,
+            "epochs": 40,
             "warmup_epochs": 1.0,
             "schedule": "cosine",
             "augment": "light",

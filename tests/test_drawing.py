@@ -24,6 +24,7 @@ def read_mp4(file):
     reader = imageio_ffmpeg.read_frames(str(file))
     size = next(reader)["size"]
     frames = [np.frombuffer(frame, np.uint8) for frame in reader]
+    reader.close()
     return np.stack(frames).reshape(-1, size[1], size[0], 3)
 
 

@@ -42,6 +42,9 @@ _STILL_LOOK = 0.99
 
 _CHANGE_SECONDS = 0.25
 _LEAST_OVERLAP_SECONDS = 1.0
+# Of the shorter video. Over less, two people in the same rhythm agree by
+# chance: 4 pairs of 1,200 drawn videos did, none of them over so much.
+_LEAST_OVERLAP_SHARE = 0.6
 _LIKELY_EVERY_SECONDS = 0.5
 _ROWS_AT_ONCE = 4096
 
@@ -248,11 +251,12 @@ def agreement(
         # Two still pictures: all there is to compare is one of each.
         best = float((looks / ones).max())
         return (best, 0) if best >= _STILL_LOOK else None
-    overlap = min(
+    shorter = min(len(first.moves), len(second.moves))
+    overlap = max(
         round(_LEAST_OVERLAP_SECONDS * first.rate),
-        len(first.moves),
-        len(second.moves),
+        round(_LEAST_OVERLAP_SHARE * shorter),
     )
+    overlap = min(overlap, shorter)
     if not overlap:
         return None
     motions = _diagonal_sums(first.motion @ second.motion.T)

@@ -80,7 +80,7 @@ def paint_place(camera: Camera, rng: Generator) -> Canvas:
 def _out_of_focus(image: Array, rng: Generator) -> Array:
     """Returns the place blurred and hazy, as a lens set on the figure sees."""
     soft = cv2.GaussianBlur(image, (5, 5), rng.uniform(0.3, 0.8)).astype(float)
-    haze = rng.uniform(0.25, 0.5)
+    haze = rng.uniform(0.45, 0.75)
     return ((1 - haze) * soft + haze * soft.mean((0, 1))).astype(np.uint8)
 
 
