@@ -1,6 +1,6 @@
 import csv
 
-import imageio_ffmpeg
+import cv2
 import numpy as np
 import pytest
 
@@ -21,11 +21,12 @@ EVERY_ACTION = [
 
 
 def read_mp4(file):
-    reader = imageio_ffmpeg.read_frames(str(file))
-    size = next(reader)["size"]
-    frames = [np.frombuffer(frame, np.uint8) for frame in reader]
-    reader.close()
-    return np.stack(frames).reshape(-1, size[1], size[0], 3)
+    video = cv2.VideoCapture(str(file))
+    frames = []
+    while (read := video.read())[0]:
+        frames.append(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB))
+    video.release()
+    return np.stack(frames)
 
 
 @pytest.fixture(scope="module")
