@@ -4,7 +4,6 @@ import csv
 import json
 import subprocess
 import sys
-import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
@@ -17,14 +16,14 @@ from har_keras.run import Run
 OPTIONS = (
     *("--crop-size", "32", "--num-frames", "8", "--batch-size", "8"),
     *("--hidden-dim", "32", "--num-layers", "2", "--mlp-dim", "64"),
-    *("--epochs", "30", "--learning-rate", "0.003", "--augment", "none"),
-    *("--wandb", "off", "--clips-per-video", "4"),
+    *("--epochs", "40", "--learning-rate", "0.003", "--augment", "light"),
+    *("--wandb", "off", "--clips-per-video", "2", "--test-fraction", "0.3"),
 )
 
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    folder = draw_folder(tmp_path_factory.mktemp("flow"), per_class=14)
+    folder = draw_folder(tmp_path_factory.mktemp("flow"), per_class=30)
     (folder / "up" / "broken.mp4").write_text("this is not a video")
     truncate(folder / "up" / "up-00.mp4", folder / "up" / "cut.mp4", 0.02)
     return folder
@@ -66,9 +65,9 @@ def test_the_run_directory_is_whole(run):
 
 def test_it_learned_what_only_motion_tells(run):
     evaluation = evaluation_of(run)
-    assert evaluation["accuracy"] == 1.0
-    assert evaluation["controls"]["single_frame"] <= 0.75
-    assert evaluation["controls"]["reversed"] <= 0.25
+    assert evaluation["accuracy"] >= 0.8
+    assert evaluation["controls"]["single_frame"] <= 0.7
+    assert evaluation["controls"]["reversed"] <= 0.3
 
 
 def test_no_video_is_lost_in_silence(run, videos):
@@ -92,9 +91,10 @@ def test_accuracy_is_that_of_the_table_of_videos(run):
 
 def test_the_report_is_one_page_of_its_own(run):
     text = run.report_file.read_text()
-    assert "<script src" not in text
     assert "http://" not in text.replace("http://www.w3.org", "")
-    ET.fromstring(text[text.index("<body") : text.index("</body>") + 7])
+    for tag in ("<script", "<link", "<iframe", 'src="http'):
+        assert tag not in text
+    assert "2 of 19 videos could not be scored" in text
 
 
 def test_the_saved_model_answers_as_the_trained_one(run, tmp_path):
