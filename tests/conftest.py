@@ -7,6 +7,9 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
+# It imports packages that only the tests of serving need, and has no tests.
+collect_ignore = ["stand_in_server.py"]
+
 X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 
 
