@@ -304,3 +304,11 @@ def test_a_class_of_one_group_is_trained_on():
         groups, ["a"] * 4 + ["b"] * 20, {"val": 0.15, "test": 0.15}, seed=0
     )
     assert splits[:4] == ["train"] * 4
+
+
+def test_a_class_folder_without_videos_is_said(video_folder, tmp_path):
+    shutil.copytree(video_folder, tmp_path / "v")
+    (tmp_path / "v" / "sideways").mkdir()
+    manifest = Manifest.from_folder(tmp_path / "v")
+    assert manifest.class_names == ("down", "up")
+    assert any("No video in 'sideways'" in note for note in manifest.notes)

@@ -97,7 +97,26 @@ def find_videos(root: Path) -> Found:
             f"{len(loose)} videos lie in no class folder and are left out, "
             f"such as '{loose[0]}'."
         )
+    notes += _empty_folders(root, videos, depth)
     return Found(tuple(videos), tuple(notes))
+
+
+def _empty_folders(
+    root: Path, videos: list[FoundVideo], depth: int
+) -> list[str]:
+    """Returns a sentence on the class folders that have no video."""
+    filled = {PurePosixPath(video.file).parts[:depth] for video in videos}
+    empty = [
+        path.relative_to(root).as_posix()
+        for path in sorted(root.glob("/".join("*" * depth)))
+        if path.is_dir()
+        and not any(p.startswith(".") for p in path.relative_to(root).parts)
+        and path.relative_to(root).parts not in filled
+    ]
+    if not empty or not videos:
+        return []
+    names = ", ".join(f"'{name}'" for name in empty)
+    return [f"No video in {names}; a class has at least one."]
 
 
 def _has_split_folders(root: Path) -> bool:
