@@ -48,6 +48,7 @@ _LEAST_OVERLAP_SHARE = 0.6
 _LIKELY_EVERY_SECONDS = 0.5
 _ROWS_AT_ONCE = 4096
 
+_SAME_FILE = "same file"
 _SAME = "the same or nearly the same footage"
 _MIRRORED = f"{_SAME}, mirrored"
 
@@ -145,7 +146,9 @@ def report_leaks(
     leaks = find_duplicates(store, manifest, leaks_only=True)
     groups = leaking_groups(manifest)
     for pair in leaks:
-        logger.warning("A leak between splits: %s.", pair)
+        # Footage is compared by look and motion, which can err; bytes can't.
+        what = "A leak" if pair.kind == _SAME_FILE else "A likely leak"
+        logger.warning("%s between splits: %s.", what, pair)
     for group, splits in groups.items():
         where = " and ".join(splits)
         logger.warning("Group '%s' stands in %s.", group, where)
@@ -186,7 +189,7 @@ def _same_files(videos: Sequence[Video]) -> list[Duplicate]:
         if video.sha256:
             by_content[video.sha256].append(video)
     return [
-        Duplicate(first, second, "same file")
+        Duplicate(first, second, _SAME_FILE)
         for same in by_content.values()
         for first, second in combinations(same, 2)
     ]
