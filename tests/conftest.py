@@ -42,7 +42,9 @@ def write_video(path, frames, *, fps=16, options=X264, audio=False):
     """Encodes frames, `uint8` `(T, H, W, 3)`, in the container of a name."""
     height, width = frames.shape[1:3]
     path.parent.mkdir(parents=True, exist_ok=True)
-    sound = ("-f", "lavfi", "-i", "sine=440", "-shortest") if audio else ()
+    # `-shortest` would let the sound run on for a while.
+    tone = f"sine=440:duration={len(frames) / fps}"
+    sound = ("-f", "lavfi", "-i", tone) if audio else ()
     ffmpeg(
         *("-f", "rawvideo", "-pix_fmt", "rgb24"),
         *("-s", f"{width}x{height}", "-r", fps, "-i", "-", *sound),
