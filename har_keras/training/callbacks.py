@@ -47,9 +47,10 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         figures = floats(logs)
-        shown = ("loss", "accuracy", "val_loss", "val_accuracy")
-        self._text = f"epoch {epoch + 1}/{self.epochs}, " + ", ".join(
-            f"{name} {figures[name]:.3f}" for name in shown if name in figures
+        # Two figures: with the bar and the times they fit in 80 columns.
+        shown = ("loss", "val_accuracy")
+        self._text = f"epoch {epoch + 1}/{self.epochs} " + " ".join(
+            f"{name} {figures[name]:.2f}" for name in shown if name in figures
         )
 
 
