@@ -1,6 +1,7 @@
 """Videos for the tests, drawn in code and encoded by the bundled ffmpeg."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -83,6 +84,21 @@ def truncate(source, target, share=0.5):
     whole.unlink()
     target.write_bytes(data[: int(share * len(data))])
     return target
+
+
+def saved_model_cli(*arguments):
+    """Runs the command that TensorFlow installs, by this Python."""
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "tensorflow.python.tools.saved_model_cli",
+            *map(str, arguments),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @pytest.fixture(scope="session")

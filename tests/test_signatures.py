@@ -1,10 +1,8 @@
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import saved_model_cli
 from tensorflow.core.protobuf import saved_model_pb2
 from tiny_serving import CONFIG, NAMES, random_clips, tiny_model
 
@@ -182,20 +180,6 @@ def test_the_checkpoint_holds_the_weights_and_no_optimizer(tmp_path):
     names = {name for name, _ in saved} - {"_CHECKPOINTABLE_OBJECT_GRAPH"}
     assert len(names) == len(trained.weights)
     assert all(name.startswith("weights/") for name in names)
-
-
-def saved_model_cli(*arguments):
-    return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tensorflow.python.tools.saved_model_cli",
-            *map(str, arguments),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def test_saved_model_cli_gives_the_trained_probabilities(

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import saved_model_cli
 from google.protobuf import text_format
 from tiny_serving import (
     CONFIG,
@@ -191,20 +192,6 @@ def test_the_server_answers_on_this_machine_alone(tmp_path):
         assert (folder / name).is_file()
         assert "SAVED_MODEL" not in (folder / name).read_text()
     assert "../saved_model:/models/har:ro" in compose
-
-
-def saved_model_cli(*arguments):
-    return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tensorflow.python.tools.saved_model_cli",
-            *map(str, arguments),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.mark.slow

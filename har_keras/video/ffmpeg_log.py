@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 MAX_PIXELS = 4096 * 4096
 """Largest picture that is decoded; more is refused before memory is taken."""
@@ -107,7 +107,7 @@ def video_info(lines: Iterable[str]) -> VideoInfo | None:
         A `VideoInfo` of the first real video stream, or None if there is
         none. A cover picture is no video stream.
     """
-    found: dict[str, str | int | float | bool] = {}
+    found: dict[str, Any] = {}
     for line in lines:
         if line.startswith("[info] Output #0"):
             break
@@ -123,7 +123,7 @@ def video_info(lines: Iterable[str]) -> VideoInfo | None:
             found.update(_video_stream(line))
         elif "rotation" not in found and (match := _ROTATION.search(line)):
             found["rotation"] = round(-float(match[1]) / 90) * 90 % 360
-    return VideoInfo(**found) if "codec" in found else None  # type: ignore[arg-type]
+    return VideoInfo(**found) if "codec" in found else None
 
 
 def _video_stream(line: str) -> dict[str, str | int | float]:
