@@ -1,4 +1,4 @@
-"""`python -m har_keras`: lists the verbs."""
+"""`python -m har_keras`: lists the verbs, and runs one."""
 
 import importlib
 import sys
@@ -13,18 +13,23 @@ VERBS = {
     "export": "a SavedModel for TensorFlow Serving",
     "sample": "draw the sample videos",
     "benchmark": "what limits training on this machine",
+    "doctor": "what works on this machine, and how to mend what doesn't",
+    "completion": "lets the shell complete verbs and flags of har-keras",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a verb, or lists them all."""
     arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments[:1] == ["--tyro-print-completion"]:
+        # As every other program made with tyro is asked.
+        arguments[0] = "completion"
     if arguments and arguments[0] in VERBS:
         module = importlib.import_module(f"har_keras.{arguments[0]}")
         return int(module.main(arguments[1:]))
-    print("usage: python -m har_keras.VERB [--help] ...\n")
+    print("usage: python -m har_keras VERB [--help] ...\n")
     for verb, text in VERBS.items():
-        print(f"  {verb:10} {text}")
+        print(f"  {verb:11} {text}")
     if arguments and arguments[0] not in ("-h", "--help"):
         print(f"\nError: there is no verb '{arguments[0]}'.", file=sys.stderr)
         return 2

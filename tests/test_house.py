@@ -14,13 +14,13 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # What each room may import, besides the ground floor and itself.
 GROUND = {
     "cli", "config", "errors", "files", "presets", "progress", "recipes", "run",
-    "toml",
+    "toml", "wandb_key",
 }  # fmt: skip
 ROOMS = {
     "video": set(),
     "model": set(),
     "training": {"video", "model"},
-    "reporting": {"video", "model"},
+    "reporting": {"video", "model", "serving"},
     "serving": {"video", "model"},
 }
 VERBS = {

@@ -5,7 +5,6 @@ schedule, each in its way, hence this one.
 """
 
 import logging
-import netrc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from har_keras.config import Config
 from har_keras.run import Run
 from har_keras.training.callbacks import floats
 from har_keras.training.checkpoint import TrainingState
+from har_keras.wandb_key import has_wandb_key
 
 logger = logging.getLogger("har_keras")
 
@@ -98,7 +98,7 @@ def start_wandb(
     if mode == "off":
         return WeightsAndBiases(None)
     if mode == "auto":
-        mode = "online" if _has_key() else "offline"
+        mode = "online" if has_wandb_key() else "offline"
     for name in ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
         os.environ.setdefault(name, str(run.path.resolve()))
     for attempt in dict.fromkeys((mode, "offline")):
@@ -133,14 +133,3 @@ def _init(run: Run, config: Config, state: TrainingState, mode: Any) -> Any:
             silent=True, console="off", init_timeout=_PATIENCE
         ),
     )
-
-
-def _has_key() -> bool:
-    """Tells whether a W&B key is set, without asking the person for one."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        hosts = netrc.netrc().hosts
-    except (OSError, netrc.NetrcParseError):
-        return False
-    return any("wandb" in host for host in hosts)
