@@ -8,7 +8,8 @@ needs of a trained run is `har_keras.load(run).predict(video)`.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from har_keras.reporting.classifier import Classifier, Prediction, load
+    from har_keras.reporting.classifier import Classifier, Prediction
+    from har_keras.reporting.opening import load
 
 __version__ = "0.1.0"
 __all__ = ["Classifier", "Prediction", "__version__", "load"]
@@ -18,7 +19,10 @@ def __getattr__(name: str) -> Any:
     """Imports a public name when it is first asked for."""
     if name not in __all__:
         raise AttributeError(f"module 'har_keras' has no attribute '{name}'")
-    from har_keras.reporting import classifier
+    from har_keras.reporting import classifier, opening
+
+    if name == "load":
+        return opening.load
 
     return getattr(classifier, name)
 

@@ -58,13 +58,14 @@ def export(run: Run, formats: Sequence[str] = ()) -> Path:
     if keras.backend.backend() != "tensorflow":
         return _export_in_other_process(run, formats)
     from har_keras.reporting.loading import load_model
+    from har_keras.reporting.opening import usage_of
     from har_keras.serving.signatures import export_saved_model
     from har_keras.serving.tensorflow_serving import write_serving_files
     from har_keras.video.manifest import Manifest
 
     class_names = Manifest.read(run.manifest_file).class_names
     version = export_saved_model(
-        load_model(run), class_names, run.config(), run.saved_model_dir
+        load_model(run), class_names, usage_of(run), run.saved_model_dir
     )
     write_serving_files(run.serving_dir, run.saved_model_dir)
     if formats:
@@ -77,6 +78,7 @@ def _export_formats(run: Run, version: Path, formats: Sequence[str]) -> None:
     import platform
 
     from har_keras.reporting.loading import load_model
+    from har_keras.reporting.opening import usage_of
     from har_keras.serving.comparison import compare, comparison_page
     from har_keras.serving.formats import Source, export_format
     from har_keras.serving.runtimes import open_exported
@@ -86,7 +88,7 @@ def _export_formats(run: Run, version: Path, formats: Sequence[str]) -> None:
     source = Source(
         model,
         videos.manifest.class_names,
-        run.config().clip,
+        usage_of(run),
         videos.clips("train", _NUM_CALIBRATION),
     )
     clips = videos.clips("test", _NUM_COMPARED)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from har_keras import cli
-from har_keras.errors import DataError, UsageError
-from har_keras.run import Run
+from har_keras.errors import DataError, EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
     from har_keras.reporting.classifier import Classifier, Prediction
@@ -33,8 +32,10 @@ class PredictOptions:
     the end is 3.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run."""
+    run: Annotated[str, tyro.conf.Positional]
+    """What answers: the folder of a run; an exported model (a folder of
+    saved_model, or a file .onnx, .tflite or .xml); or a model on TensorFlow
+    Serving, as http://HOST:8501/v1/models/har or grpc://HOST:8500/har."""
     videos: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Files, folders, globs, folders of pictures, camera:0, addresses; - reads
     a list from the standard input, one a line."""
@@ -66,6 +67,11 @@ class PredictOptions:
     """Open addresses: http, https, rtsp."""
     max_seconds: float = 0.0
     """End a live source after so long; 0 goes on until Ctrl-C."""
+    load: int = 0
+    """Send the server so many requests about the clips of the videos, and
+    print its latency and clips per second instead of answers."""
+    clients: int = 8
+    """Requests of --load under way at once."""
 
 
 def predict(
@@ -78,7 +84,7 @@ def predict(
     """Says what each of many videos shows.
 
     Args:
-        classifier: Classifier. A loaded run.
+        classifier: Classifier. A loaded one.
         sources: Sequence of Source. Files and folders of pictures.
         timeline: TimelineConfig or None. Whether and how to find segments.
         pictures_fps: float. Pictures per second in a folder of pictures.
@@ -100,13 +106,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         timeline = _timeline(options)
         sources = _sources(options)
         _demand_sensible(options, sources)
-        run = Run.open(options.run)
-        cli.start_backend(run.config().training.backend)
-        from har_keras.reporting.classifier import load
+        from har_keras.reporting.opening import load, start_backend_of
         from har_keras.reporting.printing import PRINTERS
         from har_keras.video.inputs import own_names
 
-        classifier = load(run.path)
+        start_backend_of(options.run)
+        classifier = load(options.run)
+        if options.load:
+            _measure_load(classifier, sources, options)
+            return
         show = PRINTERS[options.format](classifier.class_names)
         if sources[0].kind == "live":
             from har_keras.reporting.live import watch
@@ -128,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         names = own_names(sources)
         for source, name, found in zip(sources, names, answers, strict=True):
-            _say_what_is_wrong(found)
+            _say_what_is_wrong(found, not found.failed)
             show(found)
             failed += found.failed
             if not found.failed:
@@ -143,8 +151,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run_verb(verb)
 
 
-def _say_what_is_wrong(found: Prediction) -> None:
-    if found.failed:
+def _measure_load(
+    classifier: Classifier, sources: Sequence[Source], options: PredictOptions
+) -> None:
+    """Asks a server about the clips of videos, again and again."""
+    import numpy as np
+
+    from har_keras.reporting.printing import print_load
+    from har_keras.serving.load import measure_load, own_answers
+
+    views = [
+        classifier.read_views(source.path, options.pictures_fps)
+        for source in sources[:_MOST_VIDEOS_OF_LOAD]
+    ]
+    for _, known in views:
+        _say_what_is_wrong(known, bool(known.seconds))
+    clips = [clips[:1] for clips, _ in views if len(clips)]
+    if not clips:
+        raise DataError("There is no video to ask about; see above.")
+    client, asked = classifier.model.client, np.concatenate(clips)
+    found = measure_load(
+        client,
+        asked,
+        num_requests=options.load,
+        num_clients=options.clients,
+        check=own_answers(client, asked),
+    )
+    print_load(found, options.format)
+    if found.num_failed:
+        raise EnvironmentFault(
+            f"{found.num_failed} of {options.load} requests failed, the first "
+            f"one so: {found.failure}"
+        )
+
+
+_MOST_VIDEOS_OF_LOAD = 64
+
+
+def _say_what_is_wrong(found: Prediction, usable: bool) -> None:
+    if not usable:
         logger.warning("'%s' can't be used: %s.", found.name, found.reason)
     elif found.reason:
         logger.warning("'%s' is used in part: %s.", found.name, found.reason)
@@ -201,7 +246,13 @@ def _write_files(
         if not _one_file(path):
             path /= f"{base.name}.mp4"
         limit = classifier.config.store.timeout_seconds
-        write_overlay(source.path, found.timeline, path, timeout_seconds=limit)
+        write_overlay(
+            source.path,
+            found.timeline,
+            path,
+            timeout_seconds=limit,
+            pictures_fps=options.pictures_fps,
+        )
     if options.attention:
         write_attention(classifier, source.path, base, options.pictures_fps)
 
@@ -236,10 +287,33 @@ def _demand_sensible(
             f"--overlay {options.overlay} is the video itself. Give another "
             "name."
         )
-    if options.overlay and len(files) < len(sources):
+    if options.overlay and live:
         raise UsageError(
-            "--overlay draws on video files; a camera, an address or a folder "
-            "of pictures is none."
+            f"--overlay draws on videos that end; '{live[0]}' is live."
+        )
+    _demand_possible(options, live)
+
+
+def _demand_possible(options: PredictOptions, live: Sequence[str]) -> None:
+    """Refuses what the kind of model that answers can't do."""
+    from har_keras.reporting.opening import kind_of
+
+    kind = kind_of(options.run)
+    if options.attention and kind != "run":
+        raise UsageError(
+            "--attention looks into the model, which only the folder of a run "
+            f"has. Received: {options.run}."
+        )
+    if options.load < 0 or options.clients < 1:
+        raise UsageError(
+            "--load must be 0 or more and --clients 1 or more. Received: "
+            f"{options.load} and {options.clients}."
+        )
+    if options.load and (kind != "server" or live):
+        raise UsageError(
+            "--load measures a server with the clips of videos that end. Give "
+            "the server's address as RUN, such as "
+            "http://HOST:8501/v1/models/har, and a video."
         )
 
 

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import pytest
 from tiny_serving import (
-    CONFIG,
     NAMES,
+    USAGE,
     huge_gif,
     jpegs,
     random_clips,
@@ -42,7 +42,7 @@ def model():
 @pytest.fixture(scope="module")
 def base(model, tmp_path_factory):
     base = tmp_path_factory.mktemp("run") / "saved_model"
-    export_saved_model(model, NAMES, CONFIG, base)
+    export_saved_model(model, NAMES, USAGE, base)
     return base
 
 
@@ -363,7 +363,7 @@ def test_many_clients_each_get_their_own_answers(model, server, way, client_of):
 
 
 def test_versions_are_swapped_while_requests_run(model, tmp_path, client_of):
-    export_saved_model(model, NAMES, CONFIG, tmp_path)
+    export_saved_model(model, NAMES, USAGE, tmp_path)
     server = StandIn(tmp_path)
     clips = smooth_clips(4)
     answered, counting = [], threading.Lock()
@@ -373,7 +373,7 @@ def test_versions_are_swapped_while_requests_run(model, tmp_path, client_of):
         with counting:
             answered.append(answer)
             if len(answered) in (50, 100, 150):
-                export_saved_model(model, NAMES, CONFIG, tmp_path)
+                export_saved_model(model, NAMES, USAGE, tmp_path)
                 server.models.reload()
 
     try:

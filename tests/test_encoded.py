@@ -7,6 +7,7 @@ import tensorflow as tf
 from tiny_serving import (
     CONFIG,
     NAMES,
+    USAGE,
     gif,
     huge_gif,
     jpegs,
@@ -21,7 +22,7 @@ from har_keras.serving.signatures import serving_module
 
 @pytest.fixture(scope="module")
 def served():
-    module, signatures = serving_module(tiny_model(), NAMES, CONFIG.clip)
+    module, signatures = serving_module(tiny_model(), NAMES, USAGE)
     signatures["kept"] = module  # Holds the weights as long as it is used.
     return signatures
 

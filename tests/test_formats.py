@@ -5,7 +5,7 @@ Needs the extra: pip install "har_keras[export]".
 
 import numpy as np
 import pytest
-from tiny_serving import CONFIG, NAMES, smooth_clips
+from tiny_serving import CONFIG, NAMES, USAGE, smooth_clips
 
 from har_keras import export as verb
 from har_keras.errors import (
@@ -40,7 +40,7 @@ def model():
 @pytest.fixture(scope="module")
 def source(model):
     clips = smooth_clips(32, seed=3)
-    return formats.Source(model, NAMES, CONFIG.clip, clips)
+    return formats.Source(model, NAMES, USAGE, clips)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_what_answers_otherwise_is_not_published(
 
 
 def test_a_saved_model_is_opened_too(model, tmp_path):
-    version = export_saved_model(model, NAMES, CONFIG, tmp_path)
+    version = export_saved_model(model, NAMES, USAGE, tmp_path)
     opened = open_exported(version)
     clips = smooth_clips(3)
     np.testing.assert_allclose(

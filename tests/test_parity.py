@@ -13,6 +13,7 @@ from har_keras.prepare import prepare
 from har_keras.reporting.views import view_clips
 from har_keras.serving.client import ServingClient
 from har_keras.serving.signatures import export_saved_model
+from har_keras.serving.usage import Usage
 from har_keras.video.manifest import Manifest
 
 NAMES = ("gym", "walk", "work")
@@ -55,7 +56,7 @@ def model():
 @pytest.fixture(scope="module")
 def base(model, tmp_path_factory):
     base = tmp_path_factory.mktemp("run") / "saved_model"
-    export_saved_model(model, NAMES, Config(), base)
+    export_saved_model(model, NAMES, Usage(), base)
     return base
 
 

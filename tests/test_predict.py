@@ -202,7 +202,7 @@ def test_overlay_and_attention_are_written(run, videos, tmp_path, capsys):
         (("a.mp4", "--overlay", "a.mp4"), "the video itself"),
         (("camera:0", "a.mp4"), "goes on without end"),
         (("camera:0", "--timeline"), "is live"),
-        (("camera:0", "--overlay", "out"), "draws on video files"),
+        (("camera:0", "--overlay", "out"), "draws on videos that end"),
         (("a.mp4", "--threshold", "7"), "--threshold must be"),
         (("http://127.0.0.1/a",), "--allow-network"),
     ],

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from conftest import saved_model_cli
 from tensorflow.core.protobuf import saved_model_pb2
-from tiny_serving import CONFIG, NAMES, random_clips, tiny_model
+from tiny_serving import NAMES, USAGE, random_clips, tiny_model
 
 from har_keras.config import ClipConfig
 from har_keras.errors import EnvironmentFault
@@ -20,7 +20,7 @@ def model():
 @pytest.fixture(scope="module")
 def exported(model, tmp_path_factory):
     base = tmp_path_factory.mktemp("run") / "saved_model"
-    return signatures.export_saved_model(model, NAMES, CONFIG, base)
+    return signatures.export_saved_model(model, NAMES, USAGE, base)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_no_clip_is_no_answer(served):
 def test_the_next_free_version_is_taken_and_nothing_else_left(model, tmp_path):
     (tmp_path / "7").mkdir()
     (tmp_path / "notes.txt").write_text("hand-made")
-    version = signatures.export_saved_model(model, NAMES, CONFIG, tmp_path)
+    version = signatures.export_saved_model(model, NAMES, USAGE, tmp_path)
     assert version == tmp_path / "8"
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "7",
@@ -148,7 +148,7 @@ def test_a_model_that_answers_otherwise_is_not_published(
 ):
     monkeypatch.setattr(signatures, "_TOLERANCE", -1.0)
     with pytest.raises(EnvironmentFault, match="was not published"):
-        signatures.export_saved_model(model, NAMES, CONFIG, tmp_path)
+        signatures.export_saved_model(model, NAMES, USAGE, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -175,7 +175,7 @@ def test_the_checkpoint_holds_the_weights_and_no_optimizer(tmp_path):
     trained = tiny_model()
     trained.compile("adamw", "sparse_categorical_crossentropy")
     trained.train_on_batch(random_clips(2, 4, 32, 32, 3), np.array([0, 1]))
-    version = signatures.export_saved_model(trained, NAMES, CONFIG, tmp_path)
+    version = signatures.export_saved_model(trained, NAMES, USAGE, tmp_path)
     saved = tf.train.list_variables(str(version / "variables" / "variables"))
     names = {name for name, _ in saved} - {"_CHECKPOINTABLE_OBJECT_GRAPH"}
     assert len(names) == len(trained.weights)

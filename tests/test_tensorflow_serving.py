@@ -16,8 +16,8 @@ import tensorflow as tf
 from conftest import saved_model_cli
 from google.protobuf import text_format
 from tiny_serving import (
-    CONFIG,
     NAMES,
+    USAGE,
     gif,
     jpegs,
     random_clips,
@@ -40,7 +40,7 @@ def model():
 @pytest.fixture(scope="module")
 def version(model, tmp_path_factory):
     base = tmp_path_factory.mktemp("run") / "saved_model"
-    return export_saved_model(model, NAMES, CONFIG, base)
+    return export_saved_model(model, NAMES, USAGE, base)
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_checksums_are_those_of_sha256sum(version):
 
 @pytest.mark.parametrize("change", ["altered", "missing", "added"])
 def test_a_changed_version_is_named(model, tmp_path, change):
-    version = export_saved_model(model, NAMES, CONFIG, tmp_path)
+    version = export_saved_model(model, NAMES, USAGE, tmp_path)
     graph = version / "saved_model.pb"
     if change == "altered":
         graph.write_bytes(graph.read_bytes() + b"\0")

@@ -1,7 +1,6 @@
-"""A trained run that answers: videos in, classes out."""
+"""A model that answers: videos in, classes out."""
 
 import contextlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,6 @@ import numpy as np
 from har_keras.config import Config
 from har_keras.errors import DataError
 from har_keras.reporting.calibration import Calibration, soften
-from har_keras.reporting.loading import load_model
 from har_keras.reporting.timeline import (
     Segment,
     Timeline,
@@ -21,11 +19,10 @@ from har_keras.reporting.timeline import (
 )
 from har_keras.reporting.views import predict_views, view_clips
 from har_keras.reporting.windows import read_ahead, windows
-from har_keras.run import Run
-from har_keras.video.dataset import FRAME_STRIDE
 from har_keras.video.ffmpeg import FrameReader, VideoError, read_frames
-from har_keras.video.manifest import Manifest, Video
+from har_keras.video.manifest import Video
 from har_keras.video.pictures import read_array, read_pictures
+from har_keras.video.sampling import FRAME_STRIDE
 from har_keras.video.spool import FrameSpool
 from har_keras.video.store import Form
 
@@ -73,7 +70,8 @@ class Classifier:
     """A model with its classes and its way of looking at videos.
 
     Args:
-        model: `keras.Model` from uint8 clips to probabilities `(B, K)`.
+        model: `keras.Model` from uint8 clips to probabilities `(B, K)`, or
+            anything else with a `predict_on_batch`.
         class_names: tuple of str. Names in label order.
         config: Config. That of the run.
         calibration: Calibration. Defaults to one that changes nothing.
@@ -182,6 +180,38 @@ class Classifier:
             return read_pictures(Path(video), pictures_fps=own, **options)
         return read_frames(Path(video), **options)
 
+    def read_views(
+        self, video: Watchable, fps: float
+    ) -> tuple[np.ndarray, Prediction]:
+        """Reads the views of a video, without asking about them.
+
+        Args:
+            video: As for `predict`.
+            fps: float. Rate of frames or pictures.
+
+        Returns:
+            The views, `uint8` of shape `(V, T, crop_size, crop_size, 3)`, none
+            if the video can't be read; and what is known of it.
+        """
+        known, clip = Prediction(_name(video)), self.config.clip
+        if self._is_clip(video, fps):
+            seconds = clip.span_seconds
+            return np.asarray(video)[None], replace(known, seconds=seconds)
+        try:
+            with self.open(video, fps) as reader:
+                spool = FrameSpool(reader, self.form)
+            with contextlib.closing(spool):
+                span = FRAME_STRIDE * (clip.num_frames - 1) + 1
+                self._demand_whole(reader, span)
+                shown = Video(
+                    known.name, "", "", "", kept_frames=spool.num_frames
+                )
+                views = view_clips(spool, shown, clip, self.config.evaluation)
+        except DataError as error:
+            return np.empty((0,)), replace(known, reason=_reason(error))
+        seconds = spool.num_frames / clip.store_fps
+        return views, replace(known, seconds=seconds, reason=reader.damage)
+
     def answer(
         self,
         known: Prediction,
@@ -213,36 +243,13 @@ class Classifier:
 
         def read(item: tuple[int, Watchable]) -> np.ndarray:
             index, video = item
-            views, known[index] = self._read_views(video, fps)
+            views, known[index] = self.read_views(video, fps)
             return views
 
         rows = predict_views(self.model, read, enumerate(videos))
         for index, views in enumerate(rows):
             found = known.pop(index)
             yield self.answer(found, views.mean(0)) if len(views) else found
-
-    def _read_views(
-        self, video: Watchable, fps: float
-    ) -> tuple[np.ndarray, Prediction]:
-        """Returns the views of a video, none if it is bad, and what it is."""
-        known, clip = Prediction(_name(video)), self.config.clip
-        if self._is_clip(video, fps):
-            seconds = clip.span_seconds
-            return np.asarray(video)[None], replace(known, seconds=seconds)
-        try:
-            with self.open(video, fps) as reader:
-                spool = FrameSpool(reader, self.form)
-            with contextlib.closing(spool):
-                span = FRAME_STRIDE * (clip.num_frames - 1) + 1
-                self._demand_whole(reader, span)
-                shown = Video(
-                    known.name, "", "", "", kept_frames=spool.num_frames
-                )
-                views = view_clips(spool, shown, clip, self.config.evaluation)
-        except DataError as error:
-            return np.empty((0,)), replace(known, reason=_reason(error))
-        seconds = spool.num_frames / clip.store_fps
-        return views, replace(known, seconds=seconds, reason=reader.damage)
 
     def _predict_timeline(
         self, video: Watchable, fps: float, options: TimelineConfig
@@ -296,37 +303,6 @@ class Classifier:
         if reader.damage and reader.num_frames < num_frames:
             reason = f"{reader.damage}, before one clip is full"
             raise VideoError(reader.path, reason)
-
-
-def load(run: str | Path) -> Classifier:
-    """Loads a trained run, to ask it about videos.
-
-    Args:
-        run: Path. The folder that training made.
-
-    Returns:
-        A `Classifier`.
-
-    Raises:
-        DataError: If there is no run, or it has no model.
-    """
-    opened = Run.open(Path(run))
-    return Classifier(
-        load_model(opened),
-        Manifest.read(opened.manifest_file).class_names,
-        opened.config(),
-        calibration=Calibration.read(opened),
-        form=stored_form(opened),
-    )
-
-
-def stored_form(run: Run) -> Form:
-    """Returns the form that frames had when the run was measured."""
-    if run.evaluation_file.is_file():
-        figures = json.loads(run.evaluation_file.read_text("utf-8"))
-        if figures.get("frames") in ("jpeg", "raw"):
-            return "raw" if figures["frames"] == "raw" else "jpeg"
-    return "raw" if run.config().store.cache == "raw" else "jpeg"
 
 
 def _as_it_is(views: np.ndarray) -> np.ndarray:

@@ -11,7 +11,8 @@ from har_keras.files import whole_file
 from har_keras.reporting.plots import plain_text
 from har_keras.reporting.timeline import Timeline
 from har_keras.reporting.timeline_files import class_colour
-from har_keras.video.ffmpeg import probe, read_frames
+from har_keras.video.ffmpeg import FrameReader, probe, read_frames
+from har_keras.video.pictures import read_pictures, size_of_pictures
 from har_keras.video.sampling import Frames
 from har_keras.video.writer import VideoWriter
 
@@ -23,7 +24,12 @@ _EMPTY = (110, 110, 110)
 
 
 def write_overlay(
-    video: Path, timeline: Timeline, path: Path, *, timeout_seconds: float
+    video: Path,
+    timeline: Timeline,
+    path: Path,
+    *,
+    timeout_seconds: float,
+    pictures_fps: float = 25.0,
 ) -> None:
     """Writes a video again with what is seen when drawn over its foot.
 
@@ -31,25 +37,43 @@ def write_overlay(
     rate above 60 come down to that. Frames pass through one by one.
 
     Args:
-        video: Path. The file.
+        video: Path. The file, or a folder of pictures.
         timeline: Timeline. What is seen when.
         path: Path. The MP4 file, which appears when it is whole.
         timeout_seconds: float. Limit on the time spent waiting for ffmpeg.
+        pictures_fps: float. Pictures per second in a folder of them.
 
     Raises:
         VideoError: If the file can't be read.
     """
+    reader, fps, sound = _opened(video, timeout_seconds, pictures_fps)
+    with reader, whole_file(path) as temporary:
+        write_drawn(reader, timeline, temporary, fps=fps, sound=sound)
+
+
+def _opened(
+    video: Path, timeout_seconds: float, pictures_fps: float
+) -> tuple[FrameReader, float, Path | None]:
+    """Returns the frames at their own size and rate, and where sound is."""
+    if video.is_dir():
+        fps = min(pictures_fps, _MOST_FPS)
+        pictures = read_pictures(
+            video,
+            pictures_fps=pictures_fps,
+            fps=fps,
+            short_side=min(*size_of_pictures(video), _LARGEST_SIDE),
+            timeout_seconds=timeout_seconds,
+        )
+        return pictures, fps, None
     info = probe(video)
     fps = min(info.fps or 25.0, _MOST_FPS)
-    side = min(info.width, info.height, _LARGEST_SIDE)
-    with (
-        read_frames(
-            video, fps=fps, short_side=side, timeout_seconds=timeout_seconds
-        ) as reader,
-        whole_file(path) as temporary,
-    ):
-        sound = video if info.has_audio else None
-        write_drawn(reader, timeline, temporary, fps=fps, sound=sound)
+    reader = read_frames(
+        video,
+        fps=fps,
+        short_side=min(info.width, info.height, _LARGEST_SIDE),
+        timeout_seconds=timeout_seconds,
+    )
+    return reader, fps, video if info.has_audio else None
 
 
 def write_drawn(

@@ -8,6 +8,7 @@ from typing import Any
 
 from har_keras.reporting.classifier import Prediction
 from har_keras.reporting.results import spreadsheet_text
+from har_keras.serving.load import Load
 
 
 class Table:
@@ -101,6 +102,19 @@ def printable(text: str) -> str:
     'a?[31mb'
     """
     return "".join(x if x.isprintable() else "?" for x in text)
+
+
+def print_load(found: Load, form: str) -> None:
+    """Prints how fast a server answers, in one of the forms of `PRINTERS`."""
+    figures = asdict(found)
+    if form == "json":
+        print(json.dumps(figures, allow_nan=False))
+    elif form == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(figures)
+        writer.writerow(spreadsheet_text(str(x)) for x in figures.values())
+    else:
+        print(found)
 
 
 PRINTERS: dict[str, type[Table] | type[JsonLines] | type[Csv]] = {

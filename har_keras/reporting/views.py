@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from har_keras.config import ClipConfig, EvaluationConfig
-from har_keras.video.dataset import FRAME_STRIDE
 from har_keras.video.manifest import Manifest, Video
 from har_keras.video.sampling import (
+    FRAME_STRIDE,
     clip_frame_indices,
     crop_clip,
     view_starts,

@@ -30,10 +30,13 @@ class Answer:
     Args:
         probabilities: float32 array of shape `(B, K)`.
         class_names: Names in label order, K of them.
+        usage: str. How the model is to be asked, see `Usage`; "" from one
+            that doesn't say.
     """
 
     probabilities: np.ndarray
     class_names: tuple[str, ...]
+    usage: str = ""
 
 
 class Transport(Protocol):
@@ -126,9 +129,11 @@ class ServingClient:
                 f"The model at {self.address.host} gives no "
                 f"'{min(missing)}': it was not exported by har_keras."
             )
-        names = outputs["class_names"]
+        names, usage = outputs["class_names"], outputs.get("usage", ())
         return Answer(
-            outputs["probabilities"], tuple(names[0]) if len(names) else ()
+            outputs["probabilities"],
+            tuple(names[0]) if len(names) else (),
+            str(usage[0]) if len(usage) else "",
         )
 
     def request(self, clips: np.ndarray) -> tuple[str, dict[str, Any]]:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from har_keras.config import ClipConfig
 from har_keras.errors import EnvironmentFault
 from har_keras.files import whole_file
 from har_keras.serving.runtimes import (
@@ -23,10 +22,13 @@ from har_keras.serving.runtimes import (
     LABELS_FILE,
     NAMES,
     OUTPUT,
+    USAGE,
+    USAGE_FILE,
     Runtime,
     open_exported,
     package,
 )
+from har_keras.serving.usage import Usage
 
 logger = logging.getLogger("har_keras")
 
@@ -43,20 +45,20 @@ class Source:
     Args:
         model: `keras.Model` from uint8 clips to probabilities.
         class_names: Names in label order.
-        clip: ClipConfig. What the model was trained on.
+        usage: Usage. How it is to be asked; kept in the file.
         calibration: uint8 array `(B, T, crop_size, crop_size, 3)`. Training
             clips, whose ranges set the scales of whole numbers.
     """
 
     model: Any
     class_names: Sequence[str]
-    clip: ClipConfig
+    usage: Usage
     calibration: np.ndarray
 
     def function(self) -> Any:
         """Returns the model as a `tf.function` of any number of clips."""
-        size = self.clip.crop_size
-        shape = (None, self.clip.num_frames, size, size, 3)
+        size = self.usage.clip.crop_size
+        shape = (None, self.usage.clip.num_frames, size, size, 3)
         return tf.function(
             lambda clips: {OUTPUT: self.model(clips, training=False)},
             input_signature=[tf.TensorSpec(shape, tf.uint8, INPUT)],
@@ -64,7 +66,7 @@ class Source:
 
 
 def write_onnx(source: Source, path: Path) -> None:
-    """Writes an ONNX file with the class names in its metadata."""
+    """Writes an ONNX file; names and usage are in its metadata."""
     convert = package("tf2onnx").convert
     onnx = package("onnx")
     function = source.function()
@@ -72,7 +74,9 @@ def write_onnx(source: Source, path: Path) -> None:
         function, input_signature=function.input_signature, opset=_OPSET
     )
     names = json.dumps(list(source.class_names))
-    onnx.helper.set_model_props(model, {NAMES: names})
+    onnx.helper.set_model_props(
+        model, {NAMES: names, USAGE: source.usage.text()}
+    )
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 
@@ -84,6 +88,7 @@ def write_openvino(source: Source, path: Path) -> None:
         write_onnx(source, Path(folder, "model.onnx"))
         model = openvino.convert_model(str(Path(folder, "model.onnx")))
     model.set_rt_info(json.dumps(list(source.class_names)), [NAMES])
+    model.set_rt_info(source.usage.text(), [USAGE])
     openvino.save_model(model, str(path), compress_to_fp16=False)
 
 
@@ -123,6 +128,7 @@ def _write_litert(source: Source, path: Path, converter: Any) -> None:
     # Names travel as LiteRT's metadata does: in a zip at the file's end.
     with zipfile.ZipFile(path, "a") as end:
         end.writestr(LABELS_FILE, "\n".join(source.class_names))
+        end.writestr(USAGE_FILE, source.usage.text())
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """How fast a server answers: latency and throughput of any address."""
 
-import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from har_keras.errors import HarError
+from har_keras.errors import EnvironmentFault, HarError
 from har_keras.serving.client import Answer, ServingClient
 
 
@@ -24,6 +23,8 @@ class Load:
         p95_ms: float. 95 of 100 took no longer.
         p99_ms: float. 99 of 100 took no longer.
         clips_per_second: float. Over the whole time, all clients together.
+        num_clients: int. How many asked at once.
+        failure: str. Why the first one failed that did; "" if none.
     """
 
     num_requests: int
@@ -32,10 +33,18 @@ class Load:
     p95_ms: float
     p99_ms: float
     clips_per_second: float
+    num_clients: int
+    failure: str = ""
 
     def __str__(self) -> str:
-        figures = dataclasses.asdict(self)
-        return ", ".join(f"{k} {round(v, 1):g}" for k, v in figures.items())
+        lines = [
+            f"requests    {self.num_requests} answered, {self.num_failed} "
+            f"failed, {self.num_clients} at once",
+            f"latency     p50 {self.p50_ms:.1f} ms, p95 {self.p95_ms:.1f} ms, "
+            f"p99 {self.p99_ms:.1f} ms",
+            f"throughput  {self.clips_per_second:.1f} clips/s",
+        ]
+        return "\n".join(lines)
 
 
 def measure_load(
@@ -94,7 +103,40 @@ def measure_load(
         float(p95),
         float(p99),
         len(seconds) / whole,
+        num_clients,
+        str(failed[0]) if failed else "",
     )
+
+
+def own_answers(
+    client: ServingClient, clips: np.ndarray
+) -> Callable[[int, Answer], None]:
+    """Asks about each clip by itself, to know its answer under load.
+
+    Args:
+        client: ServingClient. Where to.
+        clips: uint8 array of shape `(B, T, H, W, 3)`.
+
+    Returns:
+        A `check` for `measure_load`, which raises `EnvironmentFault` if an
+        answer is not that of its clip.
+    """
+    expected = [client.predict(clip[None]).probabilities[0] for clip in clips]
+
+    def check(index: int, answer: Answer) -> None:
+        away = np.abs(answer.probabilities[0] - expected[index]).max()
+        if not away <= _TOLERANCE:
+            raise EnvironmentFault(
+                f"The server at {client.address.host} mixed up its answers: "
+                f"one is {away:.3f} away from what the same clip got by "
+                "itself."
+            )
+
+    return check
+
+
+# A server may compute clips together, in another order of sums.
+_TOLERANCE = 1e-3
 
 
 def _in_threads(work: Callable[[], None], number: int) -> None:

@@ -1,7 +1,7 @@
 """Exported models, opened again: each answers as the Keras model does.
 
-All have the `predict_on_batch` and `class_names` that evaluation and
-prediction ask of a model, so any of them can stand in for it.
+All have the `predict_on_batch` that evaluation and prediction ask of a model,
+and say themselves what their classes are and how they are to be asked.
 """
 
 import importlib
@@ -15,16 +15,20 @@ from typing import Any, Protocol
 import numpy as np
 
 from har_keras.errors import DataError, EnvironmentFault, UsageError
+from har_keras.serving.usage import Usage
 
-# Of the tensors in every format, and of the names kept with them.
-INPUT, OUTPUT, NAMES = "clips", "probabilities", "class_names"
-LABELS_FILE = "labels.txt"
+# Of the tensors in every format, and of what is kept with them.
+INPUT, OUTPUT = "clips", "probabilities"
+NAMES, USAGE = "class_names", "usage"
+LABELS_FILE, USAGE_FILE = "labels.txt", "usage.json"
+SUFFIXES = (".onnx", ".tflite", ".xml")
 
 
 class Runtime(Protocol):
     """An exported model that can be asked."""
 
     class_names: tuple[str, ...]
+    usage: Usage
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
         """Returns probabilities `(B, K)` of uint8 clips `(B, T, S, S, 3)`."""
@@ -34,8 +38,9 @@ def open_exported(path: Path) -> Runtime:
     """Opens an exported model by what it looks like.
 
     Args:
-        path: Path. A version of a SavedModel, or a file that ends in `.onnx`,
-            `.tflite` or `.xml` (OpenVINO).
+        path: Path. A version of a SavedModel, a folder of versions, of which
+            the newest is taken, or a file that ends in `.onnx`, `.tflite` or
+            `.xml` (OpenVINO).
 
     Returns:
         The `Runtime`.
@@ -50,14 +55,29 @@ def open_exported(path: Path) -> Runtime:
         ".tflite": LiteRT,
         ".xml": OpenVINO,
     }
-    if (path / "saved_model.pb").is_file():
-        return SavedModel(path)
+    if version := saved_model_in(path):
+        return SavedModel(version)
     if path.is_file() and path.suffix in kinds:
         return kinds[path.suffix](path)
     raise UsageError(
         f"'{path}' is no exported model. Give a version of a SavedModel, such "
         "as RUN/saved_model/1, or a file that ends in .onnx, .tflite or .xml."
     )
+
+
+def saved_model_in(path: Path) -> Path | None:
+    """Returns the SavedModel that a folder is, or its newest version."""
+    if (path / _GRAPH).is_file():
+        return path
+    versions = [
+        file.parent
+        for file in path.glob(f"*/{_GRAPH}")
+        if file.parent.name.isdecimal()
+    ]
+    return max(versions, key=lambda x: int(x.name), default=None)
+
+
+_GRAPH = "saved_model.pb"
 
 
 class SavedModel:
@@ -73,8 +93,11 @@ class SavedModel:
         self._ask = self._loaded.signatures["serving_default"]
         self._constant = tensorflow.constant
         nothing = np.zeros((1, 1, 8, 8, 3), np.uint8)
-        names = self._ask(clips=self._constant(nothing))[NAMES].numpy()[0]
+        said = self._ask(clips=self._constant(nothing))
+        names = said[NAMES].numpy()[0]
         self.class_names = tuple(name.decode() for name in names)
+        text = said[USAGE].numpy()[0].decode() if USAGE in said else None
+        self.usage = Usage.read(text, str(path))
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
         """Returns the probabilities of clips; see `Runtime`."""
@@ -98,6 +121,7 @@ class Onnx:
         )
         kept = self._session.get_modelmeta().custom_metadata_map
         self.class_names = _names(kept.get(NAMES), path)
+        self.usage = Usage.read(kept.get(USAGE), str(path))
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
         """Returns the probabilities of clips; see `Runtime`."""
@@ -115,12 +139,13 @@ class OpenVINO:
         openvino = package("openvino")
         core = openvino.Core()
         model = core.read_model(str(path))
-        text = (
-            model.get_rt_info([NAMES]).value
-            if model.has_rt_info([NAMES])
-            else None
-        )
-        self.class_names = _names(text, path)
+
+        def kept(key: str) -> str | None:
+            known = model.has_rt_info([key])
+            return model.get_rt_info([key]).value if known else None
+
+        self.class_names = _names(kept(NAMES), path)
+        self.usage = Usage.read(kept(USAGE), str(path))
         # Half precision, its default on some processors, moves probabilities
         # by a thousandth.
         self._compiled = core.compile_model(
@@ -147,13 +172,11 @@ class LiteRT:
         (self._input,) = self._interpreter.get_input_details()
         (self._output,) = self._interpreter.get_output_details()
         self._shape: tuple[int, ...] = ()
-        text = None
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as kept:
-                text = json.dumps(
-                    kept.read(LABELS_FILE).decode("utf-8").split("\n")
-                )
+        kept = _zipped(path)
+        names = kept.get(LABELS_FILE)
+        text = None if names is None else json.dumps(names.split("\n"))
         self.class_names = _names(text, path)
+        self.usage = Usage.read(kept.get(USAGE_FILE), str(path))
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
         """Returns the probabilities of clips; see `Runtime`."""
@@ -180,6 +203,18 @@ def package(name: str) -> Any:
             f"The package {name.partition('.')[0]} is not installed. Install "
             'it with: pip install "har_keras[export]".'
         ) from error
+
+
+def _zipped(path: Path) -> dict[str, str]:
+    """Returns the texts in a zip at the end of a file, by name."""
+    if not zipfile.is_zipfile(path):
+        return {}
+    with zipfile.ZipFile(path) as kept:
+        return {
+            name: kept.read(name).decode("utf-8")
+            for name in (LABELS_FILE, USAGE_FILE)
+            if name in kept.namelist()
+        }
 
 
 def _names(text: str | None, path: Path) -> tuple[str, ...]:

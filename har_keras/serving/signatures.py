@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from har_keras.config import ClipConfig, Config
+from har_keras.config import ClipConfig
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.files import whole_file
 from har_keras.serving.preprocessing import (
@@ -21,6 +21,7 @@ from har_keras.serving.tensorflow_serving import (
     write_checksums,
     write_warm_up,
 )
+from har_keras.serving.usage import Usage
 
 _NUM_TOP = 5
 _NUM_CHECKED = 3
@@ -28,7 +29,7 @@ _TOLERANCE = 1e-5
 
 
 def export_saved_model(
-    model: Any, class_names: Sequence[str], config: Config, base: Path
+    model: Any, class_names: Sequence[str], usage: Usage, base: Path
 ) -> Path:
     """Writes the next version of a model for TensorFlow Serving.
 
@@ -40,7 +41,7 @@ def export_saved_model(
         model: `keras.Model` on the TensorFlow backend, from uint8 clips
             `(B, T, crop_size, crop_size, 3)` to probabilities `(B, K)`.
         class_names: Names in label order, K of them.
-        config: Config. That of the run, for the clip's dimensions.
+        usage: Usage. How it is to be asked; kept in the graph.
         base: Path. Folder of versions, such as `RUN/saved_model`.
 
     Returns:
@@ -56,11 +57,11 @@ def export_saved_model(
             "which starts that backend by itself."
         )
     folder = base / str(next_version(base))
-    module, signatures = serving_module(model, class_names, config.clip)
+    module, signatures = serving_module(model, class_names, usage)
     with whole_file(folder) as temporary:
         tf.saved_model.save(module, str(temporary), signatures=signatures)
-        demand_same_answers(temporary, model, config.clip)
-        write_warm_up(temporary, config.clip)
+        demand_same_answers(temporary, model, usage.clip)
+        write_warm_up(temporary, usage.clip)
         write_checksums(temporary)
     return folder
 
@@ -108,14 +109,14 @@ def next_version(base: Path) -> int:
 
 
 def serving_module(
-    model: Any, class_names: Sequence[str], clip: ClipConfig
+    model: Any, class_names: Sequence[str], usage: Usage
 ) -> tuple[tf.Module, dict[str, Any]]:
     """Returns what a SavedModel keeps, and its functions by signature.
 
     Args:
         model: `keras.Model` from uint8 clips to probabilities.
         class_names: Names in label order.
-        clip: ClipConfig. What the model was trained on.
+        usage: Usage. How it is to be asked.
 
     Returns:
         A `tf.Module` that holds the weights, and concrete functions.
@@ -123,12 +124,12 @@ def serving_module(
     module = tf.Module()
     # Only the weights: tracking the model itself would save its optimizer.
     module.weights = [weight.value for weight in model.weights]
-    answer = _answer(model, class_names)
+    answer = _answer(model, class_names, usage)
 
     def signature(name: str, shape: tuple[int | None, ...], make: Any) -> Any:
         kind = tf.uint8 if name == "clips" else tf.string
         spec = tf.TensorSpec(shape, kind, name)
-        function = tf.function(lambda sent: answer(make(sent, clip)))
+        function = tf.function(lambda sent: answer(make(sent, usage.clip)))
         return function.get_concrete_function(spec)
 
     return module, {
@@ -143,10 +144,10 @@ def serving_module(
 
 
 def _answer(
-    model: Any, class_names: Sequence[str]
+    model: Any, class_names: Sequence[str], usage: Usage
 ) -> Callable[[Tensor], dict[str, Tensor]]:
     """Returns the function from clips to the outputs of every signature."""
-    names = tf.constant(list(class_names))
+    names, text = tf.constant(list(class_names)), tf.constant([usage.text()])
 
     def answer(clips: Tensor) -> dict[str, Tensor]:
         probabilities = tf.cast(model(clips, training=False), tf.float32)
@@ -160,6 +161,7 @@ def _answer(
             "top_labels": tf.gather(names, labels),
             "top_scores": scores,
             "class_names": tf.tile(names[None], (num_clips, 1)),
+            "usage": tf.tile(text, (num_clips,)),
         }
 
     return answer

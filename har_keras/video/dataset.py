@@ -15,15 +15,13 @@ from har_keras.config import Config
 from har_keras.video.augment import AUGMENTATIONS, Frames
 from har_keras.video.manifest import Manifest, Video
 from har_keras.video.sampling import (
+    FRAME_STRIDE,
     clip_frame_indices,
     clips_per_video,
     crop_clip,
     last_start,
 )
 from har_keras.video.store import Store
-
-# Two stored frames to a clip frame: see ClipConfig.store_fps.
-FRAME_STRIDE = 2
 
 
 @dataclass(frozen=True)

@@ -69,11 +69,18 @@ def ffmpeg_binary() -> str:
         ) from error
 
 
-def probe(path: Path, *, timeout_seconds: float = _PROBE_SECONDS) -> VideoInfo:
+def probe(
+    path: Path,
+    *options: str,
+    formats: str = CONTAINERS,
+    timeout_seconds: float = _PROBE_SECONDS,
+) -> VideoInfo:
     """Reads the header of a video without decoding it.
 
     Args:
         path: Path. The file.
+        *options: str. As for `input_command`.
+        formats: str. As for `input_command`.
         timeout_seconds: float. Wall-clock limit. Defaults to `60`.
 
     Returns:
@@ -85,7 +92,7 @@ def probe(path: Path, *, timeout_seconds: float = _PROBE_SECONDS) -> VideoInfo:
     log = FFmpegLog()
     try:
         done = subprocess.run(
-            input_command(path, timeout_seconds),
+            input_command(path, timeout_seconds, *options, formats=formats),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=timeout_seconds,

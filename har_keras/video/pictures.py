@@ -17,6 +17,7 @@ from har_keras.video.ffmpeg import (
     VideoError,
     frame_arguments,
     input_command,
+    probe,
 )
 from har_keras.video.ffmpeg_log import MAX_PIXELS
 from har_keras.video.sampling import Frames
@@ -47,6 +48,21 @@ def _in_natural_order(name: str) -> list[tuple[int, str]]:
     return [
         (int(part), "") if part.isdecimal() else (-1, part) for part in parts
     ]
+
+
+def size_of_pictures(folder: Path) -> tuple[int, int]:
+    """Returns width and height of the first picture of a folder, in pixels.
+
+    Raises:
+        VideoError: If there is none, or it is damaged.
+    """
+    pictures = pictures_in(folder)
+    if not pictures:
+        raise VideoError(folder, "there is no picture in it")
+    # A name with a % is a name, and not a pattern of many.
+    whole = ("-f", "image2", "-pattern_type", "none")
+    info = probe(pictures[0], *whole, formats="image2")
+    return info.width, info.height
 
 
 def read_pictures(

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 Frames = NDArray[np.uint8]
 
+# Two stored frames to a clip frame: see ClipConfig.store_fps.
+FRAME_STRIDE = 2
+
 
 def clip_frame_indices(
     num_video_frames: int,

@@ -23,12 +23,16 @@ from numpy.typing import NDArray
 
 from har_keras.config import ClipConfig, Config, StoreConfig
 from har_keras.video.augment import augment_clip
-from har_keras.video.dataset import FRAME_STRIDE, ClipDataset
+from har_keras.video.dataset import ClipDataset
 from har_keras.video.ffmpeg import ffmpeg_binary
 from har_keras.video.filling import num_cores
 from har_keras.video.manifest import Manifest, Video
 from har_keras.video.preparation import decode_all
-from har_keras.video.sampling import clip_frame_indices, last_start
+from har_keras.video.sampling import (
+    FRAME_STRIDE,
+    clip_frame_indices,
+    last_start,
+)
 from har_keras.video.store import Form, Store, decode_jpeg
 
 _CLIPS_A_ROUND = 320
