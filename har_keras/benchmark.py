@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from har_keras import cli
 from har_keras.config import Config
-from har_keras.errors import UsageError
+from har_keras.errors import DataError, UsageError
+from har_keras.toml import read_toml
 
 if TYPE_CHECKING:
     from har_keras.training.race import Cost
+    from har_keras.training.trials import Trial
 
 USAGE = """usage: python -m har_keras.benchmark PART [options]
 
@@ -24,6 +26,7 @@ Parts:
           machine's arithmetic
   input   decoding, the frame store and augmentation: clips per cpu-second,
           and what they take beside a training step
+  recipes recipes on a folder of videos, cross-validated by group over seeds
 
 -h after a part shows its options.
 """
@@ -137,9 +140,148 @@ def _input(argv: Sequence[str]) -> None:
     print(input_table(found))
 
 
+@dataclass(frozen=True)
+class RecipesOptions:
+    """Compares recipes on a folder of videos, cross-validated by group.
+
+    Every video is tested once for each recipe and seed, by a model that saw
+    nothing of its group. The folder's own test videos are left alone until
+    --test, which trains on all the others and tests there instead.
+    """
+
+    videos: Annotated[Path, tyro.conf.Positional]
+    """Folder of videos, laid out as for train."""
+    recipes: str = "plain"
+    """Recipes with commas between them, each a name or a TOML file."""
+    folds: int = 5
+    """Parts of the videos, each tested once."""
+    seeds: int = 3
+    """Trainings of each recipe and fold, with seeds 0, 1 and so on."""
+    test: bool = False
+    """Test on the folder's own test videos, once all is chosen."""
+    jobs: int = 1
+    """Trainings at once; they share the processor cores."""
+    output: Path = Path("study")
+    """Folder of the results; a study that was stopped goes on in it."""
+    settings: Annotated[Config, tyro.conf.arg(name="")] = field(
+        default_factory=Config
+    )
+    """Everything else; what is given here holds for every recipe."""
+
+
+def benchmark_recipes(
+    videos: Path, recipes: Mapping[str, Config], options: RecipesOptions
+) -> list[dict[str, Any]]:
+    """Trains every recipe on every fold with every seed, and compares them.
+
+    Args:
+        videos: Path. The folder of videos.
+        recipes: Mapping from names to configs.
+        options: RecipesOptions. Folds, seeds, jobs and where results go.
+
+    Returns:
+        A row for each recipe and seed, and one for all its seeds.
+
+    Raises:
+        UsageError: If a number is out of its range.
+        DataError: If the folder has too few groups.
+    """
+    from har_keras.progress import ProgressBar
+    from har_keras.reporting.study import (
+        plot_study,
+        study_rows,
+        study_table,
+        write_study,
+    )
+    from har_keras.reporting.views import predict_videos
+    from har_keras.training.trials import run_trials
+
+    trials = _trials(videos, recipes, options)
+    with ProgressBar("Training", len(trials)) as bar:
+        results = []
+        for result in run_trials(trials, predict_videos, jobs=options.jobs):
+            results.append(result)
+            bar.advance()
+    order = list(recipes)
+    results.sort(key=lambda r: (order.index(r["recipe"]), r["seed"], r["fold"]))
+    rows = study_rows(results, len(trials[0].manifest.class_names))
+    labels = [video["label"] for r in results for video in r["videos"]]
+    majority = max(map(labels.count, set(labels))) / len(labels)
+    name = "test" if options.test else "study"
+    write_study(rows, options.output / f"{name}.csv")
+    plot_study(rows, majority, options.output / f"{name}.png")
+    print(study_table(rows))
+    return rows
+
+
+def _trials(
+    videos: Path, recipes: Mapping[str, Config], options: RecipesOptions
+) -> list[Trial]:
+    """Returns what is to be trained; decodes the videos for it."""
+    from har_keras.prepare import prepare
+    from har_keras.training.trials import Trial
+    from har_keras.video.folds import folds
+    from har_keras.video.manifest import Manifest
+
+    trials = []
+    for name, config in recipes.items():
+        share = config.split.val_fraction
+        manifest = Manifest.from_folder(
+            videos,
+            val_fraction=share if options.test else 0.0,
+            test_fraction=0.0,
+            seed=config.split.split_seed,
+        )
+        store, manifest = prepare(manifest, config.clip, config.store)
+        same = {"cache": store.spec.form, "wandb": "off"}
+        parts = {"test": manifest}
+        if not options.test:
+            parts = {
+                str(number): part
+                for number, part in enumerate(
+                    folds(
+                        manifest,
+                        options.folds,
+                        val_fraction=share,
+                        seed=config.split.split_seed,
+                    )
+                )
+            }
+        elif not manifest.usable("test"):
+            raise DataError(f"'{videos}' has no test videos of its own.")
+        for seed in range(options.seeds):
+            for fold, part in parts.items():
+                folder = options.output / "trials" / f"{name}-{seed}-{fold}"
+                chosen = config.replace(seed=seed, **same)
+                trials.append(Trial(name, fold, chosen, part, folder))
+    return trials
+
+
+def _recipes(argv: Sequence[str]) -> None:
+    options = cli.parse(RecipesOptions, argv, verb="benchmark recipes")
+    for name in ("seeds", "jobs"):
+        if getattr(options, name) < 1:
+            raise UsageError(
+                f"--{name} must be at least 1. Received: "
+                f"{getattr(options, name)}."
+            )
+    given = {
+        name: value
+        for name, value in options.settings.flat().items()
+        if value != Config().flat()[name]
+    }
+    recipes = {}
+    for text in options.recipes.split(","):
+        path = Path(text)
+        chosen = read_toml(path) if path.suffix == ".toml" else {"recipe": text}
+        recipes[path.stem] = Config().replace(**chosen | given)
+    benchmark_recipes(options.videos, recipes, options)
+
+
 PARTS: dict[str, Callable[[Sequence[str]], None]] = {
     "step": _step,
     "input": _input,
+    "recipes": _recipes,
 }
 
 
