@@ -1,4 +1,4 @@
-"""`python -m har_keras.evaluate`: what a run is worth, on videos apart."""
+"""`python -m har_keras.evaluate`: what a model is worth, on videos apart."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from har_keras.reporting.loading import load_model
 from har_keras.run import Run
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from har_keras.config import Config
+    from har_keras.reporting.classifier import Classifier
+    from har_keras.reporting.opening import Kind
+    from har_keras.reporting.results import Results
     from har_keras.video.manifest import Manifest, Video
     from har_keras.video.store import Store
 
@@ -30,10 +30,11 @@ logger = logging.getLogger("har_keras")
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Measures a run on its test split, or on another folder of videos."""
+    """Measures a run on its test split, or any model on a folder of videos."""
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run."""
+    run: Annotated[str, tyro.conf.Positional]
+    """What is measured: the folder of a run; an exported model or the address
+    of one on TensorFlow Serving, as for predict, with --videos and --output."""
     videos: Path | None = None
     """Another folder of videos, laid out as for train. Default: the run's."""
     split: Literal["train", "val", "test"] | None = None
@@ -74,66 +75,141 @@ def evaluate(
         UsageError: If a path is wrong, or a class is none of the run's.
         DataError: If no video can be scored, or the run has no model.
     """
-    from har_keras.reporting.results import Results
-    from har_keras.reporting.rollout import attention_rollout
+    from har_keras.reporting.measuring import fit_on_validation
+    from har_keras.reporting.opening import load
 
-    config = run.config()
-    manifest, store = _decoded(run, videos, store, config)
     folder = _output(run, videos, split, output)
-    chosen, split = _chosen(manifest, split, every=videos is not None)
+    if videos is not None:
+        return evaluate_folder(
+            load(run.path),
+            videos,
+            folder.path,
+            name=run.path.resolve().name,
+            split=split,
+            robustness=robustness,
+            history_file=run.history_file,
+        )
+    manifest, store = _own(run, store)
+    chosen, split = _chosen(manifest, split)
     model = load_model(run)
-    if videos is None:
-        fit_on_validation(run, model, store, manifest, config)
-    figures, probabilities = _measured(
-        model, store, manifest, chosen, config, robustness
-    )
-    figures["split"] = split
-    figures["frames"] = store.spec.form
-    figures["calibrated"] = _calibrated(
-        run, manifest, _usable(chosen), probabilities
-    )
-    results = Results(
-        manifest,
-        store,
-        config,
-        _usable(chosen),
-        probabilities,
-        figures,
-        functools.partial(attention_rollout, model)
-        if config.model.model == "vit"
-        else None,
-    )
-    results.write(folder, _title(run, videos, split), run.history_file)
+    fit_on_validation(run, model, store, manifest, run.config())
+    found = Found(load(run.path, model), store, manifest, chosen, split)
+    results = found.measured(robustness)
+    title = f"{run.path.resolve().name}: {split} videos"
+    results.write(folder, title, run.history_file)
     if folder.path.resolve() == run.path.resolve():
         results.write_samples(run, split)
         results.write_card(run, model.count_params())
-    return figures
+    return dict(results.figures)
 
 
-def _decoded(
-    run: Run, videos: Path | None, store: Store | None, config: Config
-) -> tuple[Manifest, Store]:
-    """Returns the videos to measure on, under the run's classes, decoded."""
+def evaluate_folder(
+    classifier: Classifier,
+    videos: Path,
+    output: Path,
+    *,
+    name: str,
+    split: str | None = None,
+    robustness: bool = False,
+    history_file: Path | None = None,
+) -> dict[str, Any]:
+    """Measures whatever answers on a folder of videos.
+
+    Args:
+        classifier: Classifier. As `har_keras.load` returns it.
+        videos: Path. A folder, laid out as for train.
+        output: Path. Folder of the results.
+        name: str. What is measured, for the page.
+        split: str or None. Defaults to every video.
+        robustness: bool. Whether to measure on worse pictures, too.
+        history_file: Path or None. That of the training, if it is known.
+
+    Returns:
+        What is written to `evaluation.json`.
+
+    Raises:
+        UsageError: If a path is wrong, or a class is none of the model's.
+        DataError: If no video can be scored.
+    """
+    manifest, store = _decoded(videos, classifier)
+    chosen = manifest.split(split) if split else manifest.videos
+    found = Found(classifier, store, manifest, chosen, split or "all")
+    results = found.measured(robustness)
+    title = f"{name} on {videos.resolve().name}: {found.split} videos"
+    results.write(Run(output), title, history_file)
+    return dict(results.figures)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Decoded videos, and what is to answer about them."""
+
+    classifier: Classifier
+    store: Store
+    manifest: Manifest
+    chosen: Sequence[Video]
+    split: str
+
+    def measured(self, robustness: bool) -> Results:
+        """Returns the figures, and all that shows them."""
+        from har_keras.model.vit import VideoViT
+        from har_keras.reporting.measuring import measure, usable
+        from har_keras.reporting.results import Results
+        from har_keras.reporting.rollout import attention_rollout
+
+        model = self.classifier.model
+        usage = getattr(model, "usage", None)  # only exported models have it
+        figures, probabilities = measure(
+            self.classifier, self.store, self.manifest, self.chosen,
+            robustness=robustness,
+        )  # fmt: skip
+        return Results(
+            self.manifest,
+            self.store,
+            self.classifier.config,
+            usable(self.chosen),
+            probabilities,
+            {**figures, "split": self.split},
+            functools.partial(attention_rollout, model)
+            if isinstance(model, VideoViT)
+            else None,
+            usage.options() if usage else None,
+        )
+
+
+def _own(run: Run, store: Store | None) -> tuple[Manifest, Store]:
+    """Returns a run's own videos, decoded."""
     from har_keras.prepare import prepare
     from har_keras.video.manifest import Manifest
 
-    own = Manifest.read(run.manifest_file)
-    if videos is None:
-        if store is not None:
-            return own, store
+    own, config = Manifest.read(run.manifest_file), run.config()
+    if store is None:
         store, own = prepare(own, config.clip, config.store)
-        return own, store
+    return own, store
+
+
+def _decoded(videos: Path, classifier: Classifier) -> tuple[Manifest, Store]:
+    """Returns the videos of a folder, under a model's classes, decoded."""
+    from har_keras.prepare import prepare
+    from har_keras.video.manifest import Manifest
+
+    config, names = classifier.config, classifier.class_names
     other = Manifest.from_folder(
         videos, val_fraction=0.0, test_fraction=0.0, seed=0
     )
-    _demand_known_classes(own, other)
+    strange = sorted(set(other.class_names) - set(names))
+    if strange:
+        raise UsageError(
+            f"'{other.root}' has classes that the run was not trained on: "
+            f"{', '.join(strange)}. The run's are {', '.join(names)}."
+        )
     splits = [video.split for video in other.videos]
     store, other = prepare(_all_in(other, "train"), config.clip, config.store)
     other = other.with_videos(
         dataclasses.replace(video, split=name)
         for video, name in zip(other.videos, splits, strict=True)
     )
-    return dataclasses.replace(other, class_names=own.class_names), store
+    return dataclasses.replace(other, class_names=names), store
 
 
 def _all_in(manifest: Manifest, split: str) -> Manifest:
@@ -143,21 +219,10 @@ def _all_in(manifest: Manifest, split: str) -> Manifest:
     )
 
 
-def _demand_known_classes(run: Manifest, other: Manifest) -> None:
-    strange = sorted(set(other.class_names) - set(run.class_names))
-    if strange:
-        raise UsageError(
-            f"'{other.root}' has classes that the run was not trained on: "
-            f"{', '.join(strange)}. The run's are {', '.join(run.class_names)}."
-        )
-
-
 def _chosen(
-    manifest: Manifest, split: str | None, *, every: bool
+    manifest: Manifest, split: str | None
 ) -> tuple[Sequence[Video], str]:
     """Returns the videos to measure on and what to call them."""
-    if split is None and every:
-        return manifest.videos, "all"
     chosen = manifest.split(split or "test")
     if not chosen and split is None:
         logger.warning(
@@ -168,135 +233,12 @@ def _chosen(
     return chosen, split or "test"
 
 
-def _measured(
-    model: Any,
-    store: Store,
-    manifest: Manifest,
-    chosen: Sequence[Video],
-    config: Config,
-    robustness: bool,
-) -> tuple[dict[str, Any], np.ndarray]:
-    """Returns the figures, and the probabilities of the videos scored."""
-    import numpy as np
-
-    from har_keras.progress import ProgressBar
-    from har_keras.reporting.metrics import evaluate_predictions
-    from har_keras.reporting.ranking import ranking
-    from har_keras.reporting.results import versions
-    from har_keras.reporting.robustness import DAMAGES
-    from har_keras.reporting.views import CONTROLS, predict_videos
-
-    scored = _usable(chosen)
-    labels = np.array([manifest.label(video) for video in scored], dtype=int)
-    damages = DAMAGES if robustness else ()
-    passes = 1 + len(CONTROLS) + len(damages)
-    with ProgressBar("Evaluating", len(scored) * passes) as bar:
-
-        def predicted(**options: Any) -> np.ndarray:
-            return predict_videos(
-                model, store, manifest, scored, config.clip, config.evaluation,
-                progress=bar.advance, **options,
-            )  # fmt: skip
-
-        def accuracy(**options: Any) -> float:
-            return float((predicted(**options).argmax(1) == labels).mean())
-
-        probabilities = predicted()
-        controls = {name: accuracy(control=name) for name in CONTROLS}
-        worse = [
-            {
-                "name": damage.name,
-                "what": damage.text,
-                "accuracy": accuracy(change=damage.change),
-            }
-            for damage in damages
-        ]
-    figures = evaluate_predictions(
-        labels,
-        probabilities,
-        class_names=manifest.class_names,
-        groups=[video.group for video in scored],
-        failed=[(v.file, v.reason) for v in chosen if not v.kept_frames],
-    )
-    figures["views"] = dataclasses.asdict(config.evaluation)
-    figures["controls"] = controls
-    figures["robustness"] = worse
-    figures["ranking"] = ranking(labels, probabilities, manifest.class_names)
-    figures["damaged"] = [
-        {"file": v.file, "reason": v.reason} for v in scored if v.reason
-    ]
-    figures["versions"] = versions()
-    return figures, probabilities
-
-
-def fit_on_validation(
-    run: Run, model: Any, store: Store, manifest: Manifest, config: Config
-) -> None:
-    """Fits the run's temperatures on its validation videos, and keeps them.
-
-    Args:
-        run: Run. Where they are written.
-        model: `keras.Model` from uint8 clips to probabilities `(B, K)`.
-        store: Store. The decoded frames.
-        manifest: Manifest. The run's own videos.
-        config: Config. That of the run.
-    """
-    import numpy as np
-
-    from har_keras.progress import ProgressBar
-    from har_keras.reporting.calibration import fit_calibration
-    from har_keras.reporting.views import predict_views_of_videos
-
-    videos = manifest.usable("val")
-    labels = np.array([manifest.label(video) for video in videos], dtype=int)
-    with ProgressBar("Calibrating", len(videos)) as bar:
-        views = predict_views_of_videos(
-            model, store, manifest, videos, config.clip, config.evaluation,
-            progress=bar.advance,
-        )  # fmt: skip
-    fit_calibration(labels, views).write(run)
-
-
-def _calibrated(
-    run: Run,
-    manifest: Manifest,
-    scored: Sequence[Video],
-    probabilities: np.ndarray,
-) -> dict[str, Any]:
-    """Returns the calibration at the temperature of the run."""
-    import numpy as np
-
-    from har_keras.reporting.calibration import Calibration, soften
-    from har_keras.reporting.metrics import calibration
-
-    fitted = Calibration.read(run)
-    labels = np.array([manifest.label(video) for video in scored], dtype=int)
-    softened = soften(probabilities, fitted.temperature)
-    return {
-        **dataclasses.asdict(fitted),
-        **calibration(labels, softened),
-    }
-
-
-def _usable(videos: Sequence[Video]) -> list[Video]:
-    return [video for video in videos if video.kept_frames]
-
-
-def _title(run: Run, videos: Path | None, split: str) -> str:
-    name = run.path.resolve().name
-    where = f" on {videos.resolve().name}" if videos else ""
-    return f"{name}{where}: {split} videos"
-
-
 def _output(
     run: Run, videos: Path | None, split: str | None, output: Path | None
 ) -> Run:
     """Returns the folder of the results, with the names of its files."""
     if output is not None:
-        if output.exists() and not output.is_dir():
-            raise UsageError(
-                f"--output must be a folder. '{output}' is a file."
-            )
+        _demand_folder(output)
         return Run(output)
     if videos is not None:
         return Run(run.evaluations_dir / (videos.resolve().name or "videos"))
@@ -305,24 +247,73 @@ def _output(
     return Run(run.evaluations_dir / str(split))
 
 
+def _demand_folder(output: Path) -> None:
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"--output must be a folder. '{output}' is a file.")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Reads the flags, measures the run and says what came out."""
+    """Reads the flags, measures and says what came out."""
 
     def verb() -> None:
         options = cli.parse(EvaluateOptions, argv, verb="evaluate")
-        run = Run.open(options.run)
-        cli.start_backend(run.config().training.backend)
-        figures = evaluate(
-            run,
-            options.videos,
-            split=options.split,
-            output=options.output,
-            robustness=options.robustness,
-        )
-        folder = _output(run, options.videos, options.split, options.output)
+        from har_keras.reporting.opening import kind_of, start_backend_of
+
+        kind = kind_of(options.run)
+        _demand_sensible(options, kind)
+        start_backend_of(options.run)
+        if kind == "run":
+            run = Run.open(Path(options.run))
+            chosen = (options.videos, options.split, options.output)
+            folder = _output(run, *chosen)
+            figures = evaluate(
+                run,
+                options.videos,
+                split=options.split,
+                output=options.output,
+                robustness=options.robustness,
+            )
+        else:
+            figures, folder = _evaluate_apart(options)
         print(_summary(figures, folder))
 
     return cli.run_verb(verb)
+
+
+def _evaluate_apart(options: EvaluateOptions) -> tuple[dict[str, Any], Run]:
+    """Measures a model that is in no run directory."""
+    from har_keras.reporting.opening import load
+    from har_keras.video.inputs import without_password
+
+    assert options.videos is not None
+    assert options.output is not None
+    _demand_folder(options.output)
+    where = options.run
+    figures = evaluate_folder(
+        load(where),
+        options.videos,
+        options.output,
+        name=without_password(where) if "://" in where else where,
+        split=options.split,
+        robustness=options.robustness,
+    )
+    return figures, Run(options.output)
+
+
+def _demand_sensible(options: EvaluateOptions, kind: Kind) -> None:
+    """Refuses what can't work with a model that is in no run directory."""
+    if kind == "run":
+        return
+    if options.videos is None:
+        raise UsageError(
+            f"'{options.run}' is no run, so it has no test videos of its own. "
+            "Name a folder of them with --videos."
+        )
+    if options.output is None:
+        raise UsageError(
+            f"'{options.run}' is no run, so there is no run directory for the "
+            "results. Name a folder for them with --output."
+        )
 
 
 def _summary(figures: dict[str, Any], folder: Run) -> str:

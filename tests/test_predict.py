@@ -8,17 +8,12 @@ import sys
 import numpy as np
 import pytest
 from conftest import draw_folder, draw_video, moving_square, truncate
+from tiny_run import untrained_run
 
 import har_keras
 from har_keras import predict as verb
-from har_keras.config import Config
 from har_keras.errors import DataError
-from har_keras.evaluate import evaluate
-from har_keras.model.build import build_model
-from har_keras.prepare import prepare
-from har_keras.run import Run
 from har_keras.video.ffmpeg import probe
-from har_keras.video.manifest import Manifest
 
 
 @pytest.fixture(scope="module")
@@ -28,28 +23,7 @@ def videos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(videos, tmp_path_factory):
-    """An untrained run, measured: what it says need not be right."""
-    folder = tmp_path_factory.mktemp("runs")
-    config = Config().replace(
-        num_frames=4, crop_size=32, hidden_dim=8, num_layers=1, num_heads=2,
-        mlp_dim=8, seed=3, cache="jpeg", store_dir=folder / "store",
-        val_fraction=0.25, test_fraction=0.25,
-    )  # fmt: skip
-    run = Run(folder / "run")
-    manifest = Manifest.from_folder(
-        videos, val_fraction=0.25, test_fraction=0.25, seed=0
-    )
-    store, manifest = prepare(manifest, config.clip, config.store)
-    run.create(config)
-    manifest.write(run.manifest_file)
-    model = build_model(config.model, config.clip, num_classes=2, seed=3)
-    weights = np.random.default_rng(0)
-    model.set_weights(
-        [weights.normal(0, 0.4, w.shape) for w in model.get_weights()]
-    )
-    model.save(run.model_file)
-    evaluate(run, split="train", output=run.path, store=store)
-    return run
+    return untrained_run(tmp_path_factory.mktemp("runs"), videos)
 
 
 @pytest.fixture(scope="module")

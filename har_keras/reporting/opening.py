@@ -6,10 +6,10 @@ All become a `Classifier`, so that there is one way from a video to an answer.
 import dataclasses
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from har_keras import cli
-from har_keras.config import Config
+from har_keras.config import Config, StoreConfig
 from har_keras.reporting.calibration import Calibration
 from har_keras.reporting.classifier import Classifier
 from har_keras.reporting.loading import load_model
@@ -46,7 +46,7 @@ def kind_of(where: str | Path) -> Kind:
     return "exported" if named or saved_model_in(path) else "run"
 
 
-def load(where: str | Path) -> Classifier:
+def load(where: str | Path, model: Any = None) -> Classifier:
     """Loads a model, to ask it about videos.
 
     Args:
@@ -54,6 +54,7 @@ def load(where: str | Path) -> Classifier:
             (see `open_exported`); or the address of a model on TensorFlow
             Serving, such as `http://localhost:8501/v1/models/har`. A
             SavedModel is a program: load only one that you trust.
+        model: `keras.Model` or None. That of the run, where it is at hand.
 
     Returns:
         A `Classifier`.
@@ -72,7 +73,7 @@ def load(where: str | Path) -> Classifier:
         return answering(open_exported(Path(where)))
     run = Run.open(Path(where))
     return Classifier(
-        load_model(run),
+        model or load_model(run),
         Manifest.read(run.manifest_file).class_names,
         run.config(),
         calibration=Calibration.read(run),
@@ -84,7 +85,10 @@ def answering(model: Runtime) -> Classifier:
     """Returns a `Classifier` around what says itself how it is asked."""
     usage = model.usage
     config = dataclasses.replace(
-        Config(), clip=usage.clip, evaluation=usage.evaluation
+        Config(),
+        clip=usage.clip,
+        evaluation=usage.evaluation,
+        store=StoreConfig(cache=usage.form),
     )
     return Classifier(
         model,

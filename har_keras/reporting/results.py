@@ -57,6 +57,7 @@ class Results:
         figures: Mapping. What goes into `evaluation.json`.
         look: Callable or None. From clips `(B, num_frames, H, W, 3)` to the
             attention on their tubelets `(B, T, H', W')`.
+        options: Mapping or None. Options to show. Defaults to all of the run.
     """
 
     manifest: Manifest
@@ -66,14 +67,15 @@ class Results:
     probabilities: np.ndarray
     figures: Mapping[str, Any]
     look: Callable[[Frames], np.ndarray] | None = None
+    options: Mapping[str, Any] | None = None
 
-    def write(self, folder: Run, title: str, history_file: Path) -> None:
+    def write(self, folder: Run, title: str, history_file: Path | None) -> None:
         """Writes figures, table, confusion matrix and page into a folder.
 
         Args:
             folder: Run. Names the files; a run, or a folder named like one.
             title: str. Heading of the page.
-            history_file: Path. That of the training, if it is there.
+            history_file: Path or None. That of the training, if there is one.
         """
         with whole_file(folder.evaluation_file) as file:
             text = json.dumps(self.figures, indent=2, allow_nan=False)
@@ -87,7 +89,7 @@ class Results:
         )
         pictures = {"Confusion": folder.confusion_file}
         pictures |= self._plot_probabilities(folder)
-        if history_file.is_file():
+        if history_file and history_file.is_file():
             plot_curves(history_file, folder.curves_file)
             pictures["Training"] = folder.curves_file
         self._report(title, pictures).write(folder.report_file)
@@ -178,7 +180,7 @@ class Results:
                 ],
             },
             videos=count_videos(self.manifest),
-            options=self.config.flat(),
+            options=self.options or self.config.flat(),
             attention=[
                 self._looked_at(i)
                 for i in [*right[:_NUM_LOOKED_AT], *wrong[:_NUM_LOOKED_AT]]

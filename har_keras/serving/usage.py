@@ -7,6 +7,7 @@ videos are looked at as the run's are, and its confidence means the same.
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from typing import Any
 
 from har_keras.config import ClipConfig, EvaluationConfig
 from har_keras.errors import DataError
@@ -36,6 +37,13 @@ class Usage:
     temperature: float = 1.0
     window_temperature: float = 1.0
     form: Form = "jpeg"
+
+    def options(self) -> dict[str, Any]:
+        """Returns the options of a run that it says, by name."""
+        return {
+            **dataclasses.asdict(self.clip),
+            **dataclasses.asdict(self.evaluation),
+        }
 
     def text(self) -> str:
         """Returns all of it in a line."""

@@ -1,0 +1,379 @@
+"""Exported models and servers stand in for a run, in every command."""
+
+import csv
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import draw_folder, draw_video
+from tiny_run import untrained_run
+from tiny_serving import NAMES, USAGE, smooth_clips, tiny_model
+
+import har_keras
+from har_keras import evaluate as evaluate_verb
+from har_keras import predict as verb
+from har_keras.errors import DataError, EnvironmentFault, UsageError
+from har_keras.evaluate import evaluate
+from har_keras.export import export
+from har_keras.reporting.opening import kind_of, usage_of
+from har_keras.serving import load
+from har_keras.serving.client import Answer
+from har_keras.serving.remote import Remote
+from har_keras.serving.runtimes import open_exported
+from har_keras.serving.signatures import export_saved_model
+from har_keras.serving.usage import Usage
+
+FILES = {
+    "onnx": ("onnx/model.onnx", ("onnx", "tf2onnx", "onnxruntime")),
+    "openvino": ("openvino/model.xml", ("openvino", "onnx", "tf2onnx")),
+    "litert": ("litert/model.tflite", ("ai_edge_litert",)),
+}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    return draw_folder(tmp_path_factory.mktemp("videos"), per_class=4)
+
+
+@pytest.fixture(scope="module")
+def run(videos, tmp_path_factory):
+    run = untrained_run(tmp_path_factory.mktemp("runs"), videos)
+    # Softened by something, so that it is seen whether this goes along.
+    run.calibration_file.write_text(
+        '{"temperature": 2.5, "window_temperature": 0.5, "num_videos": 9}'
+    )
+    export(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def exported(run):
+    """Returns where a format of the run is, written when first asked for."""
+
+    def path_of(name):
+        if name == "version":
+            return run.saved_model_dir / "1"
+        if name == "versions":
+            return run.saved_model_dir
+        file, needed = FILES[name]
+        for package in needed:
+            pytest.importorskip(package, reason='needs "har_keras[export]"')
+        if not (run.formats_dir / file).is_file():
+            export(run, [name])
+        return run.formats_dir / file
+
+    return path_of
+
+
+@pytest.fixture(scope="module")
+def server(run):
+    pytest.importorskip(
+        "tensorflow_serving",
+        reason="needs `pip install --no-deps tensorflow-serving-api`",
+    )
+    pytest.importorskip("grpc", reason="needs `pip install grpcio`")
+    from stand_in_server import StandIn
+
+    server = StandIn(run.saved_model_dir)
+    yield server
+    server.close()
+
+
+def answers(capsys, where, *arguments):
+    """Runs `predict` and returns its JSON lines."""
+    words = [where, *arguments, "--format", "json"]
+    code = verb.main([str(word) for word in words])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    return [json.loads(line) for line in captured.out.splitlines()]
+
+
+def assert_alike(found, expected, tolerance):
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one["file"] == other["file"]
+        assert one["seconds"] == other["seconds"]
+        for name, share in other["probabilities"].items():
+            assert one["probabilities"][name] == pytest.approx(
+                share, abs=tolerance
+            )
+        gap = abs(np.subtract(*other["probabilities"].values()))
+        if gap > 2 * tolerance:
+            assert one["prediction"] == other["prediction"]
+            assert one["confidence"] == pytest.approx(
+                other["confidence"], abs=2 * tolerance
+            )
+
+
+@pytest.mark.parametrize(
+    "name", ["version", "versions", "onnx", "openvino", "litert"]
+)
+def test_an_exported_model_predicts_as_its_run(
+    run, exported, videos, capsys, name
+):
+    expected = answers(capsys, run.path, videos)
+    spread = [x["probabilities"]["up"] for x in expected]
+    assert np.ptp(spread) > 0.01  # Else any answer would do.
+    assert_alike(
+        answers(capsys, exported(name), videos), expected, tolerance=1e-5
+    )
+
+
+@pytest.mark.parametrize("way", ["rest", "grpc"])
+def test_a_server_predicts_as_the_run(run, server, videos, capsys, way):
+    expected = answers(capsys, run.path, videos)
+    found = answers(capsys, getattr(server, way), videos)
+    assert_alike(found, expected, tolerance=0.02)
+
+
+def test_a_server_finds_segments_and_draws_them(
+    run, server, videos, tmp_path, capsys
+):
+    file = videos / "up" / "up-00.mp4"
+    options = ("--timeline", "--overlay", tmp_path / "drawn.mp4", "--output")
+    expected = answers(capsys, run.path, file, *options, tmp_path / "run")
+    found = answers(capsys, server.rest, file, *options, tmp_path / "server")
+    for one, other in zip(
+        found[0]["segments"], expected[0]["segments"], strict=True
+    ):
+        assert one["label"] == other["label"]
+        # Window temperature 0.5 makes differences larger.
+        assert one["score"] == pytest.approx(other["score"], abs=0.06)
+    names = sorted(file.name for file in (tmp_path / "run").iterdir())
+    assert sorted(x.name for x in (tmp_path / "server").iterdir()) == names
+    assert len(names) == 5
+    assert (tmp_path / "drawn.mp4").stat().st_size > 1000
+
+
+def test_the_package_loads_what_the_command_does(server, exported, videos):
+    file = videos / "up" / "up-01.mp4"
+    by_server = har_keras.load(server.rest).predict(file)
+    by_file = har_keras.load(exported("version")).predict(file)
+    for name, share in by_file.probabilities.items():
+        assert by_server.probabilities[name] == pytest.approx(share, abs=0.02)
+    clip = smooth_clips(1)[0]
+    assert set(har_keras.load(server.grpc).predict(clip).probabilities) == {
+        "down", "up",
+    }  # fmt: skip
+
+
+def rows_of(folder):
+    with (folder / "videos.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def run_evaluate(capsys, *arguments):
+    code = evaluate_verb.main([str(argument) for argument in arguments])
+    return code, capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance"), [("versions", 1e-5), ("onnx", 1e-5), ("rest", 0.02)]
+)
+def test_what_is_no_run_is_evaluated_on_a_folder(
+    run, exported, videos, tmp_path, capsys, name, tolerance, request,
+    monkeypatch,
+):  # fmt: skip
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    expected = evaluate(run, videos, output=tmp_path / "run")
+    if name == "rest":
+        where = request.getfixturevalue("server").rest
+    else:
+        where = exported(name)
+    code, captured = run_evaluate(
+        capsys, where, "--videos", videos, "--output", tmp_path / "apart"
+    )
+    assert code == 0, captured.err
+    assert f"Report: {tmp_path / 'apart' / 'report.html'}" in captured.out
+    found = json.loads((tmp_path / "apart" / "evaluation.json").read_text())
+    assert found["num_videos"] == expected["num_videos"] == 8
+    assert found["calibrated"]["temperature"] == 2.5
+    pairs = zip(
+        rows_of(tmp_path / "apart"), rows_of(tmp_path / "run"), strict=True
+    )
+    for one, other in pairs:
+        assert one["file"] == other["file"]
+        assert float(one["up"]) == pytest.approx(
+            float(other["up"]), abs=tolerance
+        )
+    page = (tmp_path / "apart" / "report.html").read_text("utf-8")
+    assert "num_clips" in page  # What the model says of itself,
+    assert "learning_rate" not in page  # and not what it can't know.
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--output", "out"), "Name a folder of them with --videos"),
+        (("--videos", "in"), "Name a folder for them with --output"),
+    ],
+)
+def test_what_is_no_run_needs_videos_and_a_place(options, words, capsys):
+    where = "http://127.0.0.1:9/v1/models/har"
+    code, captured = run_evaluate(capsys, where, *options)
+    assert code == 2
+    assert words in captured.err
+
+
+def test_a_class_that_a_server_does_not_know_is_named(server, tmp_path, capsys):
+    for name in ("up", "sideways"):
+        draw_video(tmp_path / name / "a.mp4", num_frames=8, seed=len(name))
+    code, captured = run_evaluate(
+        capsys, server.rest, "--videos", tmp_path, "--output", tmp_path / "out"
+    )
+    assert code == 2
+    assert "not trained on: sideways" in captured.err
+
+
+def measured(capsys, server, videos, *options):
+    words = (server.rest, videos, "--load", 40, "--clients", 4, *options)
+    code = verb.main([str(word) for word in words])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    return captured.out
+
+
+def test_load_is_printed_for_people_and_programs(server, videos, capsys):
+    table = measured(capsys, server, videos)
+    assert "40 answered, 0 failed, 4 at once" in table
+    assert "clips/s" in table
+    found = json.loads(measured(capsys, server, videos, "--format", "json"))
+    assert (found["num_requests"], found["num_failed"]) == (40, 0)
+    assert 0 < found["p50_ms"] <= found["p95_ms"] <= found["p99_ms"]
+    assert found["clips_per_second"] > 0
+    lines = measured(capsys, server, videos, "--format", "csv")
+    (row,) = csv.DictReader(io.StringIO(lines))
+    assert row["num_requests"] == "40"
+
+
+def test_load_without_a_readable_video_has_nothing_to_send(
+    server, tmp_path, capsys
+):
+    (tmp_path / "bad.mp4").write_text("this is no video at all")
+    words = [server.rest, str(tmp_path / "bad.mp4"), "--load", "5"]
+    assert verb.main(words) == 3
+    assert "not a video" in capsys.readouterr().err
+
+
+def test_answers_that_are_mixed_up_are_seen():
+    class Mixing:
+        address = type("Address", (), {"host": "here"})
+        number = 0
+
+        def predict(self, clips):
+            self.number += 1
+            share = clips.mean() / 255 if self.number < 9 else 0.5
+            return Answer(np.array([[share, 1 - share]]), ("a", "b"))
+
+    client, clips = Mixing(), smooth_clips(4)
+    with pytest.raises(EnvironmentFault, match="mixed up its answers"):
+        load.measure_load(
+            client, clips, num_requests=16, num_clients=1,
+            check=load.own_answers(client, clips),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("a.mp4", "--load", "5"), "--load measures a server"),
+        (("a.mp4", "--clients", "0"), "--clients 1 or more"),
+    ],
+)
+def test_load_is_for_servers(words, sentence, capsys):
+    assert verb.main(["no-run-is-opened", *words]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_attention_is_for_runs(capsys):
+    words = ["grpc://127.0.0.1:9/har", "a.mp4", "--attention"]
+    assert verb.main(words) == 2
+    assert "--attention looks into the model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("where", "code", "sentence"),
+    [
+        ("http://127.0.0.1:9/har", 2, "is no address of a model"),
+        ("missing.onnx", 2, "is no exported model"),
+        ("missing", 3, "is not a run"),
+    ],
+)
+def test_what_does_not_answer_is_named(where, code, sentence, videos, capsys):
+    assert verb.main([where, str(videos)]) == code
+    assert sentence in capsys.readouterr().err
+
+
+def test_each_different_clip_is_sent_once(run):
+    class Counting:
+        address = type("Address", (), {"host": "here"})
+
+        def __init__(self):
+            self.asked = []
+
+        def predict(self, clips):
+            self.asked.append(len(clips))
+            shares = clips.reshape(len(clips), -1).mean(1) / 255
+            rows = np.stack([shares, 1 - shares], 1)
+            return Answer(rows, ("a", "b"), USAGE.text())
+
+        def close(self):
+            """Has nothing to close."""
+
+    client = Counting()
+    remote = Remote(client)
+    clips = smooth_clips(3)[[0, 1, 1, 2, 0, 2, 2]]
+    found = remote.predict_on_batch(clips)
+    assert sum(client.asked[1:]) == 3
+    expected = clips.reshape(7, -1).mean(1) / 255
+    np.testing.assert_allclose(found[:, 0], expected)
+    large = np.arange(16, dtype="uint8")[:, None, None, None, None]
+    client.asked.clear()
+    remote.predict_on_batch(np.broadcast_to(large, (16, 16, 224, 224, 3)))
+    assert max(client.asked) * 16 * 224 * 224 <= 2_000_000
+
+
+def test_a_run_tells_its_exports_how_it_is_asked(run, exported):
+    opened = open_exported(exported("version"))
+    assert opened.usage == usage_of(run)
+    assert opened.usage.temperature == 2.5
+    assert opened.usage.clip == run.config().clip
+    assert opened.usage.form == "jpeg"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "[]",
+        "{}",
+        USAGE.text().replace('"num_frames": 4', '"num_frames": 0'),
+        USAGE.text().replace('"num_frames": 4', '"num_frames": 1e9'),
+        USAGE.text().replace('"fps": 8.0', '"fps": "x"'),
+        USAGE.text().replace('"jpeg"', '"gif"'),
+        USAGE.text().replace('"temperature"', '"warmth"'),
+    ],
+)
+def test_a_usage_that_makes_no_sense_is_refused(text):
+    with pytest.raises(DataError, match="'a' doesn't say how it is to be"):
+        Usage.read(text, "a")
+
+
+def test_an_older_export_is_told_from_this_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(Usage, "text", lambda self: "")
+    export_saved_model(tiny_model(), NAMES, USAGE, tmp_path)
+    with pytest.raises(DataError, match="Export the run again"):
+        har_keras.load(tmp_path)
+
+
+def test_the_newest_version_is_taken(run, tmp_path):
+    for version in ("2", "10"):
+        shutil.copytree(run.saved_model_dir / "1", tmp_path / version)
+    shutil.rmtree(tmp_path / "2" / "variables")  # It can't be loaded.
+    assert kind_of(tmp_path) == "exported"
+    assert har_keras.load(tmp_path).class_names == ("down", "up")
+    with pytest.raises(UsageError, match="is no exported model"):
+        open_exported(tmp_path / "none")
