@@ -199,7 +199,7 @@ def _quiet_start() -> Iterator[None]:
 @contextlib.contextmanager
 def _messages_on_stderr() -> Iterator[None]:
     """Prints the package's messages as plain lines while a verb runs."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr()
     handler.setFormatter(_Sentence())
     handler.setLevel(logging.INFO)
     logger.addHandler(handler)
@@ -226,6 +226,18 @@ def log_file(path: Path) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         handler.close()
+
+
+class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to what is the standard error now.
+
+    While a progress bar moves that is another stream, which puts lines above
+    the bar.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 class _Sentence(logging.Formatter):

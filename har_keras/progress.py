@@ -88,16 +88,16 @@ class ProgressBar:
     def _line(self, now: float, text: str) -> str:
         left = (now - self._started) / self.done * (self.total - self.done)
         parts = [f"{self.title}: {self.done}/{self.total}"]
-        parts += [f"{_clock(left)} left"] if self.done < self.total else []
+        parts += [f"{duration(left)} left"] if self.done < self.total else []
         return ", ".join([*parts, text] if text else parts)
 
 
-def _clock(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Returns a duration as people say it.
 
     Example:
 
-    >>> _clock(42), _clock(75), _clock(3700)
+    >>> duration(42), duration(75), duration(3700)
     ('42 s', '1 min 15 s', '1 h 1 min')
     """
     seconds = round(seconds)

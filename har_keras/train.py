@@ -202,9 +202,11 @@ def _summary(run: Run) -> str:
             f"precision {row['precision']:.3f}  {row['support']} videos"
             for row in evaluation["per_class"]
         ),
-        f"Report       {run.report_file}",
+        f"Report       {run.report_file}  (open it in a browser)",
         f"Model        {run.model_file}",
         f"To serve     {run.saved_model_dir}",
+        f"Next         python -m har_keras.predict {run.path} VIDEO.mp4",
+        f"             python -m har_keras.evaluate {run.path} --videos FOLDER",
     ]
     return "\n".join(lines)
 

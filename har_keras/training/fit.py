@@ -35,6 +35,7 @@ from har_keras.training.guards import (
     LossIsNoNumber,
     is_out_of_memory,
 )
+from har_keras.training.pace import Pace
 from har_keras.training.steps import build_trainer
 from har_keras.training.stopping import stop_signals
 from har_keras.training.wandb_log import WeightsAndBiases, start_wandb
@@ -188,6 +189,7 @@ class Training:
         all_callbacks = [
             guard,
             progress,
+            self._pace(),
             *callbacks,
             Record(state, self.run.history_file),
             KeepBest(state, self.run.model_file),
@@ -236,6 +238,10 @@ class Training:
         )
         logs |= {f"val_{name}": value for name, value in figures.items()}
         everyone.on_epoch_end(self.state.epoch, logs)
+
+    def _pace(self) -> Pace:
+        share = self.val_clips.num_clips / self.train_clips.num_clips
+        return Pace(self.state, self.config, steps=self.steps, val_share=share)
 
     def _validation(self) -> Any:
         return self.val_clips.batches() if self.val_clips.num_clips else None

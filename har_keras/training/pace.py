@@ -1,0 +1,137 @@
+"""How long a training will take, measured, and what would be faster."""
+
+import logging
+import time
+from typing import Any
+
+import keras
+
+from har_keras.config import Config
+from har_keras.progress import duration
+from har_keras.recipes import RECIPES
+from har_keras.training.checkpoint import TrainingState
+
+logger = logging.getLogger("har_keras")
+
+# Measured until both are over; a shorter epoch is measured as a whole.
+_STEPS, _SECONDS = 3, 3.0
+_LONG_SECONDS = 600.0
+_MANY_TOKENS = 1000
+# A validation clip is a forward pass, of the three that a training clip is.
+_VALIDATION_COST = 1 / 3
+
+
+class Pace(keras.callbacks.Callback):
+    """Says, after a few steps, how long the training takes.
+
+    The first step, in which the model is compiled, doesn't count. Nothing is
+    computed for it: the steps that are timed are those of the training.
+
+    Args:
+        state: TrainingState. Where the training begins.
+        config: Config. Every option.
+        steps: int. Batches in an epoch.
+        val_share: float. Validation clips for each training clip.
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        config: Config,
+        *,
+        steps: int,
+        val_share: float,
+    ) -> None:
+        super().__init__()
+        self.state = state
+        self.config = config
+        self.steps = steps
+        self.val_share = val_share
+        self._left = config.training.epochs * steps
+        self._left -= state.epoch * steps + state.step
+        self._done = self._timed = 0
+        self._began: float | None = None
+        self._said = False
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._done += 1
+        if self._said:
+            return
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now
+            return
+        self._timed += 1
+        if self._timed >= _STEPS and now - self._began >= _SECONDS:
+            each = (now - self._began) / self._timed
+            self._say(each, 1 + _VALIDATION_COST * self.val_share)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if self._said or self._began is None:
+            return
+        now = time.monotonic()
+        if self._timed >= self.steps:
+            self._say((now - self._began) / self._timed, 1.0)
+        elif not self._timed:
+            self._began = now  # an epoch of one step, which was compiled
+
+    def _say(self, each: float, validation: float) -> None:
+        self._said = True
+        left = self._left - self._done
+        seconds = left * each * validation
+        if seconds < _SECONDS:
+            return
+        logger.info(
+            "About %s to go: %d steps of %.2g s, and validation.",
+            duration(seconds),
+            left,
+            each,
+        )
+        if seconds > _LONG_SECONDS:
+            total = seconds * self.config.training.epochs * self.steps / left
+            for line in faster(self.config, total):
+                logger.info("%s", line)
+
+
+def faster(config: Config, seconds: float) -> list[str]:
+    """Returns what would make a training shorter, and how long it would be.
+
+    Times go with the number of tokens and of epochs, which is a little too
+    long for many tokens.
+
+    Args:
+        config: Config. The options of the training.
+        seconds: float. How long it takes from its start.
+
+    Returns:
+        Lines for people; the first says what the others are.
+
+    Example:
+
+    >>> for line in faster(Config(), 1800.0): print(line)
+    Faster, with other results, from the start:
+      --recipe quick     about 3 min 55 s
+      --crop-size 64     about 9 min 48 s
+      --epochs 50        about 15 min 0 s
+    """
+    crop, epochs = config.clip.crop_size, config.training.epochs
+    patch = config.model.patch_size
+    smaller = max(patch, round(crop * 4 / 7 / patch) * patch)
+    quick = RECIPES["quick"].options
+    shares = {
+        "--recipe quick": (quick["crop_size"] / crop) ** 2
+        * (quick["epochs"] / epochs),
+        f"--crop-size {smaller}": (smaller / crop) ** 2,
+        f"--epochs {epochs // 2}": (epochs // 2) / epochs,
+    }  # fmt: skip
+    lines = [
+        f"  {option:18} about {duration(share * seconds)}"
+        for option, share in shares.items()
+        if 0 < share < 0.7
+    ]
+    tokens = (crop // patch) ** 2 * (
+        config.clip.num_frames // config.model.tubelet_frames
+    )
+    if tokens >= _MANY_TOKENS and config.model.attention == "joint":
+        lines += ["  --attention factorised"]
+    return ["Faster, with other results, from the start:", *lines]
