@@ -59,9 +59,9 @@ def folds(
             f"{num_folds} folds need as many groups of videos; there are "
             f"{num_groups}. Lower --folds."
         )
-    names = [str(number) for number in range(num_folds)]
-    # What is left for "train" is nothing: every group is in some fold.
-    shares = {name: 1 / num_folds for name in names}
+    # What is left over is called "train", and is the first fold here.
+    names = ["train", *map(str, range(1, num_folds))]
+    shares = {name: 1 / num_folds for name in names[1:]}
     chosen = _divided(pool, shares, seed)
     parts = []
     for name in names:

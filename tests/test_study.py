@@ -1,0 +1,142 @@
+import csv
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from conftest import draw_video
+
+from har_keras.benchmark import main
+from har_keras.errors import DataError, UsageError
+from har_keras.reporting.study import plot_study, study_rows, study_table
+from har_keras.video.folds import folds
+from har_keras.video.manifest import Manifest, Video
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """Thirty videos in ten groups, and six for the test."""
+    videos = [
+        Video(
+            f"{name}/{number}.mp4",
+            name,
+            "test" if number >= 15 else ("train", "val")[number % 2],
+            group=f"{name}-{number // 3}",
+        )
+        for name in ("gym", "walk")
+        for number in range(18)
+    ]
+    return Manifest(tmp_path, ("gym", "walk"), tuple(videos))
+
+
+@pytest.mark.parametrize("num_folds", [2, 3, 5])
+def test_every_video_is_tested_once_and_groups_stay_whole(manifest, num_folds):
+    parts = folds(manifest, num_folds, val_fraction=0.2, seed=1)
+    tested = [video.file for part in parts for video in part.split("test")]
+    pool = [v.file for v in manifest.videos if v.split != "test"]
+    assert sorted(tested) == sorted(pool)
+    for part in parts:
+        splits = {}
+        for video in part.videos:
+            splits.setdefault(video.group, set()).add(video.split)
+        assert all(len(found) == 1 for found in splits.values())
+        assert Counter(v.split for v in part.videos).keys() == {
+            "train", "val", "test",
+        }  # fmt: skip
+
+
+def test_more_folds_than_groups_are_refused(manifest):
+    with pytest.raises(DataError, match="there are 10"):
+        folds(manifest, 11)
+    with pytest.raises(UsageError, match="--folds"):
+        folds(manifest, 1)
+
+
+def result(recipe, seed, fold, right):
+    """Two videos of a group each, of which `right` are recognised."""
+    videos = [
+        {
+            "file": f"{fold}-{i}.mp4",
+            "group": f"{fold}-{i}",
+            "label": i,
+            "probabilities": np.eye(2)[i if i < right else 1 - i].tolist(),
+        }
+        for i in range(2)
+    ]
+    return {
+        "recipe": recipe, "seed": seed, "fold": fold, "cpu_seconds": 30.0,
+        "videos": videos,
+    }  # fmt: skip
+
+
+def test_videos_of_all_folds_count_together():
+    rows = study_rows(
+        [
+            result("a", 0, "0", 2),
+            result("a", 0, "1", 1),
+            result("a", 1, "0", 2),
+            result("a", 1, "1", 2),
+            result("b", 0, "0", 0),
+        ],
+        num_classes=2,
+    )
+    found = {(row["recipe"], row["seed"]): row for row in rows}
+    assert found["a", 0]["accuracy"] == 0.75
+    assert found["a", 1]["accuracy"] == 1.0
+    assert found["a", "all"]["accuracy"] == 0.875
+    assert found["a", "all"]["num_videos"] == 4
+    assert found["a", "all"]["cpu_minutes"] == 2.0
+    assert found["b", "all"]["accuracy"] == 0.0
+    assert found["a", "all"]["low"] < 0.875 < found["a", "all"]["high"]
+
+
+def test_the_table_fits_a_terminal_and_the_picture_is_one(tmp_path):
+    rows = study_rows([result("small-data", 0, "0", 1)], num_classes=2)
+    assert max(map(len, study_table(rows).splitlines())) <= 80
+    plot_study(rows, 0.5, tmp_path / "study.png")
+    assert (tmp_path / "study.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.slow
+def test_a_study_from_the_shell(tmp_path, capsys):
+    """Also that one which was stopped goes on, and that the test is apart."""
+    for name, direction in (("down", 1), ("up", -1)):
+        for number in range(6):
+            split = "test" if number == 5 else "train"
+            draw_video(
+                tmp_path / "v" / split / name / f"{name}{number}.mp4",
+                direction=direction,
+                seed=number,
+            )
+    (tmp_path / "fast.toml").write_text("learning_rate = 0.01\n")
+    arguments = [
+        "recipes", str(tmp_path / "v"),
+        "--recipes", f"plain,{tmp_path / 'fast.toml'}",
+        "--folds", "2", "--seeds", "1", "--epochs", "1",
+        "--output", str(tmp_path / "s"), "--crop-size", "42",
+        "--patch-size", "14", "--num-frames", "4", "--num-layers", "1",
+        "--batch-size", "8", "--num-clips", "1", "--num-crops", "1",
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    assert "fast " in capsys.readouterr().out
+    with (tmp_path / "s/study.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["recipe"], row["seed"]) for row in rows] == [
+        ("plain", "0"), ("plain", "all"), ("fast", "0"), ("fast", "all"),
+    ]  # fmt: skip
+    assert {row["num_videos"] for row in rows} == {"10"}
+    results = sorted(tmp_path.glob("s/trials/*/trial.json"))
+    assert len(results) == 4
+    tested = [
+        video["file"]
+        for file in results
+        for video in json.loads(file.read_text())["videos"]
+    ]
+    assert not any(name.startswith("test/") for name in tested)
+    results[0].unlink()
+    before = results[1].stat().st_mtime_ns
+    assert main(arguments) == 0
+    assert results[0].is_file()
+    assert results[1].stat().st_mtime_ns == before
+    assert main([*arguments, "--test"]) == 0
+    assert (tmp_path / "s/test.csv").is_file()
