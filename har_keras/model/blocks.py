@@ -96,6 +96,8 @@ class EncoderBlock(layers.Layer):
         key_bias: bool. Whether keys have a bias.
         norm_epsilon: float. Added to variances in the layer norms.
         seed: int or None. Seed of the weights and of dropout.
+        drop_path_rate: float. Share of the sequences that pass each half of
+            the block unchanged in training, in [0, 1).
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape:
@@ -107,6 +109,8 @@ class EncoderBlock(layers.Layer):
     Reference:
         - [Dosovitskiy et al., 2020](https://arxiv.org/abs/2010.11929),
           section 3.1, equations 2 and 3.
+        - [Huang et al., 2016](https://arxiv.org/abs/1603.09382), section 3
+          (paths dropped).
     """
 
     def __init__(
@@ -119,6 +123,7 @@ class EncoderBlock(layers.Layer):
         key_bias: bool = True,
         norm_epsilon: float = 1e-6,
         seed: int | None = None,
+        drop_path_rate: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -130,6 +135,7 @@ class EncoderBlock(layers.Layer):
         self.key_bias = key_bias
         self.norm_epsilon = norm_epsilon
         self.seed = seed
+        self.drop_path_rate = drop_path_rate
         self.attention_norm = self._norm("attention_norm")
         self.attention = self._attention("attention", seed)
         self.mlp_norm = self._norm("mlp_norm")
@@ -140,6 +146,10 @@ class EncoderBlock(layers.Layer):
         self.dropout = layers.Dropout(
             dropout_rate, seed=seed_after(seed, 5), dtype=self.dtype_policy
         )
+        self.drop_path = layers.Dropout(
+            drop_path_rate, (None, 1, 1), seed_after(seed, 8),
+            name="drop_path", dtype=self.dtype_policy,
+        )  # fmt: skip
 
     def _norm(self, name: str) -> layers.LayerNormalization:
         return layers.LayerNormalization(
@@ -164,8 +174,13 @@ class EncoderBlock(layers.Layer):
 
     def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         y = self.attention(self.attention_norm(x), training=training)
-        x = x + self.dropout(y, training=training)
-        return x + self.mlp(self.mlp_norm(x), training=training)
+        y = self.dropout(y, training=training)
+        x = x + self.drop_path(y, training=training)
+        return x + self._mlp_path(x, training)
+
+    def _mlp_path(self, x: Tensor, training: bool | None) -> Tensor:
+        y = self.mlp(self.mlp_norm(x), training=training)
+        return self.drop_path(y, training=training)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
@@ -180,6 +195,7 @@ class EncoderBlock(layers.Layer):
             "key_bias": self.key_bias,
             "norm_epsilon": self.norm_epsilon,
             "seed": self.seed,
+            "drop_path_rate": self.drop_path_rate,
         }
 
 
@@ -234,12 +250,13 @@ class DividedBlock(EncoderBlock):
     def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         first = int(self.class_token)
         token, x = x[:, :first], x[:, first:]
-        x = x + self._along_time(x, training)
+        x = x + self.drop_path(self._along_time(x, training), training=training)
         token_change, change = self._within_frames(token, x, training)
-        x = x + change
         if self.class_token:
-            x = ops.concatenate([token + token_change, x], axis=1)
-        return x + self.mlp(self.mlp_norm(x), training=training)
+            x = ops.concatenate([token, x], axis=1)
+            change = ops.concatenate([token_change, change], axis=1)
+        x = x + self.drop_path(change, training=training)
+        return x + self._mlp_path(x, training)
 
     def _along_time(self, x: Tensor, training: bool | None) -> Tensor:
         tokens, hidden = x.shape[1:]

@@ -92,6 +92,18 @@ class TubeletEmbedding(layers.Layer):
         return counts[0], counts[1], counts[2]
 
     def call(self, clips: Tensor) -> Tensor:
+        return self.embed(self.tubelets(clips))
+
+    def tubelets(self, clips: Tensor) -> Tensor:
+        """Cuts clips into tubelets.
+
+        Args:
+            clips: uint8 tensor of shape `(B, T, H, W, C)`.
+
+        Returns:
+            uint8 tensor of shape `(B, N, pixels)`; the values of a tubelet
+            are by frame, row, column and channel.
+        """
         time, rows, columns = self.grid(clips.shape)
         depth, side = self.tubelet_frames, self.patch_size
         channels = clips.shape[-1]
@@ -101,8 +113,19 @@ class TubeletEmbedding(layers.Layer):
         )
         x = ops.transpose(x, (0, 2, 4, 1, 3, 5))  # (BT/t, H/p, W/p, t, p, pC)
         pixels = depth * side * side * channels
-        x = ops.reshape(x, (-1, time * rows * columns, pixels))  # (B, N, tppC)
-        x = ops.cast(x, self.compute_dtype)
+        return ops.reshape(x, (-1, time * rows * columns, pixels))
+
+    def embed(self, tubelets: Tensor) -> Tensor:
+        """Returns a token for each tubelet.
+
+        Args:
+            tubelets: uint8 tensor of shape `(B, N, pixels)`.
+
+        Returns:
+            Tensor of shape `(B, N, D)`.
+        """
+        x = ops.cast(tubelets, self.compute_dtype)
+        pixels = x.shape[-1]
         kernel = ops.reshape(self.kernel, (pixels, self.hidden_dim)) / 127.5
         # (x / 127.5 - 1) K + b = x (K / 127.5) + (b - 127.5 sum(K / 127.5))
         shift = ops.sum(ops.cast(kernel, "float32"), axis=0) * 127.5

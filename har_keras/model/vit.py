@@ -56,6 +56,8 @@ class VideoViT(keras.Model):
         key_bias: bool. Whether attention keys have a bias.
         norm_epsilon: float. Added to variances in the layer norms.
         seed: int or None. Seed of the weights and of dropout.
+        drop_path_rate: float. Share of the clips that skip the last block's
+            halves in training; it grows from zero at the first block.
         **kwargs: Arguments of `keras.Model`.
 
     Input shape:
@@ -101,6 +103,7 @@ class VideoViT(keras.Model):
         key_bias: bool = True,
         norm_epsilon: float = 1e-6,
         seed: int | None = None,
+        drop_path_rate: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -124,6 +127,7 @@ class VideoViT(keras.Model):
         self.key_bias = key_bias
         self.norm_epsilon = norm_epsilon
         self.seed = seed
+        self.drop_path_rate = drop_path_rate
 
         # === Layers ===
         policy = self.dtype_policy
@@ -187,6 +191,7 @@ class VideoViT(keras.Model):
             "key_bias": self.key_bias,
             "norm_epsilon": self.norm_epsilon,
             "seed": self._seed(4 + index),
+            "drop_path_rate": self._drop_path_rate(index),
             "name": f"block_{index}",
             "dtype": self.dtype_policy,
         }
@@ -195,6 +200,13 @@ class VideoViT(keras.Model):
         return DividedBlock(
             self.grid[0], self.class_token is not None, **options
         )
+
+    def _drop_path_rate(self, index: int) -> float:
+        """Returns a block's share of the rate, which grows with depth."""
+        depth = self.num_layers
+        if self.attention == "factorised":
+            depth += self.num_temporal_layers
+        return self.drop_path_rate * index / max(1, depth - 1)
 
     def _seed(self, part: int, offset: int = 0) -> int | None:
         if self.seed is None:
@@ -329,6 +341,7 @@ class VideoViT(keras.Model):
             "key_bias": self.key_bias,
             "norm_epsilon": self.norm_epsilon,
             "seed": self.seed,
+            "drop_path_rate": self.drop_path_rate,
         }
 
 
