@@ -35,7 +35,8 @@ class TrainOptions:
 
     videos: Annotated[Path, tyro.conf.Positional] = Path("data")
     """Folder of videos: <class>/..., {train,val,test}/<class>/..., or one with
-    a manifest.csv (columns file and class; optional split and group)."""
+    a manifest.csv (columns file and class; optional split and group) or with
+    lists train.txt, val.txt, test.txt (a path and a label a line)."""
     run_dir: Path | None = None
     """New folder for everything the run makes. Default: runs/<date>-<time>."""
     sample: bool = False

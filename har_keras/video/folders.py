@@ -1,20 +1,22 @@
-"""Which files of a folder are videos, and of which class: its three forms."""
+"""Which files of a folder are videos, and of which class: its four forms."""
 
 import csv
 import io
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from har_keras.errors import DataError
-
-EXTENSIONS = frozenset(
-    ".3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv "
-    ".ts .vob .webm .wmv".split()
+from har_keras.video.found import (
+    EXTENSIONS,
+    Found,
+    FoundVideo,
+    inside,
+    missing,
+    refusal,
 )
-"""Names of files that are taken for videos end in one of these."""
+from har_keras.video.lists import has_lists, videos_from_lists
 
 _SPLIT_FOLDERS = {
     "train": "train",
@@ -32,26 +34,6 @@ _OWN_COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class FoundVideo:
-    """A video file as the folder tells of it; "" where it doesn't."""
-
-    file: str
-    class_name: str
-    split: str = ""
-    group: str = ""
-    reason: str = ""
-    others: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class Found:
-    """Videos of a folder, and sentences on what else lies there."""
-
-    videos: tuple[FoundVideo, ...]
-    notes: tuple[str, ...]
-
-
 def find_videos(root: Path) -> Found:
     """Finds the videos of a folder, in the first form that matches.
 
@@ -63,10 +45,12 @@ def find_videos(root: Path) -> Found:
         folder, or is listed and missing, is there with the reason.
 
     Raises:
-        DataError: If a `manifest.csv` has a wrong line; names it.
+        DataError: If a `manifest.csv` or a list has a wrong line; names it.
     """
     if (root / _FILE_NAME).is_file():
         return _from_csv(root, root / _FILE_NAME)
+    if has_lists(root):
+        return videos_from_lists(root)
     files, notes = _list_files(root)
     if _has_split_folders(root):
         videos = [
@@ -74,7 +58,7 @@ def find_videos(root: Path) -> Found:
                 file,
                 class_name=PurePosixPath(file).parts[1],
                 split=_SPLIT_FOLDERS[PurePosixPath(file).parts[0].lower()],
-                reason=_refusal(root, file),
+                reason=refusal(root, file),
             )
             for file in files
             if len(PurePosixPath(file).parts) > 2
@@ -85,7 +69,7 @@ def find_videos(root: Path) -> Found:
             FoundVideo(
                 file,
                 class_name=PurePosixPath(file).parts[0],
-                reason=_refusal(root, file),
+                reason=refusal(root, file),
             )
             for file in files
             if len(PurePosixPath(file).parts) > 1
@@ -172,13 +156,6 @@ def _list_files(root: Path) -> tuple[list[str], list[str]]:
     return sorted(files), notes
 
 
-def _refusal(root: Path, file: str) -> str:
-    """Returns why a file is not to be opened, or ""."""
-    if not Path(root, file).resolve().is_relative_to(root):
-        return "refused: it is a link that leads out of the folder"
-    return ""
-
-
 def _from_csv(root: Path, path: Path) -> Found:
     videos: dict[str, FoundVideo] = {}
     rows = list(_rows(path))
@@ -209,10 +186,10 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     columns = [name.strip().lower() for name in reader.fieldnames or ()]
     reader.fieldnames = columns
-    missing = [name for name in ("file", "class") if name not in columns]
-    if missing:
+    absent = [name for name in ("file", "class") if name not in columns]
+    if absent:
         raise DataError(
-            f"'{path}' has no column '{missing[0]}'. Its first line must name "
+            f"'{path}' has no column '{absent[0]}'. Its first line must name "
             "the columns file and class, and may name split and group. "
             f"Received: {header.strip()[:80]!r}."
         )
@@ -236,32 +213,17 @@ def _video(
             f"'{path}', line {line}: the split must be train, val or test. "
             f"Received: {split!r}."
         )
-    inside = _inside(root, file)
-    if inside is None:
+    listed = inside(root, file)
+    if listed is None:
         raise DataError(
             f"'{path}', line {line}: '{file}' lies outside of '{root}'. Move "
             f"{_FILE_NAME} to a folder that holds all its videos."
         )
     return FoundVideo(
-        inside,
+        listed,
         class_name,
         split=_SPLIT_FOLDERS.get(split, ""),
         group=row.get("group", ""),
-        reason=_missing(root, inside),
+        reason=missing(root, listed),
         others=tuple((k, v) for k, v in row.items() if k not in _OWN_COLUMNS),
     )
-
-
-def _inside(root: Path, file: str) -> str | None:
-    """Returns a file's path under the root, or None if it leads out."""
-    path = os.path.normpath(os.path.join(root, file))
-    if not Path(path).is_relative_to(root) or path == str(root):
-        return None
-    return Path(path).relative_to(root).as_posix()
-
-
-def _missing(root: Path, file: str) -> str:
-    refusal = _refusal(root, file)
-    if refusal or Path(root, file).is_file():
-        return refusal
-    return "the file is missing"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from har_keras.errors import UsageError
-from har_keras.video.folders import EXTENSIONS
+from har_keras.video.found import EXTENSIONS
 from har_keras.video.pictures import PICTURES, pictures_in
 
 Kind = Literal["file", "pictures", "live"]

@@ -16,7 +16,8 @@ from typing import Any
 from har_keras.errors import DataError, UsageError
 from har_keras.files import whole_file
 from har_keras.progress import ProgressBar
-from har_keras.video.folders import FoundVideo, find_videos
+from har_keras.video.folders import find_videos
+from har_keras.video.found import FoundVideo
 from har_keras.video.groups import guess_groups, join_groups, split_groups
 
 logger = logging.getLogger(__name__)
@@ -83,8 +84,9 @@ class Manifest:
     ) -> "Manifest":
         """Lists the videos of a folder and divides them where they aren't.
 
-        Three forms are read, the first that matches: a `manifest.csv` with
-        columns `file` and `class` (and perhaps `split` and `group`),
+        Four forms are read, the first that matches: a `manifest.csv` with
+        columns `file` and `class` (and perhaps `split` and `group`), lists
+        `train.txt` or `.csv` (and val, test) with a path and a label a line,
         `{train,val,test}/<class>/...`, and `<class>/...`. A split that is
         missing is cut from the training videos, by group, with the same share
         of every class. Files of the same content are one group.

@@ -1,0 +1,69 @@
+"""A video that a folder, or a list in it, tells of; and whether it is there."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+EXTENSIONS = frozenset(
+    ".3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv "
+    ".ts .vob .webm .wmv".split()
+)
+"""Names of files that are taken for videos end in one of these."""
+
+
+@dataclass(frozen=True)
+class FoundVideo:
+    """A video file as the folder tells of it; "" where it doesn't."""
+
+    file: str
+    class_name: str
+    split: str = ""
+    group: str = ""
+    reason: str = ""
+    others: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """Videos of a folder, and sentences on what else lies there."""
+
+    videos: tuple[FoundVideo, ...]
+    notes: tuple[str, ...]
+
+
+def inside(root: Path, file: str) -> str | None:
+    """Returns a file's path under the root, or None if it leads out.
+
+    Args:
+        root: Path. A folder, resolved.
+        file: str. A path as somebody wrote it, from the root or absolute.
+
+    Returns:
+        The path from the root, with `/`, or None.
+
+    Example:
+
+    >>> inside(Path("/data"), "walk/../gym/1.mp4")
+    'gym/1.mp4'
+    >>> inside(Path("/data"), "../other/1.mp4") is None
+    True
+    """
+    path = os.path.normpath(os.path.join(root, file))
+    if not Path(path).is_relative_to(root) or path == str(root):
+        return None
+    return Path(path).relative_to(root).as_posix()
+
+
+def refusal(root: Path, file: str) -> str:
+    """Returns why a file is not to be opened, or ""."""
+    if not Path(root, file).resolve().is_relative_to(root):
+        return "refused: it is a link that leads out of the folder"
+    return ""
+
+
+def missing(root: Path, file: str) -> str:
+    """Returns why a listed file is not to be opened or not there, or ""."""
+    refused = refusal(root, file)
+    if refused or Path(root, file).is_file():
+        return refused
+    return "the file is missing"
