@@ -84,6 +84,9 @@ class ModelConfig:
     weights: Path | None = None
     """File .safetensors of Hugging Face to start from: a ViViT, VideoMAE,
     TimeSformer or image ViT classifier with the same dimensions."""
+    init: Path | None = None
+    """Run of pretrain, or of train, to start from; the model is the run's
+    where nothing else is said, and the head new where classes differ."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What layers compute in; bfloat16 is for hardware that has it. Weights,
     scores and probabilities are float32 always."""
@@ -103,6 +106,9 @@ class ModelConfig:
     """Dropout on embeddings, attention outputs and MLPs, in [0, 1)."""
     attention_dropout_rate: float = 0.0
     """Dropout on attention weights, in [0, 1)."""
+    drop_path_rate: float = 0.0
+    """Share of clips that skip the last layer in training, in [0, 1); less
+    for those before it (stochastic depth)."""
     pooling: Literal["mean", "mean_norm", "class_token"] = "mean"
     """What the head reads: the mean of all tokens, after the last norm or
     (mean_norm) before it, or a class token."""
@@ -128,6 +134,9 @@ class TrainingConfig:
     """Peak learning rate of AdamW."""
     weight_decay: float = 0.004
     """AdamW weight decay; biases, norms and positions have none."""
+    layer_decay: float = 1.0
+    """Learning rate of each layer as a share of that of the layer above, in
+    (0, 1]; below 1 for weights that were trained before."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate after the warm-up: kept, or to zero along a cosine."""
     warmup_epochs: float = 0.0
@@ -153,6 +162,20 @@ class TrainingConfig:
     else the processor."""
     checkpoint_minutes: float = 5.0
     """Minutes between checkpoints, besides the one after each epoch."""
+
+
+@dataclass(frozen=True)
+class MaskingConfig:
+    """What `pretrain` hides of a clip, and what guesses it; only there."""
+
+    mask_ratio: float = 0.9
+    """Share of the places that are hidden, through all frames, in (0, 1)."""
+    decoder_dim: int = 0
+    """Width of the decoder's tokens; 0 is half of hidden_dim."""
+    decoder_layers: int = 2
+    """Layers of the decoder."""
+    decoder_heads: int = 0
+    """Attention heads of the decoder; 0 is num_heads."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +217,7 @@ class Config:
     split: SplitConfig = field(default_factory=SplitConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
 
@@ -253,6 +277,11 @@ def check_ranges(config: Config) -> None:
         _demand(name, config, lambda value: value > 0, "above 0")
     for name in _NOT_NEGATIVE:
         _demand(name, config, lambda value: value >= 0, "0 or more")
+    if not 0 < training.layer_decay <= 1:
+        raise UsageError(
+            "--layer-decay must be above 0 and at most 1. Received: "
+            f"{training.layer_decay}."
+        )
     if training.micro_batch_size < -1:
         raise UsageError(
             "--micro-batch-size must be -1 (whole batch), 0 (automatic) or a "
@@ -278,16 +307,17 @@ def check_ranges(config: Config) -> None:
 _AT_LEAST_ONE = (
     "num_frames", "crop_size", "patch_size", "tubelet_frames", "hidden_dim",
     "num_layers", "num_heads", "mlp_dim", "batch_size", "epochs", "num_clips",
-    "num_temporal_layers",
+    "num_temporal_layers", "decoder_layers",
 )  # fmt: skip
 _FRACTIONS = (
-    "dropout_rate", "attention_dropout_rate", "label_smoothing",
+    "dropout_rate", "attention_dropout_rate", "drop_path_rate",
+    "label_smoothing", "mask_ratio",
     "val_fraction", "test_fraction",
 )  # fmt: skip
 _POSITIVE = ("fps", "learning_rate", "timeout_seconds")
 _NOT_NEGATIVE = (
     "weight_decay", "warmup_epochs", "clips_per_video", "seed", "split_seed",
-    "workers", "checkpoint_minutes",
+    "workers", "checkpoint_minutes", "decoder_dim", "decoder_heads",
 )  # fmt: skip
 
 
