@@ -5,8 +5,11 @@ the three backends differ in how a gradient is asked for; the sum is the same:
 with n clips in the batch and m in micro-batch i, whose loss is a mean,
 
     gradient = sum over i of m / n * gradient(loss of micro-batch i)
+
+What a batch holds may be a tensor of clips, or clips and more about each.
 """
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +31,7 @@ def tensorflow_step(trainer: Any, data: Any) -> dict[str, Any]:
     import tensorflow as tf
 
     clips, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-    size = tf.shape(clips)[0]
+    size = tf.shape(first_of(clips))[0]
     share = _share_of_replica(size)
     batch = (clips, labels, tf.ones([size]) if weights is None else weights)
     if trainer.micro_batch_size is None:
@@ -85,20 +88,22 @@ def _tensorflow_sum(
     import tensorflow as tf
 
     micro = trainer.micro_batch_size
-    size = tf.shape(batch[0])[0]
+    size = tf.shape(batch[1])[0]
     count = -(-size // micro)
-    parts = [_in_micro_batches(item, count, micro) for item in batch]
+    parts = keras.tree.map_structure(
+        lambda item: _in_micro_batches(item, count, micro), batch
+    )
     weight = micro / tf.maximum(tf.cast(size, "float32"), 1.0)
 
     def add(i: Tensor, rows: Any, loss: Tensor, sums: list[Tensor]) -> Any:
-        part = tuple(item[i] for item in parts)
+        part = keras.tree.map_structure(lambda item: item[i], parts)
         logits, more, gradients = _tensorflow_part(
             trainer, part, weight * share
         )
         sums = [a + b for a, b in zip(sums, gradients, strict=True)]
         return i + 1, rows.write(i, logits), loss + weight * more, sums
 
-    num_classes = trainer.compute_output_shape(batch[0].shape)[-1]
+    num_classes = trainer.compute_output_shape(first_of(batch).shape)[-1]
     zeros = [tf.zeros_like(item.value) for item in trainer.trainable_variables]
     rows = tf.TensorArray("float32", count, element_shape=(micro, num_classes))
     _, rows, loss, gradients = tf.while_loop(
@@ -135,11 +140,13 @@ def jax_step(trainer: Any, state: Any, data: Any) -> Any:
 
     trainable, other, optimizer, metrics = state
     clips, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-    size = clips.shape[0]
+    size = labels.shape[0]
     micro = min(trainer.micro_batch_size or size, size)
     count = -(-size // micro)
     batch = (clips, labels, jnp.ones(size) if weights is None else weights)
-    parts = [_jax_in_micro_batches(item, count, micro) for item in batch]
+    parts = keras.tree.map_structure(
+        lambda item: _jax_in_micro_batches(item, count, micro), batch
+    )
     gradient = jax.value_and_grad(
         trainer.compute_loss_and_updates, has_aux=True
     )
@@ -192,15 +199,16 @@ def torch_step(trainer: Any, data: Any) -> dict[str, Any]:
     import torch
 
     clips, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-    size = clips.shape[0]
+    size = labels.shape[0]
     micro = trainer.micro_batch_size or size
     trainer.zero_grad()
     loss, rows = 0.0, []
     for i in range(0, size, micro):
         part = slice(i, i + micro)
-        logits = trainer(clips[part], training=True)
+        some = keras.tree.map_structure(operator.itemgetter(part), clips)
+        logits = trainer(some, training=True)
         mean = trainer.compute_loss(
-            clips[part],
+            some,
             labels[part],
             logits,
             None if weights is None else weights[part],
@@ -216,6 +224,11 @@ def torch_step(trainer: Any, data: Any) -> dict[str, Any]:
         trainer.optimizer.apply(gradients, variables)
         logits = torch.cat(rows)
     return trainer.update_metrics(loss, clips, labels, logits, weights)
+
+
+def first_of(batch: Any) -> Tensor:
+    """Returns the clips of a batch."""
+    return keras.tree.flatten(batch)[0]
 
 
 TRAIN_STEPS: dict[str, Callable[..., Any]] = {

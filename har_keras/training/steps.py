@@ -8,7 +8,7 @@ from keras import ops
 
 from har_keras.config import TrainingConfig
 from har_keras.model.layers import Shape, Tensor
-from har_keras.training.micro_batches import TRAIN_STEPS
+from har_keras.training.micro_batches import TRAIN_STEPS, first_of
 from har_keras.training.optimizer import build_optimizer
 
 # Tokens whose activations stay in a CPU's cache: 4 clips of 392 tokens (112
@@ -84,7 +84,7 @@ class Trainer(keras.Model):
     ) -> dict[str, Any]:  # fmt: skip
         """Takes a batch into the metrics and returns them by name."""
         tracker = next(item for item in self.metrics if item.name == "loss")
-        tracker.update_state(loss, sample_weight=ops.shape(clips)[0])
+        tracker.update_state(loss, sample_weight=ops.shape(first_of(clips))[0])
         return self.compute_metrics(clips, labels, logits, weights)
 
 
