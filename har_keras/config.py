@@ -145,11 +145,24 @@ class TrainingConfig:
     """Share of each target spread over all classes, in [0, 1)."""
     clips_per_video: int = 0
     """Clips from each video an epoch; 0 covers its length."""
-    augment: Literal["none", "light", "basic"] = "basic"
-    """Training pixels: none, light (shift, flip), or basic (random-resized
-    crop, flip, colour)."""
+    augment: Literal["none", "light", "basic", "strong", "keras-cv"] = "basic"
+    """Training pixels: none, light (shift, flip), basic (random-resized crop,
+    flip, colour), strong (RandAugment and erasing too), or keras-cv (slow)."""
     flip: bool = True
     """Mirror half of the training clips; off where left and right matter."""
+    keep_side: str = ""
+    """Classes whose clips are never mirrored, with commas between."""
+    speed_jitter: float = 0.0
+    """Play training clips slower or faster: 0.2 is 0.8 to 1.25 times."""
+    mixup: float = 0.0
+    """Alpha of MixUp, which blends clips and labels; 0 is off, 0.8 usual."""
+    cutmix: float = 0.0
+    """Alpha of CutMix, which pastes clips together; 0 is off, 1.0 usual."""
+    balance: Literal["none", "weights", "sampling"] = "none"
+    """Classes of unequal size: as they are, weighted in the loss, or drawn
+    equally often."""
+    repeats: int = 1
+    """Clips, each augmented anew, of the same footage in a batch."""
     seed: int = 0
     """Seed of weights, order and augmentation."""
     micro_batch_size: int = 0
@@ -296,6 +309,9 @@ def check_ranges(config: Config) -> None:
     _demand_multiple(
         "hidden_dim", model.hidden_dim, "num_heads", model.num_heads
     )
+    _demand_multiple(
+        "batch_size", training.batch_size, "repeats", training.repeats
+    )
     if config.split.val_fraction + config.split.test_fraction >= 1:
         raise UsageError(
             "--val-fraction and --test-fraction must leave some videos for "
@@ -307,17 +323,18 @@ def check_ranges(config: Config) -> None:
 _AT_LEAST_ONE = (
     "num_frames", "crop_size", "patch_size", "tubelet_frames", "hidden_dim",
     "num_layers", "num_heads", "mlp_dim", "batch_size", "epochs", "num_clips",
-    "num_temporal_layers", "decoder_layers",
+    "num_temporal_layers", "repeats", "decoder_layers",
 )  # fmt: skip
 _FRACTIONS = (
     "dropout_rate", "attention_dropout_rate", "drop_path_rate",
-    "label_smoothing", "mask_ratio",
+    "label_smoothing", "speed_jitter", "mask_ratio",
     "val_fraction", "test_fraction",
 )  # fmt: skip
 _POSITIVE = ("fps", "learning_rate", "timeout_seconds")
 _NOT_NEGATIVE = (
     "weight_decay", "warmup_epochs", "clips_per_video", "seed", "split_seed",
-    "workers", "checkpoint_minutes", "decoder_dim", "decoder_heads",
+    "mixup", "cutmix", "workers", "checkpoint_minutes", "decoder_dim",
+    "decoder_heads",
 )  # fmt: skip
 
 

@@ -4,22 +4,43 @@ Everything works on uint8 with OpenCV, which costs a tenth of the same work in
 float tensors and lets other threads run.
 """
 
+from collections.abc import Iterator
+from typing import Protocol
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Frames = NDArray[np.uint8]
 
+
+class FrameSource(Protocol):
+    """Frames of one size: an array, or what decodes them one by one.
+
+    A frame that is cropped as soon as it is decoded is still in the
+    processor's cache, and frames as large as the video's are never kept.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of frames, height, width and 3."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Frames]: ...
+
+
 # Share of the frame's area and ratio of sides of a random crop. The usual
 # (0.08, 1) is for photographs of one object; a person fills less of a frame.
 _AREA_FRACTION = (0.4, 1.0)
 _ASPECT_RATIO = (3 / 4, 4 / 3)
 _COLOUR_STRENGTH = 0.3
-_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+LUMA = np.array([0.299, 0.587, 0.114])
+"""Brightness of red, green and blue, by ITU-R BT.601."""
 
 
 def augment_clip(
-    frames: Frames,
+    frames: FrameSource,
     rng: np.random.Generator,
     *,
     crop_size: int,
@@ -28,7 +49,8 @@ def augment_clip(
     """Crops, mirrors and recolours a clip, every frame in the same way.
 
     Args:
-        frames: `uint8` array of shape `(T, H, W, 3)`.
+        frames: `uint8` array of shape `(T, H, W, 3)`, or what gives its
+            frames one by one.
         rng: numpy `Generator`. The same state gives the same clip.
         crop_size: int. Height and width of the result in pixels.
         flip: bool. Whether half of the clips are mirrored left to right.
@@ -46,22 +68,18 @@ def augment_clip(
         - [Szegedy et al., 2014](https://arxiv.org/abs/1409.4842), section 6
           (crops of random area and aspect ratio).
     """
-    rows, columns = frames.shape[1:3]
-    top, left, height, width = random_box(rows, columns, rng)
+    box = random_box(frames.shape[1], frames.shape[2], rng)
     mirrored = flip and rng.random() < 0.5
     colour = random_colour(rng)
-    clip = np.empty((len(frames), crop_size, crop_size, 3), np.uint8)
-    for source, target in zip(frames, clip, strict=True):
-        part = source[top : top + height, left : left + width]
-        part = resized(part, crop_size)
-        if mirrored:
-            part = cv2.flip(part, 1)
-        cv2.transform(part, colour, dst=target)
+    clip = cropped(frames, box, crop_size)
+    if mirrored:
+        mirror(clip)
+    transform_colours(clip, colour)
     return clip
 
 
 def shift_clip(
-    frames: Frames,
+    frames: FrameSource,
     rng: np.random.Generator,
     *,
     crop_size: int,
@@ -70,8 +88,8 @@ def shift_clip(
     """Crops a clip at a random place, at its own scale, and may mirror it.
 
     Args:
-        frames: `uint8` array of shape `(T, H, W, 3)`, at least `crop_size`
-            high and wide.
+        frames: `uint8` array of shape `(T, H, W, 3)`, or what gives its
+            frames one by one; at least `crop_size` high and wide.
         rng: numpy `Generator`. The same state gives the same clip.
         crop_size: int. Height and width of the result in pixels.
         flip: bool. Whether half of the clips are mirrored left to right.
@@ -88,14 +106,79 @@ def shift_clip(
     height, width = frames.shape[1:3]
     top = int(rng.integers(height - crop_size + 1))
     left = int(rng.integers(width - crop_size + 1))
-    clip = frames[:, top : top + crop_size, left : left + crop_size]
+    clip = cropped(frames, (top, left, crop_size, crop_size), crop_size)
     if flip and rng.random() < 0.5:
-        clip = clip[:, :, ::-1]
-    return np.ascontiguousarray(clip)
+        mirror(clip)
+    return clip
+
+
+def cropped(
+    frames: FrameSource, box: tuple[int, int, int, int], size: int
+) -> Frames:
+    """Cuts the same box out of every frame and resizes it to a square.
+
+    Args:
+        frames: `uint8` array of shape `(T, H, W, 3)`, or what gives its
+            frames one by one.
+        box: tuple of int. Top, left, height and width in pixels.
+        size: int. Height and width of the result in pixels.
+
+    Returns:
+        `uint8` array of shape `(T, size, size, 3)`.
+    """
+    top, left, height, width = box
+    clip = np.empty((len(frames), size, size, 3), np.uint8)
+    for source, target in zip(frames, clip, strict=True):
+        part = source[top : top + height, left : left + width]
+        resized(part, size, out=target)
+    return clip
+
+
+def mirror(clip: Frames) -> None:
+    """Mirrors a clip left to right, in place.
+
+    Frame by frame: OpenCV copies what it changes in place, and a frame's copy
+    stays in the processor's cache.
+    """
+    for frame in clip:
+        cv2.flip(frame, 1, dst=frame)
+
+
+def transform_colours(clip: Frames, matrix: NDArray[np.float32]) -> None:
+    """Maps the colours of a clip by a matrix of shape `(3, 4)`, in place."""
+    for frame in clip:
+        cv2.transform(frame, matrix, dst=frame)
+
+
+def random_speed(rng: np.random.Generator, jitter: float) -> float:
+    """Draws how much faster than it happened a clip is played.
+
+    As often faster by a factor as slower by the same factor.
+
+    Args:
+        rng: numpy `Generator`.
+        jitter: float. In `[0, 1)`. At `0.2` the speed is from 0.8 to 1.25.
+
+    Returns:
+        float. Times the speed of the video.
+
+    Example:
+
+    >>> round(random_speed(np.random.default_rng(0), 0.2), 3)
+    0.941
+    >>> random_speed(np.random.default_rng(0), 0.0)
+    1.0
+    """
+    return float((1 - jitter) ** rng.uniform(-1, 1))
 
 
 def random_box(
-    height: int, width: int, rng: np.random.Generator
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    *,
+    area_fraction: tuple[float, float] = _AREA_FRACTION,
+    aspect_ratio: tuple[float, float] = _ASPECT_RATIO,
 ) -> tuple[int, int, int, int]:
     """Draws a part of a frame.
 
@@ -103,12 +186,16 @@ def random_box(
         height: int. Height of the frame in pixels.
         width: int. Width of the frame in pixels.
         rng: numpy `Generator`.
+        area_fraction: tuple of float. Smallest and largest share of the
+            frame's area.
+        aspect_ratio: tuple of float. Smallest and largest width over height;
+            it gives way where the part would not fit.
 
     Returns:
         Top, left, height and width in pixels, inside the frame.
     """
-    area = height * width * rng.uniform(*_AREA_FRACTION)
-    ratio = np.exp(rng.uniform(*np.log(_ASPECT_RATIO)))
+    area = height * width * rng.uniform(*area_fraction)
+    ratio = np.exp(rng.uniform(*np.log(aspect_ratio)))
     box_height = min(height, round(float(np.sqrt(area / ratio))))
     box_width = min(width, round(float(np.sqrt(area * ratio))))
     top = int(rng.integers(height - box_height + 1))
@@ -125,22 +212,33 @@ def random_colour(rng: np.random.Generator) -> NDArray[np.float32]:
     brightness, contrast, saturation = rng.uniform(
         1 - _COLOUR_STRENGTH, 1 + _COLOUR_STRENGTH, size=3
     )
-    grey = np.tile(_LUMA, (3, 1))
+    grey = np.tile(LUMA, (3, 1))
     mix = saturation * np.eye(3) + (1 - saturation) * grey
     # Contrast turns around mid-grey, so that a clip keeps its mean.
     offset = np.full((3, 1), (1 - contrast) * 127.5)
     return np.hstack([brightness * contrast * mix, offset]).astype(np.float32)
 
 
-def resized(image: Frames, size: int) -> Frames:
-    """Resizes an image to a square, averaging where it shrinks."""
+def resized(image: Frames, size: int, out: Frames | None = None) -> Frames:
+    """Resizes an image to a square, averaging where it shrinks.
+
+    Args:
+        image: `uint8` array of shape `(H, W, 3)`.
+        size: int. Height and width of the result in pixels.
+        out: `uint8` array of shape `(size, size, 3)` or None. Where the
+            result is written to. Defaults to `None`.
+
+    Returns:
+        `uint8` array of shape `(size, size, 3)`; the image itself if it is of
+        that size and `out` is `None`.
+    """
     height, width = image.shape[:2]
     if (height, width) == (size, size):
-        return image
+        if out is None:
+            return image
+        out[:] = image
+        return out
     shrinks = height > 1.5 * size or width > 1.5 * size
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(image, (size, size), interpolation=method)
-
-
-AUGMENTATIONS = {"light": shift_clip, "basic": augment_clip}
-"""What `--augment` names, besides "none"."""
+    shape = (size, size)
+    return np.asarray(cv2.resize(image, shape, dst=out, interpolation=method))

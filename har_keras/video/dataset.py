@@ -4,24 +4,55 @@ Order and augmentation are a pure function of (seed, epoch, index), so that a
 run that was stopped anywhere goes on with exactly the clips it would have had.
 """
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import tensorflow as tf
 
 from har_keras.config import Config
-from har_keras.video.augment import AUGMENTATIONS, Frames
+from har_keras.errors import UsageError
+from har_keras.video.augment import (
+    Frames,
+    augment_clip,
+    random_speed,
+    shift_clip,
+)
+from har_keras.video.balance import balanced_order, class_weights, occurrences
+from har_keras.video.filling import num_cores
+from har_keras.video.keras_cv_clips import keras_cv_clip, keras_cv_layers
 from har_keras.video.manifest import Manifest, Video
+from har_keras.video.mixing import draw_mix, mix_clips, mix_rows
 from har_keras.video.sampling import (
-    FRAME_STRIDE,
     clip_frame_indices,
     clips_per_video,
     crop_clip,
     last_start,
 )
 from har_keras.video.store import Store
+from har_keras.video.strong import strong_clip
+
+# Two stored frames to a clip frame: see ClipConfig.store_fps.
+FRAME_STRIDE = 2
+
+AUGMENTATIONS: dict[str, Callable[..., Frames]] = {
+    "light": shift_clip,
+    "basic": augment_clip,
+    "strong": strong_clip,
+    "keras-cv": keras_cv_clip,
+}
+"""What `--augment` names, besides "none"."""
+
+# Memory that TensorFlow takes over as it is, without a copy.
+_ALIGNMENT_BYTES = 64
+# Sets what is drawn for a batch apart from what is drawn for its clips.
+_MIXING = (0, 1)
+
+Batch = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
@@ -49,6 +80,10 @@ class ClipDataset:
             starts; otherwise they are the middle of each part, centre crop.
         num_shares: int. Every batch can be divided by it; the last few clips
             of an epoch's order that can't are left out. Defaults to `1`.
+
+    Raises:
+        UsageError: If `keep_side` names a class that there isn't.
+        EnvironmentFault: If keras-cv is asked for and not installed.
     """
 
     def __init__(
@@ -66,17 +101,27 @@ class ClipDataset:
         self.clip = config.clip
         self.options = config.training
         self.training = training
+        self.num_classes = len(manifest.class_names)
         self.slots = [
             ClipSlot(video, manifest.label(video), part, num_parts)
             for video in videos
             for num_parts in [self._num_parts(video)]
             for part in range(num_parts)
         ]
+        self._labels = np.array([slot.label for slot in self.slots], np.int64)
+        self._weights = class_weights(self._labels, self.num_classes)
+        self._keep_side = kept_sides(self.options.keep_side, manifest)
+        self._plan: tuple[int, np.ndarray, np.ndarray] | None = None
+        if training and self.options.augment == "keras-cv":
+            keras_cv_layers()
 
     @property
     def num_clips(self) -> int:
         """Clips in an epoch."""
-        return len(self.slots) // self.num_shares * self.num_shares
+        number = len(self.slots)
+        if self.training:
+            number *= self.options.repeats
+        return number // self.num_shares * self.num_shares
 
     @property
     def steps_per_epoch(self) -> int:
@@ -84,11 +129,20 @@ class ClipDataset:
         return -(-self.num_clips // self.options.batch_size)
 
     def order(self, epoch: int) -> np.ndarray:
-        """Returns the indices of an epoch's clips, `int64` `(num_clips,)`."""
+        """Returns the indices of an epoch's clips, `int64` `(num_clips,)`.
+
+        An index that is drawn again, by repeats or by balanced sampling, is
+        the same footage in another augmentation.
+        """
         indices = np.arange(len(self.slots))
-        if self.training:
-            self._rng(epoch).shuffle(indices)
-        return indices[: self.num_clips]
+        if not self.training:
+            return indices[: self.num_clips]
+        rng = self._rng(epoch)
+        if self.options.balance == "sampling":
+            indices = balanced_order(self._labels, rng)
+        else:
+            rng.shuffle(indices)
+        return np.repeat(indices, self.options.repeats)[: self.num_clips]
 
     def videos_of(self, epoch: int, step: int) -> list[Video]:
         """Returns the videos that a batch has clips of, in its order."""
@@ -96,34 +150,66 @@ class ClipDataset:
         indices = self.order(epoch)[first : first + self.options.batch_size]
         return list(dict.fromkeys(self.slots[i].video for i in indices))
 
-    def read(self, epoch: int, index: int) -> tuple[Frames, np.int32]:
+    def read(
+        self, epoch: int, index: int, occurrence: int = 0
+    ) -> tuple[Frames, np.int32]:
         """Reads one clip.
 
         Args:
             epoch: int. Counted from 0.
-            index: int. In `[0, num_clips)`.
+            index: int. Which slot.
+            occurrence: int. How often the epoch had the slot before; each
+                time it is augmented anew. Defaults to `0`.
 
         Returns:
             The clip, `uint8` of shape `(T, crop_size, crop_size, 3)`, and its
             label.
         """
         slot = self.slots[index]
-        rng = self._rng(epoch, index)
+        # Without occurrences a seed is what it was before there were any.
+        again = (occurrence,) if occurrence else ()
+        rng = self._rng(epoch, index, *again)
         within = rng.random() if self.training else 0.5
-        frames = self.store.frames(
-            slot.video.sha256, self._frame_indices(slot, within)
-        )
+        jitter = self.options.speed_jitter if self.training else 0.0
+        speed = random_speed(rng, jitter) if jitter else 1.0
+        which = self._frame_indices(slot, within, speed)
         label = np.int32(slot.label)
+        size = self.clip.crop_size
         if not self.training or self.options.augment == "none":
-            return crop_clip(frames, self.clip.crop_size), label
+            frames = self.store.frames(slot.video.sha256, which)
+            return crop_clip(frames, size), label
         change = AUGMENTATIONS[self.options.augment]
-        clip = change(
-            frames,
-            rng,
-            crop_size=self.clip.crop_size,
-            flip=self.options.flip,
-        )
-        return clip, label
+        lazy = self.store.lazy_frames(slot.video.sha256, which)
+        flip = self.options.flip and slot.label not in self._keep_side
+        return change(lazy, rng, crop_size=size, flip=flip), label
+
+    def read_batch(
+        self, epoch: int, step: int, pool: ThreadPoolExecutor | None = None
+    ) -> Batch:
+        """Reads one batch.
+
+        Args:
+            epoch: int. Counted from 0.
+            step: int. The batch of that epoch, counted from 0.
+            pool: ThreadPoolExecutor or None. Reads clips at the same time.
+
+        Returns:
+            Clips, `uint8` of shape `(B, T, crop_size, crop_size, 3)`, and
+            labels: `int32` of shape `(B,)`, or with MixUp or CutMix `float32`
+            shares of shape `(B, K)`. With class weights, those of the clips
+            too, `float32` of shape `(B,)`.
+        """
+        indices, repeats = self._part_of_order(epoch, step)
+        size = self.clip.crop_size
+        shape = (len(indices), self.clip.num_frames, size, size, 3)
+        clips = aligned_memory(shape)
+
+        def fill(place: int) -> None:
+            clips[place] = self.read(epoch, indices[place], repeats[place])[0]
+
+        # A list, for an error must not be lost.
+        list((pool.map if pool else map)(fill, range(len(indices))))
+        return self._mixed(clips, self._labels[indices], epoch, step)
 
     def batches(
         self, *, epochs: int = 1, epoch: int = 0, step: int = 0
@@ -136,28 +222,77 @@ class ClipDataset:
             step: int. The batch of that epoch to begin with.
 
         Returns:
-            A `tf.data.Dataset` of pairs: `uint8` clips of shape `(B, T,
-            crop_size, crop_size, 3)` and `int32` labels of shape `(B,)`.
+            A `tf.data.Dataset` of what `read_batch` returns.
         """
+        steps = self.steps_per_epoch
+        pool = ThreadPoolExecutor(num_cores())
+        # Every core has a clip of its own to work at.
+        cv2.setNumThreads(1)
+
+        def read(number: np.int64) -> Batch:
+            return self.read_batch(*divmod(int(number), steps), pool)
+
+        def tensors(number: Any) -> tuple[Any, ...]:
+            arrays = tf.numpy_function(read, [number], self._dtypes)
+            return self._with_shapes(arrays)
+
+        numbers = tf.data.Dataset.range(epoch * steps + step, epochs * steps)
+        return numbers.map(
+            tensors, num_parallel_calls=2, deterministic=True
+        ).prefetch(1)
+
+    @property
+    def _is_mixed(self) -> bool:
+        options = self.options
+        return self.training and bool(options.mixup or options.cutmix)
+
+    @property
+    def _is_weighted(self) -> bool:
+        return self.training and self.options.balance == "weights"
+
+    @property
+    def _dtypes(self) -> tuple[Any, ...]:
+        labels = tf.float32 if self._is_mixed else tf.int32
+        weights = (tf.float32,) if self._is_weighted else ()
+        return (tf.uint8, labels, *weights)
+
+    def _with_shapes(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
+        size = self.clip.crop_size
+        classes = (self.num_classes,) if self._is_mixed else ()
+        shapes = ((self.clip.num_frames, size, size, 3), classes, ())
+        for array, shape in zip(arrays, shapes, strict=False):
+            array.set_shape((None, *shape))
+        return tuple(arrays)
+
+    def _part_of_order(
+        self, epoch: int, step: int
+    ) -> tuple[list[int], list[int]]:
+        """Returns a batch's indices and how often each came before."""
+        plan = self._plan
+        if plan is None or plan[0] != epoch:
+            order = self.order(epoch)
+            plan = self._plan = (epoch, order, occurrences(order))
         first = step * self.options.batch_size
+        part = slice(first, first + self.options.batch_size)
+        return plan[1][part].tolist(), plan[2][part].tolist()
 
-        def one_epoch(number: Any) -> tf.data.Dataset:
-            order = tf.numpy_function(self.order, [number], tf.int64)
-            begin = tf.where(number == epoch, first, 0)
-            return (
-                tf.data.Dataset.from_tensor_slices(order[begin:])
-                .map(
-                    lambda index: self._read_tensors(number, index),
-                    num_parallel_calls=tf.data.AUTOTUNE,
-                    deterministic=True,
-                )
-                .batch(self.options.batch_size)
+    def _mixed(
+        self, clips: Frames, labels: np.ndarray, epoch: int, step: int
+    ) -> Batch:
+        """Returns a batch after MixUp, CutMix and weights, if asked for."""
+        weights = self._weights[labels]
+        targets: np.ndarray = labels.astype(np.int32)
+        if self._is_mixed:
+            mix = draw_mix(
+                self._rng(epoch, step, *_MIXING),
+                mixup=self.options.mixup,
+                cutmix=self.options.cutmix,
+                size=self.clip.crop_size,
             )
-
-        batches = tf.data.Dataset.range(epoch, epochs).flat_map(one_epoch)
-        count = (epochs - epoch) * self.steps_per_epoch - step
-        counted = tf.data.experimental.assert_cardinality(count)
-        return batches.apply(counted).prefetch(2)
+            mix_clips(clips, mix)
+            shares = np.eye(self.num_classes, dtype=np.float32)[labels]
+            targets, weights = mix_rows(shares, mix), mix_rows(weights, mix)
+        return (clips, targets, *([weights] if self._is_weighted else []))
 
     def _num_parts(self, video: Video) -> int:
         return self.options.clips_per_video or clips_per_video(
@@ -166,24 +301,51 @@ class ClipDataset:
             frame_stride=FRAME_STRIDE,
         )
 
-    def _frame_indices(self, slot: ClipSlot, within: float) -> np.ndarray:
+    def _frame_indices(
+        self, slot: ClipSlot, within: float, speed: float
+    ) -> np.ndarray:
         """Returns the stored frames of a clip that begins in a slot's part."""
-        shape = {
+        shape: dict[str, Any] = {
             "num_frames": self.clip.num_frames,
-            "frame_stride": FRAME_STRIDE,
+            "frame_stride": FRAME_STRIDE * speed,
         }
         last = last_start(slot.video.kept_frames, **shape)
         start = round((slot.part + within) / slot.num_parts * last)
         return clip_frame_indices(slot.video.kept_frames, start=start, **shape)
 
-    def _read_tensors(self, epoch: Any, index: Any) -> tuple[Any, Any]:
-        clip, label = tf.numpy_function(
-            self.read, [epoch, index], (tf.uint8, tf.int32)
-        )
-        size = self.clip.crop_size
-        clip.set_shape((self.clip.num_frames, size, size, 3))
-        label.set_shape(())
-        return clip, label
-
     def _rng(self, *numbers: int) -> np.random.Generator:
         return np.random.default_rng((self.options.seed, *numbers))
+
+
+def kept_sides(names: str, manifest: Manifest) -> frozenset[int]:
+    """Returns the labels of the classes that are never mirrored.
+
+    Args:
+        names: str. Classes with commas between.
+        manifest: Manifest. Has all classes.
+
+    Returns:
+        Labels.
+
+    Raises:
+        UsageError: If there is no such class; names the nearest one.
+    """
+    known = manifest.class_names
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    for name in wanted:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise UsageError(
+                f"--keep-side: there is no class '{name}'.{hint} There is "
+                f"{', '.join(known)}."
+            )
+    return frozenset(known.index(name) for name in wanted)
+
+
+def aligned_memory(shape: tuple[int, ...]) -> Frames:
+    """Returns memory for `uint8` that TensorFlow takes without copying it."""
+    size = int(np.prod(shape))
+    memory = np.empty(size + _ALIGNMENT_BYTES, np.uint8)
+    first = -memory.ctypes.data % _ALIGNMENT_BYTES
+    return memory[first : first + size].reshape(shape)

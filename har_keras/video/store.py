@@ -126,20 +126,35 @@ class Store:
             IndexError: If it has no such frame.
             OSError: If the shard was removed while it was in use.
         """
+        lazy = self.lazy_frames(sha256, indices)
+        frames = np.empty(lazy.shape, np.uint8)
+        for place, frame in enumerate(lazy):
+            frames[place] = frame
+        return frames
+
+    def lazy_frames(
+        self, sha256: str, indices: NDArray[np.int64]
+    ) -> "LazyFrames":
+        """Returns frames of a video that are read when they are asked for.
+
+        Args:
+            sha256: str. Hash of the video's content.
+            indices: `int64` array of shape `(T,)`. Stored frames, in
+                `[0, num_frames)`; the same one may occur many times.
+
+        Returns:
+            `LazyFrames`.
+
+        Raises:
+            KeyError: If the video isn't in the store.
+            IndexError: If it has no such frame.
+        """
         video = self._videos[sha256]
         if len(indices) and int(np.min(indices)) < 0:
             raise IndexError(
                 f"Frames are counted from 0. Received: {np.min(indices)}."
             )
-        offsets, sizes = video.offsets[indices], video.sizes[indices]
-        frames = np.empty(
-            (len(offsets), video.height, video.width, 3), np.uint8
-        )
-        assert video.shard is not None
-        with open(video.shard, "rb", buffering=0) as file:
-            fill = _fill_raw if self.spec.form == "raw" else _fill_jpeg
-            fill(frames, file, offsets.tolist(), sizes.tolist())
-        return frames
+        return LazyFrames(video, self.spec.form, indices)
 
     def thumbnails(self, hashes: Iterable[str]) -> dict[str, Thumbnails]:
         """Reads small pictures of videos, kept for finding duplicates.
@@ -169,18 +184,53 @@ class Store:
                 }
 
 
-def _fill_raw(
-    frames: Frames, file: Any, offsets: list[int], sizes: list[int]
-) -> None:
-    for frame, offset in zip(frames, offsets, strict=True):
+class LazyFrames:
+    """Frames of a stored video, each read as the loop comes to it.
+
+    A frame is to be used before the next one is asked for: its memory may be
+    taken again.
+
+    Args:
+        video: StoredVideo. Whose frames.
+        form: str. "jpeg" or "raw".
+        indices: `int64` array of shape `(T,)`. Which frames.
+    """
+
+    def __init__(
+        self, video: StoredVideo, form: Form, indices: NDArray[np.int64]
+    ) -> None:
+        self.shape = (len(indices), video.height, video.width, 3)
+        self._video = video
+        self._each = _each_raw if form == "raw" else _each_jpeg
+        self._offsets: list[int] = video.offsets[indices].tolist()
+        self._sizes: list[int] = video.sizes[indices].tolist()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Frames]:
+        shard = self._video.shard
+        assert shard is not None
+        with open(shard, "rb", buffering=0) as file:
+            yield from self._each(
+                file, self._offsets, self._sizes, self.shape[1:]
+            )
+
+
+def _each_raw(
+    file: Any, offsets: list[int], sizes: list[int], shape: tuple[int, ...]
+) -> Iterator[Frames]:
+    frame = np.empty(shape, np.uint8)
+    for offset in offsets:
         file.seek(offset)
         if file.readinto(frame) != frame.nbytes:
             raise OSError(f"'{file.name}' is shorter than its index says.")
+        yield frame
 
 
-def _fill_jpeg(
-    frames: Frames, file: Any, offsets: list[int], sizes: list[int]
-) -> None:
+def _each_jpeg(
+    file: Any, offsets: list[int], sizes: list[int], shape: tuple[int, ...]
+) -> Iterator[Frames]:
     begin = min(offsets, default=0)
     span = max(map(sum, zip(offsets, sizes, strict=True)), default=0) - begin
     window = None
@@ -188,18 +238,16 @@ def _fill_jpeg(
         # One read for all: the frames between are cheaper than more calls.
         file.seek(begin)
         window = np.frombuffer(file.read(span), np.uint8)
-    last = None
-    for place, (offset, size) in enumerate(zip(offsets, sizes, strict=True)):
-        if offset == last:
-            frames[place] = frames[place - 1]
-            continue
-        if window is None:
-            file.seek(offset)
-            data = np.frombuffer(file.read(size), np.uint8)
-        else:
-            data = window[offset - begin : offset - begin + size]
-        frames[place] = decode_jpeg(data)
-        last = offset
+    last, frame = None, np.empty(shape, np.uint8)
+    for offset, size in zip(offsets, sizes, strict=True):
+        if offset != last:
+            if window is None:
+                file.seek(offset)
+                data = np.frombuffer(file.read(size), np.uint8)
+            else:
+                data = window[offset - begin : offset - begin + size]
+            frame, last = decode_jpeg(data), offset
+        yield frame
 
 
 def encode_jpeg(frame: Frames) -> NDArray[np.uint8]:
