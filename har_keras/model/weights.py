@@ -298,7 +298,7 @@ def _time_from_space(found: Arrays) -> Arrays:
     }
 
 
-def _assign(model: VideoViT, found: Arrays, file: Path) -> list[str]:
+def _assign(model: VideoViT, found: Arrays, file: Path | str) -> list[str]:
     """Sets the model's weights; returns the names of those not found."""
     weights = {
         weight.path.split("/", 1)[1]: weight
@@ -329,13 +329,16 @@ def _assign(model: VideoViT, found: Arrays, file: Path) -> list[str]:
     return missing
 
 
-def copy_weights(source: VideoViT, target: VideoViT) -> list[str]:
+def copy_weights(
+    source: VideoViT, target: VideoViT, place: str = ""
+) -> list[str]:
     """Puts the weights of one model into another, for other clips or classes.
 
     Args:
         source: VideoViT. Keeps its weights.
         target: VideoViT. Same dimensions and attention; frames, pixels and
             classes may differ.
+        place: str. Where the source comes from, for messages.
 
     Returns:
         Names of the target's weights that keep their values: the head's,
@@ -362,4 +365,4 @@ def copy_weights(source: VideoViT, target: VideoViT) -> list[str]:
         ):
             continue
         found[name] = value
-    return _assign(target, found, Path(source.name))
+    return _assign(target, found, place or source.name)

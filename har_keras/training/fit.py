@@ -2,6 +2,8 @@
 
 import functools
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -36,6 +38,7 @@ from har_keras.training.guards import (
     is_out_of_memory,
 )
 from har_keras.training.pace import Pace
+from har_keras.training.starting import start_from
 from har_keras.training.steps import build_trainer
 from har_keras.training.stopping import stop_signals
 from har_keras.training.wandb_log import WeightsAndBiases, start_wandb
@@ -48,8 +51,26 @@ logger = logging.getLogger("har_keras")
 _NAMED_VIDEOS = 3
 
 
+@dataclass(frozen=True)
+class Task:
+    """What is learned.
+
+    Args:
+        dataset: type of ClipDataset. What gives the batches.
+        compiled_model: Callable. What makes the model that `fit` trains, from
+            a config, a manifest and the steps in an epoch.
+    """
+
+    dataset: type[ClipDataset]
+    compiled_model: Callable[[Config, Manifest, int], keras.Model]
+
+
 def fit(
-    run: Run, config: Config, store: Store, manifest: Manifest
+    run: Run,
+    config: Config,
+    store: Store,
+    manifest: Manifest,
+    task: Task | None = None,
 ) -> WeightsAndBiases:
     """Trains a model into a run, from the start or from its checkpoint.
 
@@ -61,6 +82,7 @@ def fit(
         config: Config. Every option.
         store: Store. The decoded frames.
         manifest: Manifest. The videos; "train" and "val" are used.
+        task: Task or None. Defaults to telling classes apart.
 
     Returns:
         The W&B callback, still open for the final figures.
@@ -74,7 +96,9 @@ def fit(
     clips_at_once = 0
     with device_scope(config.training.devices):
         while True:
-            training = Training(run, config, store, manifest, clips_at_once)
+            training = Training(
+                run, config, store, manifest, clips_at_once, task
+            )
             wandb = start_wandb(run, config, training.state, wandb)
             try:
                 training.go_on(wandb)
@@ -98,6 +122,7 @@ class Training:
         manifest: Manifest. The videos.
         clips_at_once: int. The micro-batch, where memory asks for it; `0`
             leaves it to the config and the checkpoint. Defaults to `0`.
+        task: Task or None. Defaults to telling classes apart.
     """
 
     def __init__(
@@ -107,12 +132,14 @@ class Training:
         store: Store,
         manifest: Manifest,
         clips_at_once: int = 0,
+        task: Task | None = None,
     ) -> None:
+        task = task or CLASSIFICATION
         keras.utils.set_random_seed(config.training.seed)
         self.run = run
         self.config = config
         data = functools.partial(
-            ClipDataset,
+            task.dataset,
             store,
             manifest,
             num_shares=num_shares(
@@ -121,7 +148,7 @@ class Training:
         )
         self.train_clips = data(manifest.usable("train"), config, training=True)
         self.steps = self.train_clips.steps_per_epoch
-        self.model = compiled_model(config, manifest, self.steps)
+        self.model = task.compiled_model(config, manifest, self.steps)
         self.state = self._start_or_resume(manifest)
         self.state.micro_batch_size = (
             clips_at_once or self.state.micro_batch_size
@@ -133,6 +160,8 @@ class Training:
             size = max(shares, self.state.micro_batch_size // shares * shares)
             validated = config.replace(batch_size=size)
         self.val_clips = data(manifest.usable("val"), validated, training=False)
+        _say_what_is_left_out(self.train_clips, "training", "others each time")
+        _say_what_is_left_out(self.val_clips, "validation", "the last ones")
 
     @property
     def clips_at_once(self) -> int:
@@ -282,6 +311,8 @@ def compiled_model(
     )
     if config.model.weights:
         load_weights(classifier, config.model.weights)
+    if config.model.init:
+        start_from(classifier, Run.open(config.model.init))
     model = build_trainer(classifier, config.training, steps_per_epoch)
     model.optimizer.build(model.trainable_variables)
     # Metrics make their variables at first use; a checkpoint needs them now.
@@ -291,6 +322,9 @@ def compiled_model(
     )
     model.reset_metrics()
     return model
+
+
+CLASSIFICATION = Task(ClipDataset, compiled_model)
 
 
 def _say_what_is_left_out(clips: ClipDataset, name: str, which: str) -> None:

@@ -1,5 +1,8 @@
 """AdamW as the options ask for it."""
 
+import re
+from typing import Any
+
 import keras
 
 from har_keras.config import TrainingConfig
@@ -34,12 +37,77 @@ def build_optimizer(
     Reference:
         - [Loshchilov & Hutter, 2017](https://arxiv.org/abs/1711.05101).
     """
-    optimizer = keras.optimizers.AdamW(
-        learning_rate_schedule(training, steps_per_epoch),
-        weight_decay=training.weight_decay,
-    )
+    rate = learning_rate_schedule(training, steps_per_epoch)
+    options = {"weight_decay": training.weight_decay}
+    if training.layer_decay == 1:
+        optimizer = keras.optimizers.AdamW(rate, **options)
+    else:
+        optimizer = LayerwiseAdamW(training.layer_decay, rate, **options)
     optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
     return optimizer
+
+
+@keras.saving.register_keras_serializable(package="har_keras")
+class LayerwiseAdamW(keras.optimizers.AdamW):
+    """AdamW that changes the first layers of a transformer less than the last.
+
+    The head learns at the full rate, what comes before it at `layer_decay` of
+    that, and so on down to the embedding: weights that were trained before
+    know more the nearer they are to the pixels. Weight decay is not scaled.
+
+    Args:
+        layer_decay: float. The rate of a layer over that of the one above.
+        *args: Arguments of `keras.optimizers.AdamW`.
+        **kwargs: Arguments of `keras.optimizers.AdamW`.
+
+    Reference:
+        - [Bao et al., 2021](https://arxiv.org/abs/2106.08254), appendix H
+          (layer-wise learning rate decay).
+    """
+
+    def __init__(self, layer_decay: float, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.layer_decay = layer_decay
+
+    def build(self, variables: list[Any]) -> None:
+        super().build(variables)
+        depths = [depth_of(variable.path) for variable in variables]
+        last = 1 + max((d for d in depths if d is not None), default=0)
+        self._scales = [
+            self.layer_decay ** (last - (last if d is None else d))
+            for d in depths
+        ]
+
+    def update_step(self, gradient: Any, variable: Any, rate: Any) -> None:
+        scale = self._scales[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, rate * scale)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"layer_decay": self.layer_decay}
+
+
+def depth_of(path: str) -> int | None:
+    """Returns how far from the pixels a variable is.
+
+    Args:
+        path: str. Its path, with the name of its layer.
+
+    Returns:
+        0 for what makes tokens, 1 for the first block and so on; None for
+        what comes after all blocks.
+
+    Example:
+
+    >>> depth_of("vit/embedding/kernel"), depth_of("vit/block_2/mlp/kernel")
+    (0, 3)
+    >>> depth_of("vit/head/kernel") is None
+    True
+    """
+    block = re.search(r"(?:^|/)block_(\d+)/", path)
+    if block:
+        return 1 + int(block[1])
+    first = re.search(r"(?:^|/)(embedding|positions|class_token)/", path)
+    return 0 if first else None
 
 
 def learning_rate_schedule(

@@ -1,6 +1,6 @@
 """One optimizer step through `fit`, its gradient taken in micro-batches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -92,6 +92,9 @@ def build_trainer(
     classifier: keras.Model,
     training: TrainingConfig,
     steps_per_epoch: int,
+    *,
+    loss: Callable[..., Tensor] | None = None,
+    metrics: Sequence[keras.Metric] | None = None,
 ) -> Trainer:
     """Returns a trainer that is ready for `fit`.
 
@@ -104,10 +107,14 @@ def build_trainer(
             `num_tokens`.
         training: TrainingConfig. Optimizer, smoothing, micro-batches.
         steps_per_epoch: int. Batches in one epoch, at least 1.
+        loss: Callable or None. Defaults to the cross-entropy.
+        metrics: Sequence of keras.Metric or None. Defaults to `accuracy`.
 
     Returns:
-        A compiled `Trainer`, with the metric `accuracy`.
+        A compiled `Trainer`.
     """
+    if metrics is None:
+        metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
     size = micro_batch_size(
         training.micro_batch_size,
         num_tokens=classifier.num_tokens,
@@ -116,8 +123,8 @@ def build_trainer(
     trainer = Trainer(classifier, size)
     trainer.compile(
         optimizer=build_optimizer(training, steps_per_epoch),
-        loss=build_loss(training.label_smoothing),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        loss=loss or build_loss(training.label_smoothing),
+        metrics=metrics,
         jit_compile=_can_jit(),
     )
     return trainer
