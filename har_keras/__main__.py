@@ -11,6 +11,7 @@ VERBS = {
     "evaluate": "measure a run on its test split or on another folder",
     "predict": "what videos, cameras and streams show, and when",
     "export": "a SavedModel for TensorFlow Serving",
+    "app": "ask a model about videos in the browser",
     "sample": "draw the sample videos",
     "benchmark": "what limits training on this machine",
     "doctor": "what works on this machine, and how to mend what doesn't",

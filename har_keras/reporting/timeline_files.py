@@ -134,20 +134,29 @@ def _write_csv(timeline: Timeline, path: Path) -> None:
             )
 
 
-def plot_timeline(timeline: Timeline, name: str, path: Path) -> None:
+def plot_timeline(
+    timeline: Timeline,
+    name: str,
+    path: Path,
+    *,
+    width_inches: float = _WIDTH_INCHES,
+) -> None:
     """Draws segments as a bar, and every class's probability above it.
 
     Args:
         timeline: Timeline. What is seen when.
         name: str. The video, for the heading.
         path: Path. The PNG file.
+        width_inches: float. Of the picture; it is 3 high. Defaults to `8.4`.
     """
-    with figure_file(path, _WIDTH_INCHES, 3.0) as figure:
+    with figure_file(path, width_inches, 3.0) as figure:
         curves, bar = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
         _draw_curves(curves, timeline)
-        _draw_segments(bar, timeline)
+        _draw_segments(bar, timeline, width_inches)
         curves.set_title(
-            plain_text(Path(name).name, 60), loc="left", fontweight="bold"
+            plain_text(Path(name).name, round(7 * width_inches)),
+            loc="left",
+            fontweight="bold",
         )
         figure.legend(
             *curves.get_legend_handles_labels(),
@@ -181,7 +190,7 @@ def _draw_curves(panel: Any, timeline: Timeline) -> None:
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_segments(panel: Any, timeline: Timeline) -> None:
+def _draw_segments(panel: Any, timeline: Timeline, width_inches: float) -> None:
     names = list(timeline.class_names)
     for segment in timeline.segments:
         length = segment.end_seconds - segment.start_seconds
@@ -199,7 +208,7 @@ def _draw_segments(panel: Any, timeline: Timeline) -> None:
         )
         text = plain_text(segment.label, 16)
         # About 12 letters to an inch: a name that has no room is left out.
-        if len(text) < length / timeline.seconds * _WIDTH_INCHES * 9:
+        if len(text) < length / timeline.seconds * width_inches * 9:
             panel.text(
                 segment.start_seconds + length / 2,
                 0,
