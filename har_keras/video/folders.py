@@ -85,6 +85,24 @@ def find_videos(root: Path) -> Found:
     return Found(tuple(videos), tuple(notes))
 
 
+def find_every_video(root: Path, class_name: str) -> Found:
+    """Finds the videos of a folder wherever they lie in it.
+
+    Args:
+        root: Path. The folder, resolved.
+        class_name: str. The class of all of them.
+
+    Returns:
+        A `Found`. One that leads out of the folder is there with the reason.
+    """
+    files, notes = _list_files(root)
+    videos = [
+        FoundVideo(file, class_name, reason=refusal(root, file))
+        for file in files
+    ]
+    return Found(tuple(videos), tuple(notes))
+
+
 def _empty_folders(
     root: Path, videos: list[FoundVideo], depth: int
 ) -> list[str]:

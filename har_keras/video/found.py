@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from har_keras.errors import UsageError
+
 EXTENSIONS = frozenset(
     ".3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv "
     ".ts .vob .webm .wmv".split()
@@ -67,3 +69,22 @@ def missing(root: Path, file: str) -> str:
     if refused or Path(root, file).is_file():
         return refused
     return "the file is missing"
+
+
+def demand_folder(root: Path) -> Path:
+    """Returns a folder, resolved.
+
+    Raises:
+        UsageError: If there is none of that name.
+    """
+    if not Path(root).exists():
+        raise UsageError(
+            f"There is no folder '{root}'. Give a folder of videos, sorted "
+            "as <class>/<video>."
+        )
+    if not Path(root).is_dir():
+        raise UsageError(
+            f"'{root}' is a file. Give the folder that the videos are in, "
+            "sorted as <class>/<video>."
+        )
+    return Path(root).resolve()

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from har_keras.errors import DataError, UsageError
+from har_keras.errors import DataError
 from har_keras.files import whole_file
 from har_keras.progress import ProgressBar
-from har_keras.video.folders import find_videos
-from har_keras.video.found import FoundVideo
+from har_keras.video.folders import find_every_video, find_videos
+from har_keras.video.found import Found, FoundVideo, demand_folder
 from har_keras.video.groups import guess_groups, join_groups, split_groups
 
 logger = logging.getLogger(__name__)
@@ -104,25 +104,65 @@ class Manifest:
             UsageError: If there is no such folder.
             DataError: If it has no videos, or fewer than two classes.
         """
-        if not Path(root).exists():
-            raise UsageError(
-                f"There is no folder '{root}'. Give a folder of videos, sorted "
-                "as <class>/<video>."
-            )
-        if not Path(root).is_dir():
-            raise UsageError(
-                f"'{root}' is a file. Give the folder that the videos are in, "
-                "sorted as <class>/<video>."
-            )
-        folder = Path(root).resolve()
+        folder = demand_folder(root)
         found = find_videos(folder)
         _demand_classes(folder, found.videos)
+        fractions = {"val": val_fraction, "test": test_fraction}
+        return cls._divided(folder, found, fractions, seed)
+
+    @classmethod
+    def without_labels(
+        cls,
+        root: Path,
+        *,
+        val_fraction: float = 0.15,
+        test_fraction: float = 0.15,
+        seed: int = 0,
+    ) -> "Manifest":
+        """Lists the videos of a folder that need not be sorted by class.
+
+        One that is sorted is divided as `from_folder` divides it, so that
+        what will be tested on stays apart. Of any other, every video is
+        listed, however deep it lies, and none is kept for a test.
+
+        Args:
+            root: Path. The folder.
+            val_fraction: float. Share of "val", if it is missing.
+            test_fraction: float. Share of "test", if it is missing and the
+                folder is sorted by class.
+            seed: int. Seed of the division.
+
+        Returns:
+            A `Manifest`, of class "unlabelled" where there are no classes.
+
+        Raises:
+            UsageError: If there is no such folder.
+            DataError: If it has no videos.
+        """
+        folder = demand_folder(root)
+        found = find_videos(folder)
+        if len({video.class_name for video in found.videos}) < 2:
+            found, test_fraction = find_every_video(folder, "unlabelled"), 0.0
+        if not found.videos:
+            raise DataError(f"There is no video in '{folder}'.")
+        fractions = {"val": val_fraction, "test": test_fraction}
+        return cls._divided(folder, found, fractions, seed)
+
+    @classmethod
+    def _divided(
+        cls,
+        folder: Path,
+        found: Found,
+        fractions: dict[str, float],
+        seed: int,
+    ) -> "Manifest":
+        """Returns the manifest of what was found, hashed, grouped, split."""
         hashes = _hashes(folder, found.videos)
         groups, how = _groups(found.videos, hashes)
         splits, divided = _splits(
             found.videos,
             groups,
-            {"val": val_fraction, "test": test_fraction},
+            fractions,
             seed,
         )
         videos = tuple(
