@@ -9,9 +9,9 @@ from keras import ops
 
 from har_keras.config import TrainingConfig
 from har_keras.model.vit import VideoViT
+from har_keras.training.losses import build_loss
 from har_keras.training.steps import (
     Trainer,
-    build_loss,
     build_trainer,
     micro_batch_size,
 )
@@ -20,6 +20,7 @@ RNG = np.random.default_rng(3)
 CLIPS = RNG.integers(0, 256, (13, 4, 32, 32, 3), dtype="uint8")
 LABELS = RNG.integers(0, 3, 13).astype("int32")
 WEIGHTS = RNG.uniform(0, 2, 13).astype("float32")
+SHARES = RNG.dirichlet([0.5] * 3, 13).astype("float32")
 
 
 def small_model(**changes):
@@ -76,18 +77,30 @@ def test_micro_batches_train_as_the_whole_batch_does(micro, xla, whole):
 
 def gradient_of(micro, arrays, **options):
     """Returns what plain descent at rate 1 takes off the weights."""
+    mixed = arrays[1].ndim == 2
+    options = {"mixup": float(mixed)} | options
     trainer = small_trainer(micro_batch_size=micro, **options)
-    trainer.compile(keras.optimizers.SGD(1.0), build_loss(), jit_compile=False)
+    loss = build_loss(mixed=mixed)
+    trainer.compile(keras.optimizers.SGD(1.0), loss, jit_compile=False)
     before = trainer.get_weights()
     trainer.fit(batches(len(CLIPS), *arrays), verbose=0, shuffle=False)
     return [a - b for a, b in zip(before, trainer.get_weights(), strict=True)]
 
 
-@pytest.mark.parametrize("arrays", [(CLIPS, LABELS), (CLIPS, LABELS, WEIGHTS)])
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        (CLIPS, LABELS),
+        (CLIPS, LABELS, WEIGHTS),
+        (CLIPS, SHARES),
+        (CLIPS, SHARES, WEIGHTS),
+    ],
+)
 def test_the_gradient_is_the_one_of_keras(arrays):
     model = small_model()
     plain = Trainer(model, None)
-    plain.compile(keras.optimizers.SGD(1.0), build_loss(), jit_compile=False)
+    loss = build_loss(mixed=arrays[1].ndim == 2)
+    plain.compile(keras.optimizers.SGD(1.0), loss, jit_compile=False)
     before = plain.get_weights()
     step = super(Trainer, plain).train_step
     object.__setattr__(plain, "train_step", step)

@@ -8,6 +8,11 @@ from keras import ops
 
 from har_keras.config import TrainingConfig
 from har_keras.model.layers import Shape, Tensor
+from har_keras.training.losses import (
+    build_accuracy,
+    build_loss,
+    has_mixed_labels,
+)
 from har_keras.training.micro_batches import TRAIN_STEPS, first_of
 from har_keras.training.optimizer import build_optimizer
 
@@ -113,8 +118,9 @@ def build_trainer(
     Returns:
         A compiled `Trainer`.
     """
+    mixed = has_mixed_labels(training)
     if metrics is None:
-        metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+        metrics = [build_accuracy(mixed=mixed)]
     size = micro_batch_size(
         training.micro_batch_size,
         num_tokens=classifier.num_tokens,
@@ -123,38 +129,11 @@ def build_trainer(
     trainer = Trainer(classifier, size)
     trainer.compile(
         optimizer=build_optimizer(training, steps_per_epoch),
-        loss=loss or build_loss(training.label_smoothing),
+        loss=loss or build_loss(training.label_smoothing, mixed=mixed),
         metrics=metrics,
         jit_compile=_can_jit(),
     )
     return trainer
-
-
-def build_loss(label_smoothing: float = 0.0) -> Callable[..., Tensor]:
-    """Returns the cross-entropy between labels and logits.
-
-    Args:
-        label_smoothing: float. Share of each target that is spread evenly
-            over all classes, in [0, 1).
-
-    Returns:
-        A loss of `(labels, logits)`, int of shape `(B,)` and float of shape
-        `(B, K)`.
-
-    Reference:
-        - [Szegedy et al., 2015](https://arxiv.org/abs/1512.00567), section 7.
-    """
-    if label_smoothing == 0:
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-
-    def smoothed_crossentropy(labels: Tensor, logits: Tensor) -> Tensor:
-        labels = ops.reshape(ops.cast(labels, "int32"), (-1,))
-        targets = ops.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-        return keras.losses.categorical_crossentropy(
-            targets, logits, from_logits=True, label_smoothing=label_smoothing
-        )
-
-    return smoothed_crossentropy
 
 
 def micro_batch_size(
