@@ -8,6 +8,7 @@ VERBS = {
     "train": "a folder of videos into a trained, evaluated, exported run",
     "check": "look at every video before training: bad files, leaks, counts",
     "prepare": "decode the videos once into the store of frames",
+    "pretrain": "learn from videos without labels, to train from",
     "evaluate": "measure a run on its test split or on another folder",
     "predict": "what videos, cameras and streams show, and when",
     "export": "a SavedModel for TensorFlow Serving",

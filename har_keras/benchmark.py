@@ -149,7 +149,7 @@ class RecipesOptions:
     --test, which trains on all the others and tests there instead.
     """
 
-    videos: Annotated[Path, tyro.conf.Positional]
+    videos: Annotated[Path, tyro.conf.Positional] = Path("data")
     """Folder of videos, laid out as for train."""
     recipes: str = "plain"
     """Recipes with commas between them, each a name or a TOML file."""

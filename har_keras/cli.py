@@ -121,6 +121,7 @@ def _default(options: Any, arguments: list[str]) -> Any:
         return None
     reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     reader.add_argument("--config", type=Path)
+    reader.add_argument("--init", type=Path)
     reader.add_argument("--preset")
     reader.add_argument("--recipe")
     reader.add_argument("--resume", type=Path)
@@ -128,11 +129,28 @@ def _default(options: Any, arguments: list[str]) -> Any:
     # A run that goes on keeps its options; what is given is a change to them.
     given = Run.open(known.resume).config().flat() if known.resume else {}
     given |= read_toml(known.config) if known.config else {}
+    init = known.init or given.get("init")
+    if init and not known.resume:
+        given = _model_of(Run.open(Path(init))) | given
     if known.preset in PRESETS:
         given["preset"] = known.preset
     if known.recipe in RECIPES:
         given["recipe"] = known.recipe
-    return options(settings=Config().replace(**given)) if given else None
+    if not given:
+        return None
+    return options(settings=options().settings.replace(**given))
+
+
+def _model_of(run: Run) -> dict[str, Any]:
+    """Returns the options that a model must share with the one it starts from.
+
+    Clips may be others, but are best the same.
+    """
+    config = run.config()
+    model = dataclasses.asdict(config.model)
+    for name in ("init", "weights", "precision", "drop_path_rate"):
+        del model[name]
+    return model | dataclasses.asdict(config.clip)
 
 
 def start_backend(backend: Backend = "auto") -> str:

@@ -6,7 +6,7 @@ An option that is given beside `--recipe` has the last word.
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-RecipeName = Literal["plain", "quick"]
+RecipeName = Literal["plain", "quick", "pretrain"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,17 @@ RECIPES: dict[RecipeName, Recipe] = {
             "warmup_epochs": 1.0,
             "schedule": "cosine",
             "augment": "light",
+        },
+    ),
+    # Nothing but guessing pixels is learned, so there is little to overfit:
+    # long training and strong weight decay, as published.
+    "pretrain": Recipe(
+        "for the verb pretrain: no labels, long training",
+        {
+            "epochs": 300,
+            "warmup_epochs": 10.0,
+            "schedule": "cosine",
+            "weight_decay": 0.05,
         },
     ),
 }

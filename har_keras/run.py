@@ -37,6 +37,7 @@ class Run:
         self.saved_model_dir = self.path / "saved_model"
         self.serving_dir = self.path / "serving"
         self.formats_dir = self.path / "formats"
+        self.reconstruction_file = self.path / "reconstruction.png"
         self.events_dir = self.path / "events"
         self.wandb_dir = self.path / "wandb"
         self.log_file = self.path / "run.log"
@@ -44,6 +45,11 @@ class Run:
     def samples_file(self, split: str) -> Path:
         """Returns the picture of film strips of a split."""
         return self.path / f"samples_{split}.png"
+
+    @property
+    def is_pretraining(self) -> bool:
+        """Whether it is one of `pretrain`, whose model tells no classes."""
+        return self.config().training.recipe == "pretrain"
 
     @classmethod
     def new(cls, path: Path | None = None) -> "Run":

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from har_keras import cli
-from har_keras.config import Config
-from har_keras.errors import DataError
+from har_keras.config import Config, MaskingConfig
+from har_keras.errors import DataError, UsageError
 from har_keras.recipes import RECIPES
 from har_keras.run import Run
 
@@ -81,6 +81,7 @@ def train(
     config = config or Config()
     config = config.replace(backend=keras.config.backend())
     recipe = config.training.recipe
+    _demand_options_of_train(config)
     logger.info("Recipe %s: %s.", recipe, RECIPES[recipe].reason)
     run = Run.new(run_dir)
     manifest = Manifest.from_folder(
@@ -116,11 +117,29 @@ def resume(run: Run, config: Config | None = None) -> Run:
         DataError: If a video is another, or nothing whole is left to go on
             from.
     """
+    config = config or run.config()
+    if run.is_pretraining:
+        raise UsageError(
+            f"'{run.path}' is a run of pretrain. Go on with it by `python -m "
+            f"har_keras.pretrain --resume {run.path}`."
+        )
+    return _train_and_test(run, config, *reopened(run, config))
+
+
+def reopened(run: Run, config: Config) -> tuple[Store, Manifest]:
+    """Returns the frames and the videos of a run that was stopped.
+
+    Args:
+        run: Run. It has a manifest.
+        config: Config. That of the run.
+
+    Raises:
+        DataError: If there is none, or a video has other content.
+    """
     from har_keras.prepare import prepare
     from har_keras.training.beginning import Beginning
     from har_keras.video.manifest import Manifest
 
-    config = config or run.config()
     if not run.manifest_file.is_file():
         raise DataError(
             f"The run in '{run.path}' was stopped before its videos were "
@@ -130,8 +149,14 @@ def resume(run: Run, config: Config | None = None) -> Run:
     manifest = Manifest.read(run.manifest_file)
     if run.beginning_file.is_file():
         Beginning.read(run.beginning_file).refuse_touched(manifest)
-    store, manifest = prepare(manifest, config.clip, config.store)
-    return _train_and_test(run, config, store, manifest)
+    return prepare(manifest, config.clip, config.store)
+
+
+def _demand_options_of_train(config: Config) -> None:
+    if config.training.recipe == "pretrain":
+        raise UsageError("The recipe pretrain is for the verb pretrain.")
+    if config.masking != MaskingConfig():
+        raise UsageError("--mask-ratio and --decoder-... are for pretrain.")
 
 
 def _train_and_test(

@@ -40,13 +40,15 @@ def plot_curves(history_file: Path, path: Path) -> None:
     """
     with history_file.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    with figure_file(path, 8.4, 3.2) as figure:
-        panels = figure.subplots(1, 2)
-        for panel, name in zip(panels, ("loss", "accuracy"), strict=True):
+    names = [name for name in ("loss", "accuracy") if rows[0].get(name)]
+    with figure_file(path, 4.2 * len(names), 3.2) as figure:
+        panels = figure.subplots(1, len(names), squeeze=False)[0]
+        for panel, name in zip(panels, names, strict=True):
             _draw_curves(panel, rows, name)
         panels[0].set_ylim(bottom=0)
-        panels[1].set_ylim(0, 1.02)
-        panels[1].legend(frameon=False, loc="lower right")
+        if len(names) > 1:
+            panels[1].set_ylim(0, 1.02)
+        panels[-1].legend(frameon=False)
 
 
 def _draw_curves(panel: Any, rows: list[dict[str, str]], name: str) -> None:

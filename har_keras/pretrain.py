@@ -1,0 +1,213 @@
+"""`python -m har_keras.pretrain`: what a folder of videos teaches by itself."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from har_keras import cli
+from har_keras.config import Config
+from har_keras.errors import UsageError
+from har_keras.run import Run
+from har_keras.train import reopened
+
+logger = logging.getLogger("har_keras")
+
+if TYPE_CHECKING:
+    from har_keras.video.manifest import Manifest
+    from har_keras.video.store import Store
+
+
+def _defaults() -> Config:
+    return Config().replace(recipe="pretrain")
+
+
+@dataclass(frozen=True)
+class PretrainOptions:
+    """Pre-trains a model on videos that need no labels (VideoMAE).
+
+    `python -m har_keras.train --init RUN` then starts from what it learned.
+    """
+
+    videos: Annotated[Path, tyro.conf.Positional] = Path("data")
+    """Folder of videos. One that is sorted by class is divided as train does,
+    and its test videos are left alone."""
+    run_dir: Path | None = None
+    """New folder for everything the run makes. Default: runs/<date>-<time>."""
+    use_test: bool = False
+    """Learn from the test videos, too: only where nobody tests on them."""
+    resume: Path | None = None
+    """Go on with the run in this folder, exactly where it stopped."""
+    config: Path | None = None
+    """TOML file of options; flags have the last word."""
+    settings: Annotated[Config, tyro.conf.arg(name="")] = field(
+        default_factory=_defaults
+    )
+    """Everything else."""
+
+
+def pretrain(
+    videos: Path,
+    run_dir: Path | None = None,
+    config: Config | None = None,
+    *,
+    use_test: bool = False,
+) -> Run:
+    """Pre-trains a model on a folder of videos and returns its run.
+
+    A masked autoencoder guesses the hidden parts of clips; the weights of its
+    encoder are a start for `train(..., Config().replace(init=run.path))`.
+
+    Args:
+        videos: Path. A folder of any form; labels are not looked at.
+        run_dir: Path or None. A new folder. Defaults to `runs/<date>-<time>`.
+        config: Config or None. Every option. Defaults to the recipe
+            "pretrain".
+        use_test: bool. Whether to learn from test videos, too.
+
+    Returns:
+        The `Run`, finished.
+
+    Raises:
+        UsageError: If a path or an option is wrong.
+        DataError: If the folder has no usable video.
+        EnvironmentFault: If the disk is full or a package is missing.
+
+    Reference:
+        - [Tong et al., 2022](https://arxiv.org/abs/2203.12602).
+    """
+    import keras
+
+    from har_keras.prepare import prepare
+    from har_keras.video.manifest import Manifest
+
+    config = (config or _defaults()).replace(backend=keras.config.backend())
+    if config.training.recipe != "pretrain":
+        raise UsageError(
+            "pretrain has one recipe, pretrain, and flags to change it. "
+            f"Received: --recipe {config.training.recipe}."
+        )
+    run = Run.new(run_dir)
+    manifest = Manifest.without_labels(
+        videos,
+        val_fraction=config.split.val_fraction,
+        test_fraction=0.0 if use_test else config.split.test_fraction,
+        seed=config.split.split_seed,
+    )
+    manifest = _without_test(manifest, use_test=use_test)
+    store, manifest = prepare(manifest, config.clip, config.store)
+    config = config.replace(cache=store.spec.form)  # not "auto" again
+    run.create(config)
+    manifest.write(run.manifest_file)
+    return _pretrain(run, config, store, manifest)
+
+
+def _without_test(manifest: Manifest, *, use_test: bool) -> Manifest:
+    """Returns the manifest without test videos, or with them to train on."""
+    tested = manifest.split("test")
+    if use_test:
+        return manifest.with_videos(
+            dataclasses.replace(video, split="train")
+            if video.split == "test"
+            else video
+            for video in manifest.videos
+        )
+    if tested:
+        logger.info("%d test videos are left alone.", len(tested))
+    return manifest.with_videos(v for v in manifest.videos if v.split != "test")
+
+
+def resume(run: Run, config: Config | None = None) -> Run:
+    """Goes on with a run that was stopped, from its last checkpoint.
+
+    Args:
+        run: Run. One of `pretrain`.
+        config: Config or None. Defaults to the run's own.
+
+    Returns:
+        The same `Run`, finished.
+
+    Raises:
+        UsageError: If an option is another, or the run is one of `train`.
+        DataError: If a video is another, or nothing is left to go on from.
+    """
+    config = config or run.config()
+    if not run.is_pretraining:
+        raise UsageError(
+            f"'{run.path}' is a run of train. Go on with it by `python -m "
+            f"har_keras.train --resume {run.path}`."
+        )
+    return _pretrain(run, config, *reopened(run, config))
+
+
+def _pretrain(
+    run: Run, config: Config, store: Store, manifest: Manifest
+) -> Run:
+    from har_keras.reporting.loading import load_any_model
+    from har_keras.reporting.plots import plot_curves, plot_samples
+    from har_keras.reporting.reconstruction import reconstruction_strips
+    from har_keras.training.fit import fit
+    from har_keras.training.pretraining import PRETRAINING
+
+    with cli.log_file(run.log_file):
+        log = fit(run, config, store, manifest, PRETRAINING)
+        plot_curves(run.history_file, run.curves_file)
+        strips = reconstruction_strips(
+            load_any_model(run), store, manifest, config
+        )
+        plot_samples(strips, run.reconstruction_file)
+    log.finish(
+        {},
+        {
+            "curves": run.curves_file,
+            "reconstruction": run.reconstruction_file,
+        },
+    )
+    return run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Reads the flags, pre-trains and says what to do next."""
+
+    def verb() -> None:
+        options = cli.parse(PretrainOptions, argv, verb="pretrain")
+        cli.start_backend(options.settings.training.backend)
+        if options.resume:
+            run = resume(Run.open(options.resume), options.settings)
+        else:
+            run = pretrain(
+                options.videos,
+                options.run_dir,
+                options.settings,
+                use_test=options.use_test,
+            )
+        print(_summary(run))
+
+    return cli.run_verb(verb)
+
+
+def _summary(run: Run) -> str:
+    with run.history_file.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    name = "val_loss" if rows[0].get("val_loss") else "loss"
+    return "\n".join(
+        [
+            f"Error of the hidden pixels: {float(rows[0][name]):.3f} after the "
+            f"first epoch, {min(float(row[name]) for row in rows):.3f} at best "
+            "(1 is a guess of plain grey).",
+            f"Pictures     {run.reconstruction_file}",
+            f"Next         python -m har_keras.train VIDEOS --init {run.path}",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
