@@ -17,9 +17,9 @@ README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
 
 
-def commands():
-    """Returns every `python -m har_keras.verb ...` of the code blocks."""
-    lines = "\n".join(BLOCKS).replace("\\\n", " ").splitlines()
+def commands(blocks):
+    """Returns every `python -m har_keras.verb ...` of some code blocks."""
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     for line in lines:
         for part in re.split(r"&&|;|\|", line.split("#")[0]):
             words = shlex.split(part)
@@ -35,7 +35,7 @@ def options_of(verb, flags):
     return getattr(module, f"{verb.capitalize()}Options"), flags
 
 
-@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+@pytest.mark.parametrize("words", list(commands(BLOCKS)), ids=" ".join)
 def test_a_command_has_flags_that_exist(words, tmp_path, monkeypatch):
     module, *flags = words
     if module == "har_keras":

@@ -1,0 +1,79 @@
+"""`python docs/draw_timeline.py RUN`: draws the picture of the README.
+
+RUN was trained on the sample videos. Drawn videos that it was not trained on,
+one after the other, are a longer one; the picture shows what RUN says of it.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+import har_keras
+from har_keras.cli import start_backend
+from har_keras.reporting.plots import figure_file
+from har_keras.reporting.strips import Strip
+from har_keras.reporting.timeline import Timeline
+from har_keras.reporting.timeline_files import _draw_curves, _draw_segments
+from har_keras.sample import sample
+from har_keras.video.ffmpeg import read_frames
+from har_keras.video.writer import VideoWriter
+
+FPS, SIZE = 16, (160, 120)
+NUM_SHOWN = 8
+PARTS = ("walk", "gym", "work")
+PICTURE = Path(__file__).with_name("timeline.png")
+
+
+def long_video(folder: Path) -> np.ndarray:
+    """Returns the frames of two videos of each class, one after the other."""
+    videos = sample(folder / "drawn", num_videos=8, seed=2026)
+    frames = []
+    for name in PARTS:
+        for path in sorted((videos / "train" / name).iterdir())[:2]:
+            with read_frames(
+                path, fps=FPS, short_side=SIZE[1], timeout_seconds=60
+            ) as reader:
+                frames += [cv2.resize(frame, SIZE) for frame in reader]
+    return np.stack(frames)
+
+
+def draw(frames: np.ndarray, timeline: Timeline) -> None:
+    """Draws a film strip above the curves and segments of a timeline."""
+    seconds = len(frames) / FPS
+    middles = (np.arange(NUM_SHOWN) + 0.5) / NUM_SHOWN * len(frames)
+    strip = Strip("", frames[middles.astype(int)], "").image()
+    with figure_file(PICTURE, 8.4, 4.2) as figure:
+        film, curves, bar = figure.subplots(
+            3, 1, sharex=True, height_ratios=[1.6, 3, 1]
+        )
+        _draw_curves(curves, timeline)
+        _draw_segments(bar, timeline)
+        film.imshow(strip, extent=(0, seconds, 0, 1), aspect="auto")
+        film.set_axis_off()
+        figure.legend(
+            *curves.get_legend_handles_labels(),
+            loc="outside right upper",
+            frameon=False,
+        )
+
+
+def main(run: str) -> None:
+    """Draws the video, asks the run and writes the picture."""
+    start_backend()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        frames = long_video(folder)
+        path = folder / "drawn.mp4"
+        with VideoWriter(path, SIZE, FPS) as writer:
+            for frame in frames:
+                writer.write(frame)
+        answer = har_keras.load(run).predict(path, timeline=True)
+    assert answer.timeline is not None
+    draw(frames, answer.timeline)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
