@@ -124,7 +124,8 @@ def peer(family, tmp_path, num_classes=3, **changes):
     return model, tmp_path / "model.safetensors"
 
 
-def peer_logits(model, family, clips=CLIPS):
+def peer_pixels(family, clips):
+    """Returns clips as a model of transformers wants them."""
     import torch
 
     from har_keras.model.weights import FAMILIES
@@ -132,9 +133,14 @@ def peer_logits(model, family, clips=CLIPS):
     scaling = FAMILIES[family]
     pixels = (clips / 255 - scaling.mean) / scaling.std
     axes = (0, 3, 1, 2) if family == "vit" else (0, 1, 4, 2, 3)
-    values = torch.tensor(pixels.transpose(axes), dtype=torch.float32)
+    return torch.tensor(pixels.transpose(axes), dtype=torch.float32)
+
+
+def peer_logits(model, family, clips=CLIPS):
+    import torch
+
     with torch.no_grad():
-        return model(pixel_values=values).logits.numpy()
+        return model(pixel_values=peer_pixels(family, clips)).logits.numpy()
 
 
 @pytest.mark.parametrize("family", PRESETS)

@@ -186,6 +186,7 @@ class MaskedAutoencoder(keras.Model):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns all tubelets, and the indices of visible and masked ones."""
         shown = self.num_visible
+        places = ops.convert_to_tensor(places, "int32")
         return (
             self.encoder.embedding.tubelets(clips),
             self._tokens_at(places[:, :shown]),

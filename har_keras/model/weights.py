@@ -91,7 +91,8 @@ def load_weights(
     mean = scaling.get("image_mean", FAMILIES[family].mean)
     std = scaling.get("image_std", FAMILIES[family].std)
 
-    found = _encoder(arrays, family, model.num_layers)
+    found = block_weights(arrays, family, model.num_layers)
+    found |= _pair(arrays, FAMILIES[family].norm, "norm")
     projection = f"{family}.embeddings.patch_embeddings.projection"
     kernel = _tubelets(arrays[f"{projection}.weight"], model, inflation)
     found["embedding/kernel"], found["embedding/bias"] = _rescaled(
@@ -140,8 +141,17 @@ _BLOCK_NAMES = {
 _ENDINGS = {"weight": ("kernel", "gamma"), "bias": ("bias", "beta")}
 
 
-def _encoder(arrays: Arrays, family: str, num_layers: int) -> Arrays:
-    """Returns the weights of the encoder by our names."""
+def block_weights(arrays: Arrays, family: str, num_layers: int) -> Arrays:
+    """Returns the weights of an encoder's blocks by our names.
+
+    Args:
+        arrays: dict. Arrays by the names of transformers.
+        family: str. What their names begin with.
+        num_layers: int. Blocks.
+
+    Returns:
+        Arrays by names such as `block_0/mlp/hidden/kernel`.
+    """
     found: Arrays = {}
     arrays = dict(arrays)
     for layer in range(num_layers):
@@ -153,7 +163,6 @@ def _encoder(arrays: Arrays, family: str, num_layers: int) -> Arrays:
         if biases in arrays:
             name = f"block_{layer}/attention/query_value_bias"
             found[name] = arrays[biases]
-    found |= _pair(arrays, FAMILIES[family].norm, "norm")
     return found
 
 
