@@ -1,5 +1,6 @@
 """Videos for the tests, drawn in code and encoded by the bundled ffmpeg."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,11 @@ import pytest
 # It imports packages that only the tests of serving need, and has no tests.
 collect_ignore = ["stand_in_server.py"]
 
+CHROMIUM_FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+    "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
 X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 
 
@@ -123,3 +129,20 @@ def real_videos():
     if not folder.is_dir():
         pytest.skip("there are no real videos beside the repository")
     return folder
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A real browser; skips where it, or its driver, is missing."""
+    driver = pytest.importorskip(
+        "playwright.sync_api", reason="needs pip install playwright"
+    )
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("needs Chromium, such as Debian's package of that name")
+    with driver.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=CHROMIUM_FLAGS
+        )
+        yield browser
+        browser.close()

@@ -5,7 +5,6 @@ and, on Debian, apt-get install chromium.
 """
 
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,11 +21,6 @@ from har_keras.errors import DataError
 from har_keras.reporting.browser import Limits, look
 
 EVIL = "<img src=x onerror=alert(1)>"
-CHROMIUM_FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
-    "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -109,22 +103,6 @@ def address(run):
     _, err = program.communicate(timeout=30)
     assert program.returncode == 143, err
     assert "Traceback" not in err
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    driver = pytest.importorskip(
-        "playwright.sync_api", reason="needs pip install playwright"
-    )
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("needs Chromium, such as Debian's package of that name")
-    with driver.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path, args=CHROMIUM_FLAGS
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desktop", "phone"])

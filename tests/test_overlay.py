@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 from conftest import moving_square, write_video
@@ -63,6 +64,46 @@ def test_an_odd_size_without_sound(tmp_path):
     )
     info = probe(tmp_path / "out.mp4")
     assert (info.width, info.height, info.has_audio) == (74, 60, False)
+
+
+def draw_pictures(folder, frames):
+    folder.mkdir()
+    for number, frame in enumerate(frames):
+        # Not padded, so that their order is that of people; % is no pattern.
+        cv2.imwrite(str(folder / f"100%d-{number}.png"), frame[..., ::-1])
+    return folder
+
+
+def test_pictures_in_a_folder_are_drawn_on(tmp_path):
+    frames = moving_square(20, height=120, width=214)
+    folder = draw_pictures(tmp_path / "pictures", frames)
+    write_overlay(
+        folder,
+        timeline(),
+        tmp_path / "out.mp4",
+        timeout_seconds=30.0,
+        pictures_fps=10.0,
+    )
+    info = probe(tmp_path / "out.mp4")
+    assert (info.width, info.height, info.fps) == (214, 120, 10.0)
+    assert info.duration_seconds == pytest.approx(2.0, abs=0.1)
+    shown = read_all(tmp_path / "out.mp4", 10, 120).astype(int)
+    plain = frames.astype(int)
+    assert len(shown) == 20
+    assert np.abs(shown[:, :80] - plain[:, :80]).mean() < 4
+    assert np.abs(shown[:, 100:] - plain[:, 100:]).mean() > 10
+
+
+def test_a_folder_without_pictures_is_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(VideoError, match="no picture in it"):
+        write_overlay(
+            tmp_path / "empty",
+            timeline(),
+            tmp_path / "out.mp4",
+            timeout_seconds=30.0,
+        )
+    assert not (tmp_path / "out.mp4").exists()
 
 
 @pytest.mark.parametrize("size", [(240, 426), (426, 240), (24, 24), (12, 300)])

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 from conftest import draw_folder, draw_video, moving_square, truncate
@@ -167,6 +168,23 @@ def test_overlay_and_attention_are_written(run, videos, tmp_path, capsys):
     movie = probe(tmp_path / "out" / "up-01.attention.mp4")
     assert (movie.width, movie.height) == (672, 336)
     assert (tmp_path / "out" / "up-01.attention.png").stat().st_size > 500
+
+
+def test_overlay_draws_on_a_folder_of_pictures(run, tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, frame in enumerate(moving_square(30)):
+        cv2.imwrite(str(folder / f"{number}.jpg"), frame)
+    code, _, err = run_verb(
+        capsys, run.path, folder, "--overlay", tmp_path / "out.mp4",
+        "--pictures-fps", "15",
+    )  # fmt: skip
+    assert code == 0, err
+    info = probe(tmp_path / "out.mp4")
+    assert (info.fps, info.duration_seconds) == (
+        15.0,
+        pytest.approx(2, abs=0.1),
+    )
 
 
 @pytest.mark.parametrize(

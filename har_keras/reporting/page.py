@@ -26,6 +26,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem .25rem 0; text-align: left;
   vertical-align: top; border-bottom: 1px solid #eee;
   overflow-wrap: break-word; }
+th { white-space: nowrap; }
 td.number, th.number { text-align: right; overflow-wrap: normal; }
 img { max-width: 100%; height: auto; display: block; }
 figure { margin: 0 0 1rem; break-inside: avoid; }
@@ -39,10 +40,26 @@ figcaption { font-size: .95rem; }
 code { font-size: .9em; }
 details > summary { cursor: pointer; }
 @media print {
-  video { display: none; }
-  body { font-size: 11pt; max-width: none; padding: 0; }
-  h2 { break-after: avoid; }
-  tr { break-inside: avoid; }
+  @page { margin: 15mm 15mm 18mm;
+    @bottom-right { content: counter(page) " / " counter(pages);
+      font: 9pt system-ui, sans-serif; color: #555; } }
+  video, summary { display: none; }
+  body { font-size: 10.5pt; max-width: none; padding: 0; orphans: 3;
+    widows: 3; }
+  h1 { font-size: 16pt; margin: 0; }
+  h2 { font-size: 12.5pt; margin: 1.4rem 0 .4rem; break-after: avoid; }
+  .headline { font-size: 24pt; }
+  .note { color: #333; }
+  .scroll { overflow: visible; }
+  table, tr, figure, section > img { break-inside: avoid; }
+  th, td { padding-top: .12rem; padding-bottom: .12rem; }
+  thead { display: table-header-group; }
+  section > img { max-height: 70mm; width: auto; }
+  figure { margin-bottom: .7rem; }
+  figcaption { font-size: 9.5pt; }
+  details { columns: 2; column-gap: 8mm; font-size: 8.5pt; }
+  details table { break-inside: auto; }
+  details::details-content { content-visibility: visible; block-size: auto; }
 }
 """
 
@@ -74,9 +91,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         bool(rows) and all(_is_number(row[column]) for row in rows)
         for column in range(len(header))
     ]
-    lines = [_row("th", header, right)]
-    lines += [_row("td", row, right) for row in rows]
-    return f'<div class="scroll"><table>\n{"".join(lines)}</table></div>'
+    head = _row("th", header, right)
+    body = "".join(_row("td", row, right) for row in rows)
+    return (
+        '<div class="scroll"><table>\n'
+        f"<thead>{head}</thead>\n<tbody>{body}</tbody></table></div>"
+    )
 
 
 def _is_number(cell: str) -> bool:
