@@ -56,6 +56,12 @@ def test_short_epochs_are_measured_whole(clock, caplog):
     assert line == "About 56 s to go: 8 steps of 7 s, and validation."
 
 
+def test_what_the_first_epoch_compiles_does_not_count(clock, caplog):
+    # Eight steps of a fifth of a second are too few to tell.
+    lines = train(clock, caplog, steps=8, epochs=100, step=0.2)
+    assert lines[0].startswith("About 10 min 47 s to go: 784 steps of 0.8")
+
+
 def test_a_long_training_is_told_what_is_faster(clock, caplog):
     lines = train(clock, caplog, steps=100, epochs=100)
     assert len(lines) > 1

@@ -13,7 +13,9 @@ from har_keras.training.checkpoint import TrainingState
 
 logger = logging.getLogger("har_keras")
 
-# Measured until both are over; a shorter epoch is measured as a whole.
+# Measured until both are over, within the first epoch. Where that is too
+# short, the second one is measured as a whole: in the first, a smaller last
+# batch and the validation are compiled.
 _STEPS, _SECONDS = 3, 3.0
 _LONG_SECONDS = 600.0
 _MANY_TOKENS = 1000
@@ -51,7 +53,7 @@ class Pace(keras.callbacks.Callback):
         self._left -= state.epoch * steps + state.step
         self._done = self._timed = 0
         self._began: float | None = None
-        self._said = False
+        self._whole = self._said = False
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._done += 1
@@ -62,6 +64,8 @@ class Pace(keras.callbacks.Callback):
             self._began = now
             return
         self._timed += 1
+        if self._whole:
+            return
         if self._timed >= _STEPS and now - self._began >= _SECONDS:
             each = (now - self._began) / self._timed
             self._say(each, 1 + _VALIDATION_COST * self.val_share)
@@ -70,10 +74,9 @@ class Pace(keras.callbacks.Callback):
         if self._said or self._began is None:
             return
         now = time.monotonic()
-        if self._timed >= self.steps:
+        if self._whole:
             self._say((now - self._began) / self._timed, 1.0)
-        elif not self._timed:
-            self._began = now  # an epoch of one step, which was compiled
+        self._whole, self._began, self._timed = True, now, 0
 
     def _say(self, each: float, validation: float) -> None:
         self._said = True
