@@ -10,6 +10,7 @@ from har_keras.model.layers import (
     PositionEmbedding,
     TubeletEmbedding,
 )
+from har_keras.model.vit import VideoViT
 
 RNG = np.random.default_rng(7)
 TOKENS = RNG.normal(size=(2, 6, 8)).astype("float32")
@@ -185,4 +186,42 @@ def test_gelu_equals_the_one_of_keras():
     expected = ops.gelu(x, approximate=False)
     np.testing.assert_allclose(
         to_numpy(gelu(ops.convert_to_tensor(x))), to_numpy(expected), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("attention", ["joint", "divided", "factorised"])
+def test_paths_are_dropped_in_training_alone(attention):
+    options = {
+        "num_frames": 4, "crop_size": 32, "hidden_dim": 8, "num_heads": 2,
+        "num_layers": 3, "attention": attention, "seed": 0,
+    }  # fmt: skip
+    clips = np.random.default_rng(0).integers(
+        0, 256, (8, 4, 32, 32, 3), dtype="uint8"
+    )
+    plain = VideoViT(2, **options)
+    dropping = VideoViT(2, **options, drop_path_rate=0.9)
+    expected, found, trained = (
+        ops.convert_to_numpy(x)
+        for x in (
+            plain.logits(clips),
+            dropping.logits(clips),
+            dropping.logits(clips, training=True),
+        )
+    )
+    np.testing.assert_array_equal(expected, found)
+    assert np.abs(trained - found).max() > 1e-4
+    assert dropping.blocks[0].drop_path.rate == 0
+    last = (
+        dropping.temporal_blocks
+        if attention == "factorised"
+        else dropping.blocks
+    )[-1]
+    assert last.drop_path.rate == pytest.approx(0.9)
+
+
+def test_a_dropped_path_leaves_the_sequence_as_it_was():
+    block = EncoderBlock(2, 8, drop_path_rate=0.999, seed=0)
+    x = np.random.default_rng(0).normal(size=(4, 3, 8)).astype("float32")
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(block(x, training=True)), x
     )

@@ -61,3 +61,32 @@ def test_weight_decay_is_for_kernels_alone(pooling):
     names = {weight.name for weight in variables}
     known = {"kernel", "bias", "gamma", "beta", "positions"}
     assert names - {"class_token"} == known
+
+
+def test_layers_near_the_pixels_change_less():
+    model = VideoViT(3, num_frames=2, crop_size=16, num_layers=2, seed=0)
+    model.build()
+    training = TrainingConfig(layer_decay=0.5, weight_decay=0.0)
+    optimizer = build_optimizer(training, 10)
+    variables = model.trainable_variables
+    optimizer.build(variables)
+    before = [keras.ops.convert_to_numpy(v.value) for v in variables]
+    # Adam's first step is the rate itself, whatever the gradient.
+    gradients = [keras.ops.ones_like(v.value) for v in variables]
+    optimizer.apply(gradients, variables)
+    expected = {"embedding": 3, "positions": 3, "block_0": 2, "block_1": 1}
+    for variable, old in zip(variables, before, strict=True):
+        change = old - keras.ops.convert_to_numpy(variable.value)
+        layer = variable.path.split("/")[1]
+        rate = 1e-3 * 0.5 ** expected.get(layer, 0)
+        np.testing.assert_allclose(change, rate, rtol=1e-2, err_msg=layer)
+    assert {v.path.split("/")[1] for v in variables} == {
+        *expected, "norm", "head",
+    }  # fmt: skip
+
+
+def test_a_layerwise_optimizer_is_saved_with_its_decay():
+    optimizer = build_optimizer(TrainingConfig(layer_decay=0.7), 10)
+    config = keras.saving.serialize_keras_object(optimizer)
+    loaded = keras.saving.deserialize_keras_object(config)
+    assert loaded.layer_decay == 0.7
