@@ -45,6 +45,7 @@ def augment_clip(
     *,
     crop_size: int,
     flip: bool = True,
+    out: Frames | None = None,
 ) -> Frames:
     """Crops, mirrors and recolours a clip, every frame in the same way.
 
@@ -54,6 +55,7 @@ def augment_clip(
         rng: numpy `Generator`. The same state gives the same clip.
         crop_size: int. Height and width of the result in pixels.
         flip: bool. Whether half of the clips are mirrored left to right.
+        out: `uint8` array of the result's shape or None. Memory for it.
 
     Returns:
         `uint8` array of shape `(T, crop_size, crop_size, 3)`.
@@ -71,7 +73,7 @@ def augment_clip(
     box = random_box(frames.shape[1], frames.shape[2], rng)
     mirrored = flip and rng.random() < 0.5
     colour = random_colour(rng)
-    clip = cropped(frames, box, crop_size)
+    clip = cropped(frames, box, crop_size, out)
     if mirrored:
         mirror(clip)
     transform_colours(clip, colour)
@@ -84,6 +86,7 @@ def shift_clip(
     *,
     crop_size: int,
     flip: bool = True,
+    out: Frames | None = None,
 ) -> Frames:
     """Crops a clip at a random place, at its own scale, and may mirror it.
 
@@ -93,6 +96,7 @@ def shift_clip(
         rng: numpy `Generator`. The same state gives the same clip.
         crop_size: int. Height and width of the result in pixels.
         flip: bool. Whether half of the clips are mirrored left to right.
+        out: `uint8` array of the result's shape or None. Memory for it.
 
     Returns:
         `uint8` array of shape `(T, crop_size, crop_size, 3)`.
@@ -106,14 +110,18 @@ def shift_clip(
     height, width = frames.shape[1:3]
     top = int(rng.integers(height - crop_size + 1))
     left = int(rng.integers(width - crop_size + 1))
-    clip = cropped(frames, (top, left, crop_size, crop_size), crop_size)
+    box = (top, left, crop_size, crop_size)
+    clip = cropped(frames, box, crop_size, out)
     if flip and rng.random() < 0.5:
         mirror(clip)
     return clip
 
 
 def cropped(
-    frames: FrameSource, box: tuple[int, int, int, int], size: int
+    frames: FrameSource,
+    box: tuple[int, int, int, int],
+    size: int,
+    out: Frames | None = None,
 ) -> Frames:
     """Cuts the same box out of every frame and resizes it to a square.
 
@@ -122,16 +130,22 @@ def cropped(
             frames one by one.
         box: tuple of int. Top, left, height and width in pixels.
         size: int. Height and width of the result in pixels.
+        out: `uint8` array of the result's shape or None. Memory for it.
 
     Returns:
         `uint8` array of shape `(T, size, size, 3)`.
     """
     top, left, height, width = box
-    clip = np.empty((len(frames), size, size, 3), np.uint8)
+    clip = memory_for(frames, size) if out is None else out
     for source, target in zip(frames, clip, strict=True):
         part = source[top : top + height, left : left + width]
         resized(part, size, out=target)
     return clip
+
+
+def memory_for(frames: FrameSource, size: int) -> Frames:
+    """Returns memory for a clip of squares from some frames."""
+    return np.empty((len(frames), size, size, 3), np.uint8)
 
 
 def mirror(clip: Frames) -> None:

@@ -19,10 +19,12 @@ from har_keras.errors import UsageError
 from har_keras.video.augment import (
     Frames,
     augment_clip,
+    cropped,
     random_speed,
     shift_clip,
 )
 from har_keras.video.balance import balanced_order, class_weights, occurrences
+from har_keras.video.batch_memory import BatchMemory
 from har_keras.video.filling import num_cores
 from har_keras.video.keras_cv_clips import keras_cv_clip, keras_cv_layers
 from har_keras.video.manifest import Manifest, Video
@@ -30,7 +32,7 @@ from har_keras.video.mixing import draw_mix, mix_clips, mix_rows
 from har_keras.video.sampling import (
     clip_frame_indices,
     clips_per_video,
-    crop_clip,
+    crop_box,
     last_start,
 )
 from har_keras.video.store import Store
@@ -47,8 +49,6 @@ AUGMENTATIONS: dict[str, Callable[..., Frames]] = {
 }
 """What `--augment` names, besides "none"."""
 
-# Memory that TensorFlow takes over as it is, without a copy.
-_ALIGNMENT_BYTES = 64
 # Sets what is drawn for a batch apart from what is drawn for its clips.
 _MIXING = (0, 1)
 
@@ -151,7 +151,11 @@ class ClipDataset:
         return list(dict.fromkeys(self.slots[i].video for i in indices))
 
     def read(
-        self, epoch: int, index: int, occurrence: int = 0
+        self,
+        epoch: int,
+        index: int,
+        occurrence: int = 0,
+        out: Frames | None = None,
     ) -> tuple[Frames, np.int32]:
         """Reads one clip.
 
@@ -160,6 +164,7 @@ class ClipDataset:
             index: int. Which slot.
             occurrence: int. How often the epoch had the slot before; each
                 time it is augmented anew. Defaults to `0`.
+            out: `uint8` array of the clip's shape or None. Memory for it.
 
         Returns:
             The clip, `uint8` of shape `(T, crop_size, crop_size, 3)`, and its
@@ -173,18 +178,28 @@ class ClipDataset:
         jitter = self.options.speed_jitter if self.training else 0.0
         speed = random_speed(rng, jitter) if jitter else 1.0
         which = self._frame_indices(slot, within, speed)
-        label = np.int32(slot.label)
+        frames = self.store.lazy_frames(slot.video.sha256, which)
         size = self.clip.crop_size
-        if not self.training or self.options.augment == "none":
-            frames = self.store.frames(slot.video.sha256, which)
-            return crop_clip(frames, size), label
-        change = AUGMENTATIONS[self.options.augment]
-        lazy = self.store.lazy_frames(slot.video.sha256, which)
-        flip = self.options.flip and slot.label not in self._keep_side
-        return change(lazy, rng, crop_size=size, flip=flip), label
+        if self.training and self.options.augment != "none":
+            clip = AUGMENTATIONS[self.options.augment](
+                frames,
+                rng,
+                crop_size=size,
+                flip=self.options.flip and slot.label not in self._keep_side,
+                out=out,
+            )
+        else:
+            height, width = frames.shape[1:3]
+            corner = crop_box(height, width, crop_size=size)
+            clip = cropped(frames, (*corner, size, size), size, out)
+        return clip, np.int32(slot.label)
 
     def read_batch(
-        self, epoch: int, step: int, pool: ThreadPoolExecutor | None = None
+        self,
+        epoch: int,
+        step: int,
+        pool: ThreadPoolExecutor | None = None,
+        memory: BatchMemory | None = None,
     ) -> Batch:
         """Reads one batch.
 
@@ -192,6 +207,7 @@ class ClipDataset:
             epoch: int. Counted from 0.
             step: int. The batch of that epoch, counted from 0.
             pool: ThreadPoolExecutor or None. Reads clips at the same time.
+            memory: BatchMemory or None. Memory for the clips.
 
         Returns:
             Clips, `uint8` of shape `(B, T, crop_size, crop_size, 3)`, and
@@ -200,12 +216,11 @@ class ClipDataset:
             too, `float32` of shape `(B,)`.
         """
         indices, repeats = self._part_of_order(epoch, step)
-        size = self.clip.crop_size
-        shape = (len(indices), self.clip.num_frames, size, size, 3)
-        clips = aligned_memory(shape)
+        memory = memory or self._batch_memory()
+        clips = memory.take(len(indices))
 
         def fill(place: int) -> None:
-            clips[place] = self.read(epoch, indices[place], repeats[place])[0]
+            self.read(epoch, indices[place], repeats[place], clips[place])
 
         # A list, for an error must not be lost.
         list((pool.map if pool else map)(fill, range(len(indices))))
@@ -225,12 +240,12 @@ class ClipDataset:
             A `tf.data.Dataset` of what `read_batch` returns.
         """
         steps = self.steps_per_epoch
-        pool = ThreadPoolExecutor(num_cores())
+        pool, memory = ThreadPoolExecutor(num_cores()), self._batch_memory()
         # Every core has a clip of its own to work at.
         cv2.setNumThreads(1)
 
         def read(number: np.int64) -> Batch:
-            return self.read_batch(*divmod(int(number), steps), pool)
+            return self.read_batch(*divmod(int(number), steps), pool, memory)
 
         def tensors(number: Any) -> tuple[Any, ...]:
             arrays = tf.numpy_function(read, [number], self._dtypes)
@@ -240,6 +255,11 @@ class ClipDataset:
         return numbers.map(
             tensors, num_parallel_calls=2, deterministic=True
         ).prefetch(1)
+
+    def _batch_memory(self) -> BatchMemory:
+        size = self.clip.crop_size
+        number = min(self.options.batch_size, self.num_clips)
+        return BatchMemory((number, self.clip.num_frames, size, size, 3))
 
     @property
     def _is_mixed(self) -> bool:
@@ -341,11 +361,3 @@ def kept_sides(names: str, manifest: Manifest) -> frozenset[int]:
                 f"{', '.join(known)}."
             )
     return frozenset(known.index(name) for name in wanted)
-
-
-def aligned_memory(shape: tuple[int, ...]) -> Frames:
-    """Returns memory for `uint8` that TensorFlow takes without copying it."""
-    size = int(np.prod(shape))
-    memory = np.empty(size + _ALIGNMENT_BYTES, np.uint8)
-    first = -memory.ctypes.data % _ALIGNMENT_BYTES
-    return memory[first : first + size].reshape(shape)

@@ -32,6 +32,7 @@ def keras_cv_clip(
     *,
     crop_size: int,
     flip: bool = True,
+    out: Frames | None = None,
 ) -> Frames:
     """Crops and mirrors a clip, then has keras-cv recolour and cut it.
 
@@ -41,6 +42,7 @@ def keras_cv_clip(
         rng: numpy `Generator`. The same state gives the same clip.
         crop_size: int. Height and width of the result in pixels.
         flip: bool. Whether half of the clips are mirrored left to right.
+        out: `uint8` array of the result's shape or None. Memory for it.
 
     Returns:
         `uint8` array of shape `(T, crop_size, crop_size, 3)`.
@@ -49,12 +51,13 @@ def keras_cv_clip(
         EnvironmentFault: If keras-cv is not installed.
     """
     box = random_box(frames.shape[1], frames.shape[2], rng)
-    clip = cropped(frames, box, crop_size)
+    clip = cropped(frames, box, crop_size, out)
     if flip and rng.random() < 0.5:
         mirror(clip)
     seed = int(rng.integers(2**31))
     with _ONE_AT_A_TIME:
-        return _changed(clip, seed)
+        clip[:] = _changed(clip, seed)
+    return clip
 
 
 def _changed(clip: Frames, seed: int) -> Frames:
@@ -71,7 +74,7 @@ def _changed(clip: Frames, seed: int) -> Frames:
     deep = np.asarray(cutout(deep[None]))[0]
     deep = deep.reshape(height, width, num_frames, channels)
     whole = np.clip(np.round(np.moveaxis(deep, 2, 0)), 0, 255)
-    return np.ascontiguousarray(whole, np.uint8)
+    return whole.astype(np.uint8)
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from har_keras.video.augment import (
     LUMA,
     Frames,
     FrameSource,
+    memory_for,
     transform_colours,
 )
 
@@ -86,6 +87,7 @@ def warped(
     box: tuple[int, int, int, int],
     moves: Matrix,
     size: int,
+    out: Frames | None = None,
 ) -> Frames:
     """Crops, resizes and moves in one interpolation.
 
@@ -99,13 +101,14 @@ def warped(
         box: tuple of int. Top, left, height and width of the crop in pixels.
         moves: `float64` array of shape `(3, 3)`, see `move`.
         size: int. Height and width of the result in pixels.
+        out: `uint8` array of the result's shape or None. Memory for it.
 
     Returns:
         `uint8` array of shape `(T, size, size, 3)`; grey where the frame ends.
     """
     x_of, y_of = _places(box, moves, size)
     fixed = cv2.convertMaps(x_of, y_of, cv2.CV_16SC2)
-    clip = np.empty((len(frames), size, size, 3), np.uint8)
+    clip = memory_for(frames, size) if out is None else out
     for source, target in zip(frames, clip, strict=True):
         cv2.remap(
             source,

@@ -1,5 +1,7 @@
 """`--augment strong`: everything that is usual, drawn once per clip."""
 
+import functools
+
 import numpy as np
 
 from har_keras.video.augment import (
@@ -34,6 +36,7 @@ def strong_clip(
     *,
     crop_size: int,
     flip: bool = True,
+    out: Frames | None = None,
 ) -> Frames:
     """Crops, moves, mirrors, recolours and erases, each frame in the same way.
 
@@ -43,6 +46,7 @@ def strong_clip(
         rng: numpy `Generator`. The same state gives the same clip.
         crop_size: int. Height and width of the result in pixels.
         flip: bool. Whether half of the clips are mirrored left to right.
+        out: `uint8` array of the result's shape or None. Memory for it.
 
     Returns:
         `uint8` array of shape `(T, crop_size, crop_size, 3)`.
@@ -67,7 +71,7 @@ def strong_clip(
     if rng.random() < _GREY_SHARE:
         colour = np.tile(LUMA, (3, 1)).astype(np.float32) @ colour
     operations = random_operations(rng)
-    clip = _placed(frames, box, operations, crop_size)
+    clip = _placed(frames, box, operations, crop_size, out)
     if mirrored:
         mirror(clip)
     transform_colours(clip, colour)
@@ -84,6 +88,7 @@ def _placed(
     box: tuple[int, int, int, int],
     operations: list[tuple[str, float]],
     size: int,
+    out: Frames | None,
 ) -> Frames:
     """Returns the clip after all that moves pixels."""
     moves = [
@@ -92,8 +97,9 @@ def _placed(
         if is_geometric(name)
     ]
     if not moves:
-        return cropped(frames, box, size)
-    return warped(frames, box, np.linalg.multi_dot([np.eye(3), *moves]), size)
+        return cropped(frames, box, size, out)
+    whole = functools.reduce(np.matmul, moves)
+    return warped(frames, box, whole, size, out)
 
 
 def erase(clip: Frames, rng: np.random.Generator) -> None:
