@@ -51,6 +51,7 @@ class Pace(keras.callbacks.Callback):
         self.val_share = val_share
         self._left = config.training.epochs * steps
         self._left -= state.epoch * steps + state.step
+        self._first = state.step
         self._done = self._timed = 0
         self._began: float | None = None
         self._whole = self._said = False
@@ -64,7 +65,7 @@ class Pace(keras.callbacks.Callback):
             self._began = now
             return
         self._timed += 1
-        if self._whole:
+        if self._whole or (self._first + self._done) % self.steps == 0:
             return
         if self._timed >= _STEPS and now - self._began >= _SECONDS:
             each = (now - self._began) / self._timed
