@@ -74,6 +74,19 @@ def test_any_number_of_clips_is_answered_as_by_the_model(
     assert expected.std() > 0.05  # Else any answer would do.
 
 
+def test_nobody_is_called_while_writing(source, tmp_path, monkeypatch):
+    for needed in NEEDED["openvino"]:
+        pytest.importorskip(needed, reason='needs "har_keras[export]"')
+    telemetry = pytest.importorskip("openvino_telemetry.backend.backend_ga4")
+    called = []
+    monkeypatch.setattr(
+        telemetry.GA4Backend, "send", lambda *_: called.append(1)
+    )
+    formats.write_openvino(source, tmp_path / "model.xml")
+    assert (tmp_path / "model.bin").is_file()
+    assert called == []
+
+
 @pytest.mark.parametrize("name", formats.FORMATS)
 def test_a_file_knows_its_class_names(written, name):
     path, _ = written(name)

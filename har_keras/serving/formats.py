@@ -86,7 +86,8 @@ def write_openvino(source: Source, path: Path) -> None:
     openvino = package("openvino")
     with tempfile.TemporaryDirectory() as folder:
         write_onnx(source, Path(folder, "model.onnx"))
-        model = openvino.convert_model(str(Path(folder, "model.onnx")))
+        # Not `convert_model`, which calls home, and waits for an answer.
+        model = openvino.Core().read_model(str(Path(folder, "model.onnx")))
     model.set_rt_info(json.dumps(list(source.class_names)), [NAMES])
     model.set_rt_info(source.usage.text(), [USAGE])
     openvino.save_model(model, str(path), compress_to_fp16=False)
