@@ -149,6 +149,28 @@ def test_a_stopped_run_goes_on_exactly(
 
 
 @pytest.mark.slow
+def test_mixed_and_weighted_clips_go_on_exactly(tmp_path, monkeypatch):
+    config = CONFIG.replace(
+        **CONFIG.flat()
+        | {"mixup": 0.8, "cutmix": 1.0, "balance": "weights", "epochs": 2}
+    )
+    expected = train(tmp_path / "whole", config)
+    whole_step = callbacks.Checkpoints.on_train_batch_end
+
+    def stopping(self, batch, logs=None):
+        if (self.state.epoch, self.state.step) == (1, 0):
+            self.interrupt(15)
+        whole_step(self, batch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Checkpoints, "on_train_batch_end", stopping)
+        with pytest.raises(Interrupted):
+            train(tmp_path / "stopped", config)
+    assert last_state(Run(tmp_path / "stopped"))["step"] == 1
+    assert_same_run(train(tmp_path / "stopped", config), expected)
+
+
+@pytest.mark.slow
 def test_a_stop_during_validation_goes_on_exactly(whole, tmp_path, monkeypatch):
     after_batch = callbacks.Checkpoints.on_test_batch_end
 

@@ -29,6 +29,7 @@ from har_keras.reporting.strips import (
     Strip,
     read_strip,
     sample_strips,
+    training_strips,
 )
 from har_keras.reporting.views import view_clips
 from har_keras.run import Run
@@ -117,21 +118,24 @@ class Results:
         return np.array([self.manifest.label(v) for v in self.videos])
 
     def write_samples(self, folder: Run, split: str) -> None:
-        """Draws film strips of the training videos and of those scored."""
+        """Draws film strips: of the training's clips, and of those scored."""
         known = {
             video.file: row
             for video, row in zip(self.videos, self.probabilities, strict=True)
         }
-        for name in ("train", split):
-            strips = sample_strips(
+        strips = {
+            "train": training_strips(self.store, self.manifest, self.config),
+            split: sample_strips(
                 self.store,
                 self.manifest,
-                name,
+                split,
                 self.config.clip,
                 probabilities=known,
-            )
-            if strips:
-                plot_samples(strips, folder.samples_file(name))
+            ),
+        }
+        for name, drawn in strips.items():
+            if drawn:
+                plot_samples(drawn, folder.samples_file(name))
 
     def write_card(self, run: Run, num_parameters: int) -> None:
         """Writes the run's model card."""

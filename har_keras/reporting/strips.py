@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from har_keras.config import ClipConfig
+from har_keras.config import ClipConfig, Config
 from har_keras.reporting.views import view_indices
+from har_keras.video.dataset import ClipDataset
 from har_keras.video.manifest import Manifest, Video
 from har_keras.video.sampling import crop_clip
 from har_keras.video.store import Store
@@ -95,8 +96,7 @@ def read_strip(
     """
     indices = view_indices(video.kept_frames, clip, 1)[0]
     frames = store.frames(video.sha256, indices)
-    places = np.linspace(0, len(indices) - 1, min(num_frames, len(indices)))
-    thinned = frames[places.round().astype(int)]
+    thinned = _thinned(frames, num_frames)
     return Strip(
         video.file,
         crop_clip(thinned, clip.crop_size),
@@ -105,6 +105,12 @@ def read_strip(
         score,
         encode_mp4(frames, clip.fps) if playable else b"",
     )
+
+
+def _thinned(frames: np.ndarray, number: int = 8) -> np.ndarray:
+    """Returns up to `number` of the frames, evenly spread."""
+    places = np.linspace(0, len(frames) - 1, min(number, len(frames)))
+    return frames[places.round().astype(int)]
 
 
 def sample_strips(
@@ -145,6 +151,53 @@ def sample_strips(
             )
         )
     return strips
+
+
+def training_strips(
+    store: Store, manifest: Manifest, config: Config, *, num_strips: int = 9
+) -> list[Strip]:
+    """Makes strips of what the model sees in training, changed as there.
+
+    They are the first clips of the first epoch. With MixUp and CutMix they
+    are mixed among themselves, and every class in a clip is said with its
+    share.
+
+    Args:
+        store: Store. The decoded frames.
+        manifest: Manifest. The videos; those of the split "train" are used.
+        config: Config. Every option of the training.
+        num_strips: int. At most so many.
+
+    Returns:
+        A list of `Strip`, without predictions.
+    """
+    repeats = config.training.repeats
+    options = config.replace(batch_size=-(-num_strips // repeats) * repeats)
+    videos = manifest.usable("train")
+    data = ClipDataset(store, manifest, videos, options, training=True)
+    if not data.num_clips:
+        return []
+    clips, labels, *_ = data.read_batch(0, 0)
+    return [
+        Strip(
+            data.slots[index].video.file,
+            _thinned(clip),
+            _shares_in_words(label, manifest.class_names),
+        )
+        for clip, label, index in zip(
+            clips[:num_strips], labels, data.order(0), strict=False
+        )
+    ]
+
+
+def _shares_in_words(label: np.ndarray, class_names: Sequence[str]) -> str:
+    """Returns a label in words: "walk", or "walk 0.60 + gym 0.40"."""
+    if not label.ndim:
+        return class_names[int(label)]
+    found = [place for place in np.argsort(-label) if label[place] > 0]
+    if len(found) == 1:
+        return class_names[found[0]]
+    return " + ".join(f"{class_names[i]} {label[i]:.2f}" for i in found)
 
 
 def spread_over_classes(
