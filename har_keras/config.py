@@ -112,6 +112,9 @@ class ModelConfig:
     pooling: Literal["mean", "mean_norm", "class_token"] = "mean"
     """What the head reads: the mean of all tokens, after the last norm or
     (mean_norm) before it, or a class token."""
+    stem: Literal["pixels", "gradients"] = "pixels"
+    """What a token is made of: pixels, or counts of edges and their motion,
+    which need fewer videos to learn from."""
     attention: Literal["joint", "factorised", "divided"] = "joint"
     """Who reads whom: all tokens, within frames and then between them
     (cheaper for many tokens), or along time and within frames by turns."""
@@ -141,6 +144,9 @@ class TrainingConfig:
     """Learning rate after the warm-up: kept, or to zero along a cosine."""
     warmup_epochs: float = 0.0
     """Epochs over which the learning rate rises from zero."""
+    keep: Literal["best", "last"] = "best"
+    """Epoch whose weights are the model's: best by validation, or last; where
+    validation has few videos the best is one by luck."""
     label_smoothing: float = 0.0
     """Share of each target spread over all classes, in [0, 1)."""
     clips_per_video: int = 0

@@ -82,8 +82,12 @@ def test_targets_have_no_mean_and_unit_variance():
 
 
 def test_a_model_that_cannot_be_masked_is_refused():
-    for changes in ({"attention": "factorised"}, {"pooling": "class_token"}):
-        with pytest.raises(ValueError, match="must have attention='joint'"):
+    for changes in (
+        {"attention": "factorised"},
+        {"pooling": "class_token"},
+        {"stem": "gradients"},
+    ):
+        with pytest.raises(ValueError, match="must have {'attention': 'joint'"):
             autoencoder(**changes)
 
 

@@ -69,7 +69,7 @@ def transformer_options(model: ModelConfig) -> dict[str, Any]:
     names = (
         "patch_size", "tubelet_frames", "hidden_dim", "num_layers",
         "num_heads", "mlp_dim", "dropout_rate", "attention_dropout_rate",
-        "drop_path_rate", "pooling", "attention", "num_temporal_layers",
+        "drop_path_rate", "stem", "pooling", "attention", "num_temporal_layers",
     )  # fmt: skip
     options = {name: getattr(model, name) for name in names}
     return options | _FAMILY_OPTIONS.get(model.preset.split("-")[0], {})

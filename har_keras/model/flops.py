@@ -2,6 +2,7 @@
 
 import math
 
+from har_keras.model.gradients import GradientEmbedding
 from har_keras.model.vit import VideoViT
 
 
@@ -19,7 +20,9 @@ def step_flops(model: VideoViT) -> int:
         step      = 2 embedding + 3 layers
 
     as the gradient of a product is two products, but none is asked for with
-    respect to pixels. The class token is left out.
+    respect to pixels. The class token is left out. Where the stem counts
+    gradients, P is the counts of a tubelet, and the counting, 72 for each
+    pixel, has no gradient.
 
     Args:
         model: VideoViT.
@@ -36,6 +39,10 @@ def step_flops(model: VideoViT) -> int:
     space, tokens = rows * columns, model.num_tokens
     width = model.hidden_dim
     pixels = math.prod((model.tubelet_frames, *[model.patch_size] * 2, 3))
+    counting = 0
+    if isinstance(model.embedding, GradientEmbedding):
+        counting = 72 * tokens * pixels // 3
+        pixels = model.embedding.num_counts
     dense = 8 * width**2
     mlp = 4 * width * model.mlp_dim
     embedding = 2 * pixels * width * tokens
@@ -50,4 +57,4 @@ def step_flops(model: VideoViT) -> int:
     else:  # two attentions, and a dense layer after the first
         layer = 2 * dense + 2 * width**2 + 4 * (time + space) * width + mlp
         layers = model.num_layers * tokens * layer
-    return 2 * embedding + 3 * layers
+    return counting + 2 * embedding + 3 * layers

@@ -285,9 +285,10 @@ def _rows(x: Tensor, indices: Tensor) -> Tensor:
 
 
 def _check_encoder(encoder: VideoViT) -> None:
-    if encoder.attention != "joint" or encoder.pooling == "class_token":
+    wanted = {"attention": "joint", "stem": "pixels"}
+    found = {name: getattr(encoder, name) for name in wanted}
+    if found != wanted or encoder.pooling == "class_token":
         raise ValueError(
-            "`encoder` must have attention='joint' and no class token. "
-            f"Received: attention='{encoder.attention}', "
-            f"pooling='{encoder.pooling}'."
+            f"`encoder` must have {wanted} and no class token. "
+            f"Received: {found}, pooling='{encoder.pooling}'."
         )

@@ -7,6 +7,7 @@ import keras
 from keras import layers, ops
 
 from har_keras.model.blocks import Activation, DividedBlock, EncoderBlock
+from har_keras.model.gradients import GradientEmbedding
 from har_keras.model.layers import (
     ClassToken,
     PositionEmbedding,
@@ -15,6 +16,10 @@ from har_keras.model.layers import (
     TubeletEmbedding,
 )
 
+STEMS: dict[str, type[TubeletEmbedding]] = {
+    "pixels": TubeletEmbedding,
+    "gradients": GradientEmbedding,
+}
 _SEEDS_OF_A_PART = 16  # enough for every part of a block
 
 
@@ -58,6 +63,8 @@ class VideoViT(keras.Model):
         seed: int or None. Seed of the weights and of dropout.
         drop_path_rate: float. Share of the clips that skip the last block's
             halves in training; it grows from zero at the first block.
+        stem: What a token is made of: `"pixels"`, or `"gradients"`, counts of
+            edges and their motion. See `GradientEmbedding`.
         **kwargs: Arguments of `keras.Model`.
 
     Input shape:
@@ -104,6 +111,7 @@ class VideoViT(keras.Model):
         norm_epsilon: float = 1e-6,
         seed: int | None = None,
         drop_path_rate: float = 0.0,
+        stem: Literal["pixels", "gradients"] = "pixels",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -128,10 +136,11 @@ class VideoViT(keras.Model):
         self.norm_epsilon = norm_epsilon
         self.seed = seed
         self.drop_path_rate = drop_path_rate
+        self.stem = stem
 
         # === Layers ===
         policy = self.dtype_policy
-        self.embedding = TubeletEmbedding(
+        self.embedding = STEMS[stem](
             hidden_dim, patch_size, tubelet_frames, self._seed(0),
             name="embedding", dtype=policy,
         )  # fmt: skip
@@ -342,6 +351,7 @@ class VideoViT(keras.Model):
             "norm_epsilon": self.norm_epsilon,
             "seed": self.seed,
             "drop_path_rate": self.drop_path_rate,
+            "stem": self.stem,
         }
 
 

@@ -82,8 +82,8 @@ def load_weights(
         - [Arnab et al., 2021](https://arxiv.org/abs/2103.15691), section 3.4
           (inflation).
     """
-    if not isinstance(model, VideoViT):
-        raise UsageError("--weights is for --model vit.")
+    if not isinstance(model, VideoViT) or model.stem != "pixels":
+        raise UsageError("--weights is for --model vit --stem pixels.")
     arrays = read_safetensors(file)
     family = _family_of(arrays, file)
     settings = _json_beside(file, "config.json")

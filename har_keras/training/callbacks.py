@@ -88,21 +88,27 @@ class KeepBest(keras.callbacks.Callback):
     """Saves the model of the best epoch by validation.
 
     Higher validation accuracy is better; with equal accuracy, which is common
-    on few videos, lower loss is. Without validation every epoch is the best.
+    on few videos, lower loss is. Without validation, or where the last is
+    wanted, every epoch is the best so far.
 
     Args:
         state: TrainingState. Its `best` is replaced.
         file: Path. The `.keras` file.
+        last: bool. Whether the last epoch is wanted. Defaults to `False`.
     """
 
-    def __init__(self, state: TrainingState, file: Path) -> None:
+    def __init__(
+        self, state: TrainingState, file: Path, *, last: bool = False
+    ) -> None:
         super().__init__()
         self.state = state
         self.file = file
+        self.last = last
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         figures = {"epoch": epoch + 1, **floats(logs)}
-        if self._score(figures) >= self._score(self.state.best):
+        best = self._score(self.state.best)
+        if self.last or self._score(figures) >= best:
             with whole_file(self.file) as file:
                 self.model.save(file)
             self.state.best = figures

@@ -207,6 +207,7 @@ class Training:
         self, callbacks: tuple[keras.callbacks.Callback, ...]
     ) -> None:
         state, epochs = self.state, self.config.training.epochs
+        keep = self.config.training.keep
         guard = LossGuard(state)
         checkpoints = Checkpoints(
             self.run.checkpoint_dir,
@@ -221,7 +222,7 @@ class Training:
             self._pace(),
             *callbacks,
             Record(state, self.run.history_file),
-            KeepBest(state, self.run.model_file),
+            KeepBest(state, self.run.model_file, last=keep == "last"),
             Events(self.run.events_dir),
             checkpoints,
         ]

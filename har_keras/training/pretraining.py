@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from har_keras.config import Config
+from har_keras.config import Config, flag
 from har_keras.errors import UsageError
 from har_keras.model.build import build_model
 from har_keras.model.layers import Tensor
@@ -27,11 +27,13 @@ def build_autoencoder(config: Config) -> MaskedAutoencoder:
             divide its width.
     """
     model, masking = config.model, config.masking
-    if (model.model, model.attention) != ("vit", "joint"):
-        raise UsageError(
-            "pretrain is for --model vit --attention joint. Received: "
-            f"{model.model} and {model.attention}."
-        )
+    wanted = {"model": "vit", "attention": "joint", "stem": "pixels"}
+    for name, value in wanted.items():
+        if getattr(model, name) != value:
+            raise UsageError(
+                f"pretrain is for {flag(name)} {value}. Received: "
+                f"{getattr(model, name)}."
+            )
     if model.pooling == "class_token":
         raise UsageError(
             "pretrain has no class token: give --pooling mean or mean_norm."
