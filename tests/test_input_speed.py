@@ -14,11 +14,12 @@ SMALL = Config().replace(num_frames=4, crop_size=32, hidden_dim=8, num_heads=2)
 def quick(monkeypatch):
     monkeypatch.setattr(speed, "_CLIPS_A_ROUND", 8)
     monkeypatch.setattr(speed, "_DIRECT_CLIPS_A_ROUND", 2)
+    monkeypatch.setattr(speed, "_SETTLING_SECONDS", 0.05)
 
 
 def test_every_way_gives_a_rate_each_round(quick, video_folder):
     rates = speed.measure_reading(video_folder, SMALL, rounds=2)
-    assert len(rates) == 8
+    assert len(rates) == 11
     for name, found in rates.items():
         assert len(found) == 2, name
         assert min(found) > 0, name
@@ -43,14 +44,18 @@ def test_the_direct_way_gives_a_clip_of_the_same_shape(video_folder):
     assert frames.std() > 5
 
 
+@pytest.mark.slow
 def test_the_figures_are_printed(quick, video_folder, capsys):
     arguments = ["input", str(video_folder), "--rounds", "1"]
     arguments += ["--num-frames", "4", "--crop-size", "32"]
+    arguments += ["--batch-size", "8"]
     assert main(arguments) == 0
     said = capsys.readouterr().out
     assert "jpeg store, augmented, in batches" in said
     assert "prepare, 1 worker" in said
     assert "is the limit" in said
+    assert "While training from a raw store" in said
+    assert "strong" in said
 
 
 def test_the_share_of_input_follows_from_the_rates(monkeypatch, video_folder):
@@ -64,16 +69,31 @@ def test_the_share_of_input_follows_from_the_rates(monkeypatch, video_folder):
     costs["prepare, 1 worker"] = [speed.Cost(3.0, 2.0)]
     monkeypatch.setattr(speed, "measure_reading", lambda *a, **k: rates)
     monkeypatch.setattr(speed, "measure_preparing", lambda *a, **k: costs)
+    for level, rate in (("none", 400), ("light", 360), ("strong", 200)):
+        rates[f"jpeg store, {level}, in batches"] = [rate, rate]
     monkeypatch.setattr(input_speed, "step_cpu_seconds", lambda config: 0.01)
+    monkeypatch.setattr(
+        input_speed, "share_during_training", lambda *a, **k: 0.125
+    )
     found = input_speed.measure_input(video_folder)
     assert found["input_share"]["jpeg"] == pytest.approx(1 / 4)
     assert found["input_share"]["raw"] == pytest.approx(1 / 10)
+    shares = {"light": 0.1, "strong": 0.5, "basic": 0.25}
+    assert found["augmentation_share"] == pytest.approx(shares)
     assert found["over_direct"]["decode of JPEG alone"] == 35
     assert found["preparing"]["prepare, 1 worker"]["over_ffmpeg"] == 1.5
     assert found["preparing"]["prepare, 1 worker"]["cores"] == 1.5
     assert "25% of a training step from a jpeg" in input_speed.input_table(
         found
     )
+
+
+def test_reading_is_timed_while_training(video_folder):
+    config = SMALL.replace(**SMALL.flat() | {"batch_size": 4})
+    share = input_speed.share_during_training(
+        video_folder, config, "jpeg", steps=2
+    )
+    assert 0 < share < 0.9
 
 
 def test_drawn_videos_last_ten_seconds(tmp_path):

@@ -1,18 +1,24 @@
 """What input costs beside a training step, and which of them is the limit."""
 
 import tempfile
+import threading
+import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from har_keras.config import Config
+from har_keras.config import Config, StoreConfig
 from har_keras.model.build import build_model
 from har_keras.training.steps import build_trainer
 from har_keras.video import speed
+from har_keras.video.dataset import ClipDataset
+from har_keras.video.manifest import Manifest
+from har_keras.video.preparation import decode_all
+from har_keras.video.store import Form
 
-FORMS = ("jpeg", "raw")
+FORMS: tuple[Form, ...] = ("jpeg", "raw")
 
 
 def measure_input(
@@ -30,13 +36,18 @@ def measure_input(
         `over_direct` and `over_jpeg` (medians of ratios within a round),
         `preparing` (cpu seconds, cores and the ratio to ffmpeg alone),
         `step_cpu_seconds` of a clip and `input_share`, by form of the store:
-        the part of a training step, reading included, that reading is.
+        the part of a training step, reading included, that reading is;
+        `share_during_training`, the same as it was in a training; and
+        `augmentation_share`, the part of input that each augmentation is.
     """
     config = config or Config()
     with tempfile.TemporaryDirectory() as drawn:
         folder = videos or speed.draw_benchmark_videos(Path(drawn))
         rates = speed.measure_reading(folder, config, rounds=rounds)
         costs = dict(speed.measure_preparing(folder, config, rounds=rounds))
+        during = {
+            form: share_during_training(folder, config, form) for form in FORMS
+        }
     step = step_cpu_seconds(config)
     return {
         "reading": {name: median(found) for name, found in rates.items()},
@@ -51,7 +62,82 @@ def measure_input(
             )
             for form in FORMS
         },
+        "share_during_training": during,
+        "augmentation_share": _augmentation_shares(rates, config),
     }
+
+
+def _augmentation_shares(
+    rates: dict[str, list[float]], config: Config
+) -> dict[str, float]:
+    """Returns what part of input each augmentation is, from a JPEG store."""
+    plain = rates["jpeg store, none, in batches"]
+    found = {
+        level: rates[f"jpeg store, {level}, in batches"]
+        for level in speed.LEVELS
+    }
+    found[config.training.augment] = rates["jpeg store, augmented, in batches"]
+    return {
+        level: median(
+            1 - one / other for one, other in zip(of_level, plain, strict=True)
+        )
+        for level, of_level in found.items()
+        if level != "none"
+    }
+
+
+class _TimedClips(ClipDataset):
+    """Clips that add up the processor time of reading them."""
+
+    cpu_seconds = 0.0
+
+    def read(self, *args: Any) -> tuple[np.ndarray, np.int32]:
+        begin = time.thread_time()
+        clip = super().read(*args)
+        with _ONE_AT_A_TIME:
+            self.cpu_seconds += time.thread_time() - begin
+        return clip
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def share_during_training(
+    videos: Path, config: Config, form: Form, *, steps: int = 4
+) -> float:
+    """Trains for a few steps and returns the share of input in them.
+
+    Args:
+        videos: Path. A folder of videos.
+        config: Config. Every option.
+        form: str. Of the store: "jpeg" or "raw".
+        steps: int. How many batches. Defaults to `4`.
+
+    Returns:
+        float. Processor time of reading and augmenting, in the threads that
+        do it, over that of the whole process.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = Manifest.from_folder(videos)
+        store, manifest = decode_all(
+            manifest, config.clip, StoreConfig(form, Path(folder))
+        )
+        usable = [video for video in manifest.videos if video.kept_frames]
+        wanted = -(-config.training.batch_size * steps // len(usable))
+        options = config.replace(**config.flat() | {"clips_per_video": wanted})
+        clips = _TimedClips(store, manifest, usable, options, training=True)
+        number = len(manifest.class_names)
+        network = build_model(config.model, config.clip, num_classes=number)
+        trainer = build_trainer(network, options.training, steps)
+
+        def train(num_steps: int) -> None:
+            batches = clips.batches().take(num_steps)
+            trainer.fit(batches, verbose=0, shuffle=False)
+
+        train(1)  # compiles
+        clips.cpu_seconds = 0.0
+        whole = speed.cost(lambda: train(steps)).cpu_seconds
+        return clips.cpu_seconds / whole
 
 
 def _ratios(rates: dict[str, list[float]], base: str) -> dict[str, float]:
@@ -117,4 +203,12 @@ def input_table(found: dict[str, Any]) -> str:
             f"Input takes {share:.0%} of a training step from a {form} store: "
             f"{limit} is the limit."
         )
+    for form, share in found["share_during_training"].items():
+        lines.append(
+            f"While training from a {form} store it took {share:.0%} of the "
+            "process's time."
+        )
+    shares = found["augmentation_share"].items()
+    said = ", ".join(f"{level} {share:.0%}" for level, share in shares)
+    lines.append(f"Of input from a jpeg store augmentation takes: {said}.")
     return "\n".join(lines)

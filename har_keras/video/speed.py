@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from har_keras.config import ClipConfig, Config, StoreConfig
-from har_keras.video.augment import augment_clip
+from har_keras.video.augment import FrameSource, augment_clip
 from har_keras.video.dataset import ClipDataset
 from har_keras.video.ffmpeg import ffmpeg_binary
 from har_keras.video.filling import num_cores
@@ -33,10 +33,17 @@ from har_keras.video.sampling import (
     clip_frame_indices,
     last_start,
 )
-from har_keras.video.store import Form, Store, decode_jpeg
+from har_keras.video.store import Form, LazyFrames, Store, decode_jpeg
 
 _CLIPS_A_ROUND = 320
 _DIRECT_CLIPS_A_ROUND = 16
+# Longer than a training; a round reads an epoch of it.
+_EPOCHS = 10**6
+# In which batches that are made ahead get done, so that they are counted.
+_SETTLING_SECONDS = 0.3
+
+LEVELS = ("none", "light", "strong")
+"""Augmentations that are measured besides the one of the config."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,9 +147,13 @@ def _ways(
     def add(name: str, number: int, read: Callable[[], Any]) -> None:
         ways[name] = number, repeat(number, read)
 
-    def augmented(read: Callable[[], Any]) -> Callable[[], Any]:
+    def augmented(read: Callable[[], FrameSource]) -> Callable[[], Any]:
         size = config.clip.crop_size
         return lambda: augment_clip(read(), rng, crop_size=size)
+
+    def lazy(store: Store) -> LazyFrames:
+        video, indices = _choose(usable, config.clip, rng)
+        return store.lazy_frames(video.sha256, indices)
 
     def direct() -> np.ndarray:
         video = usable[int(rng.integers(len(usable)))]
@@ -161,9 +172,18 @@ def _ways(
             decode = functools.partial(_decode_next, clips)
             add("decode of JPEG alone", _CLIPS_A_ROUND, decode)
         add(f"{form} store", _CLIPS_A_ROUND, read)
-        add(f"{form} store, augmented", _CLIPS_A_ROUND, augmented(read))
-        number, batches = _batches(store, manifest, usable, config)
-        ways[f"{form} store, augmented, in batches"] = number, batches
+        read_lazily = functools.partial(lazy, store)
+        add(f"{form} store, augmented", _CLIPS_A_ROUND, augmented(read_lazily))
+        ways[f"{form} store, augmented, in batches"] = _batches(
+            store, manifest, usable, config
+        )
+    for level in LEVELS:
+        ways[f"jpeg store, {level}, in batches"] = _batches(
+            stores["jpeg"],
+            manifest,
+            usable,
+            config.replace(**config.flat() | {"augment": level}),
+        )
     return ways
 
 
@@ -215,11 +235,22 @@ def _jpeg_data(
 def _batches(
     store: Store, manifest: Manifest, videos: Sequence[Video], config: Config
 ) -> tuple[int, Callable[[], object]]:
-    """Returns how many clips an epoch has, and a function that reads one."""
+    """Returns how many clips an epoch has, and a function that reads one.
+
+    The pipeline is made once, as in a training, and kept.
+    """
     per_video = -(-_CLIPS_A_ROUND // len(videos))
-    options = config.replace(batch_size=16, clips_per_video=per_video)
+    changes = {"batch_size": 16, "clips_per_video": per_video, "repeats": 1}
+    options = config.replace(**config.flat() | changes)
     clips = ClipDataset(store, manifest, videos, options, training=True)
-    return clips.num_clips, lambda: [None for _ in clips.batches()]
+    batches = iter(clips.batches(epochs=_EPOCHS))
+
+    def read() -> None:
+        for _ in range(clips.steps_per_epoch):
+            next(batches)
+        time.sleep(_SETTLING_SECONDS)
+
+    return clips.num_clips, read
 
 
 def direct_clip(
