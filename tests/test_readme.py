@@ -45,6 +45,8 @@ def test_a_command_has_flags_that_exist(words, tmp_path, monkeypatch):
     assert verb in VERBS
     monkeypatch.chdir(tmp_path)
     Run(Path("runs/first")).create(Config())  # for --resume
+    pretrained = Config().replace(recipe="pretrain")
+    Run(Path("runs/pretrained")).create(pretrained)  # for --init
     options, flags = options_of(verb, flags)
     cli.parse(options, flags, verb=verb)
 
