@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import keras
 import numpy as np
 
 from har_keras.config import Config, StoreConfig
@@ -100,10 +101,12 @@ class _TimedClips(ClipDataset):
 
 
 _ONE_AT_A_TIME = threading.Lock()
+# Steps until everything is compiled and the memory of batches is in use.
+_WARM_UP_STEPS = 6
 
 
 def share_during_training(
-    videos: Path, config: Config, form: Form, *, steps: int = 4
+    videos: Path, config: Config, form: Form, *, steps: int = 6
 ) -> float:
     """Trains for a few steps and returns the share of input in them.
 
@@ -111,7 +114,8 @@ def share_during_training(
         videos: Path. A folder of videos.
         config: Config. Every option.
         form: str. Of the store: "jpeg" or "raw".
-        steps: int. How many batches. Defaults to `4`.
+        steps: int. How many batches, after a few to warm up. Defaults to
+            `6`.
 
     Returns:
         float. Processor time of reading and augmenting, in the threads that
@@ -123,21 +127,45 @@ def share_during_training(
             manifest, config.clip, StoreConfig(form, Path(folder))
         )
         usable = [video for video in manifest.videos if video.kept_frames]
-        wanted = -(-config.training.batch_size * steps // len(usable))
+        wanted = -(-config.training.batch_size // len(usable))
         options = config.replace(**config.flat() | {"clips_per_video": wanted})
         clips = _TimedClips(store, manifest, usable, options, training=True)
-        number = len(manifest.class_names)
-        network = build_model(config.model, config.clip, num_classes=number)
+        network = build_model(
+            config.model, config.clip, num_classes=len(manifest.class_names)
+        )
         trainer = build_trainer(network, options.training, steps)
 
-        def train(num_steps: int) -> None:
-            batches = clips.batches().take(num_steps)
-            trainer.fit(batches, verbose=0, shuffle=False)
+        counter = _Counter(clips)
+        trainer.fit(
+            # More than is wanted, so that it reads ahead to the end.
+            clips.batches(epochs=_WARM_UP_STEPS + 2 * steps),
+            steps_per_epoch=_WARM_UP_STEPS + steps,
+            callbacks=[counter],
+            verbose=0,
+            shuffle=False,
+        )
+        return counter.share
 
-        train(1)  # compiles
-        clips.cpu_seconds = 0.0
-        whole = speed.cost(lambda: train(steps)).cpu_seconds
-        return clips.cpu_seconds / whole
+
+class _Counter(keras.callbacks.Callback):
+    """Compares reading with everything, from the end of the warm-up on."""
+
+    def __init__(self, clips: _TimedClips) -> None:
+        super().__init__()
+        self.clips = clips
+        self.before = self.now = (0.0, 0.0)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        float((logs or {})["loss"])  # waits for a device to be done
+        self.now = self.clips.cpu_seconds, time.process_time()
+        if batch == _WARM_UP_STEPS - 1:
+            self.before = self.now
+
+    @property
+    def share(self) -> float:
+        """Reading over the whole, in processor time."""
+        read, whole = np.subtract(self.now, self.before)
+        return float(read / whole)
 
 
 def _ratios(rates: dict[str, list[float]], base: str) -> dict[str, float]:

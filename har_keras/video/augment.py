@@ -37,6 +37,8 @@ _ASPECT_RATIO = (3 / 4, 4 / 3)
 _COLOUR_STRENGTH = 0.3
 LUMA = np.array([0.299, 0.587, 0.114])
 """Brightness of red, green and blue, by ITU-R BT.601."""
+_GREY = np.tile(LUMA, (3, 1))
+_SAME = np.eye(3)
 
 
 def augment_clip(
@@ -226,11 +228,12 @@ def random_colour(rng: np.random.Generator) -> NDArray[np.float32]:
     brightness, contrast, saturation = rng.uniform(
         1 - _COLOUR_STRENGTH, 1 + _COLOUR_STRENGTH, size=3
     )
-    grey = np.tile(LUMA, (3, 1))
-    mix = saturation * np.eye(3) + (1 - saturation) * grey
+    matrix = np.empty((3, 4), np.float32)
+    mix = saturation * _SAME + (1 - saturation) * _GREY
+    matrix[:, :3] = brightness * contrast * mix
     # Contrast turns around mid-grey, so that a clip keeps its mean.
-    offset = np.full((3, 1), (1 - contrast) * 127.5)
-    return np.hstack([brightness * contrast * mix, offset]).astype(np.float32)
+    matrix[:, 3] = (1 - contrast) * 127.5
+    return matrix
 
 
 def resized(image: Frames, size: int, out: Frames | None = None) -> Frames:
