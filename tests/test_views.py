@@ -92,6 +92,8 @@ def test_controls_take_time_out_and_leave_the_frames(control):
         assert found == [whole[2]] * 4
     elif control == "reversed":
         assert found == whole[::-1]
+    elif control == "background":
+        assert found == [int(np.median(whole))] * 4
     else:
         assert sorted(found) == whole
         assert found == clips_of(control=control)[0, :, 0, 0, 0].tolist()

@@ -106,7 +106,8 @@ class Report:
         ]
         return table(["what the model sees", "accuracy"], rows) + (
             '<p class="note">Where a still frame does as well, the model '
-            "reads the scene and not the motion.</p>"
+            "reads the scene and not the motion; where the background does, "
+            "it hardly looks at who moves.</p>"
         )
 
     def _robustness(self) -> str:
@@ -173,6 +174,7 @@ _CONTROL_TEXTS = {
     "single_frame": "its middle frame, repeated",
     "shuffled": "its frames in random order",
     "reversed": "its frames backwards",
+    "background": "only what stays in place (the median of its frames)",
 }
 
 

@@ -22,8 +22,10 @@ from har_keras.video.spool import FrameSpool
 from har_keras.video.store import Store
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-Control = Literal["single_frame", "shuffled", "reversed"]
-CONTROLS: tuple[Control, ...] = ("single_frame", "shuffled", "reversed")
+Control = Literal["single_frame", "shuffled", "reversed", "background"]
+CONTROLS: tuple[Control, ...] = (
+    "single_frame", "shuffled", "reversed", "background",
+)  # fmt: skip
 
 # Clips given to the model at once. Constant, the last batch filled up, so that
 # a model is compiled once and a video's figures don't depend on its company.
@@ -178,12 +180,14 @@ def view_clips(
     )  # (num_clips, T)
     name = video.file.encode(errors="surrogateescape")
     rng = np.random.default_rng(zlib.crc32(name))
-    if control:
+    if control and control != "background":
         indices = np.stack([reordered(row, control, rng) for row in indices])
     # Clips overlap in a short video: each of its frames is read once.
     needed, places = np.unique(indices, return_inverse=True)
     frames = store.frames(video.sha256, needed)
     clips = (frames[row] for row in places.reshape(indices.shape))
+    if control == "background":
+        clips = (background_of(x) for x in clips)
     return np.stack(
         [
             crop_clip(shown, clip.crop_size, position=position)
@@ -238,6 +242,30 @@ def reordered(
     if control == "reversed":
         return indices[::-1]
     return rng.permutation(indices)
+
+
+def background_of(frames: np.ndarray) -> np.ndarray:
+    """Returns a clip of what does not move in it, as long as it was.
+
+    Each pixel is its median over time: what only passes is gone where the
+    camera stands still. What stays in its place, such as a trunk above arms
+    that move, is left.
+
+    Args:
+        frames: `uint8` array of shape `(T, H, W, 3)`.
+
+    Returns:
+        `uint8` array of the same shape.
+
+    Example:
+
+    >>> frames = np.zeros((5, 1, 5, 3), "uint8")
+    >>> frames[range(5), 0, range(5)] = 255  # one bright pixel that wanders
+    >>> int(background_of(frames).max())
+    0
+    """
+    middle = np.median(frames, axis=0).astype("uint8")
+    return np.broadcast_to(middle, frames.shape)
 
 
 def _read_ahead(
