@@ -184,6 +184,22 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class HostsConfig:
+    """Several machines that train one model; only under JAX."""
+
+    hosts: int = 1
+    """Processes that share each batch, one a host; every one is started with
+    the same command. 0 asks SLURM, Open MPI or Kubernetes, as JAX does."""
+    host_index: int = -1
+    """Which of them this is, from 0; -1 asks as --hosts 0 does. The first
+    writes the run."""
+    coordinator: str = ""
+    """HOST:PORT of the first, a free port; by default it is asked for."""
+    join_seconds: int = 300
+    """How long to wait for the others at the start."""
+
+
+@dataclass(frozen=True)
 class MaskingConfig:
     """What `pretrain` hides of a clip, and what guesses it; only there."""
 
@@ -236,6 +252,7 @@ class Config:
     split: SplitConfig = field(default_factory=SplitConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    hosts: HostsConfig = field(default_factory=HostsConfig)
     masking: MaskingConfig = field(default_factory=MaskingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
@@ -329,7 +346,7 @@ def check_ranges(config: Config) -> None:
 _AT_LEAST_ONE = (
     "num_frames", "crop_size", "patch_size", "tubelet_frames", "hidden_dim",
     "num_layers", "num_heads", "mlp_dim", "batch_size", "epochs", "num_clips",
-    "num_temporal_layers", "repeats", "decoder_layers",
+    "num_temporal_layers", "repeats", "decoder_layers", "join_seconds",
 )  # fmt: skip
 _FRACTIONS = (
     "dropout_rate", "attention_dropout_rate", "drop_path_rate",
@@ -340,7 +357,7 @@ _POSITIVE = ("fps", "learning_rate", "timeout_seconds")
 _NOT_NEGATIVE = (
     "weight_decay", "warmup_epochs", "clips_per_video", "seed", "split_seed",
     "mixup", "cutmix", "workers", "checkpoint_minutes", "decoder_dim",
-    "decoder_heads",
+    "decoder_heads", "hosts",
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from har_keras import cli
 from har_keras.config import Config
 from har_keras.errors import UsageError
 from har_keras.run import Run
-from har_keras.train import reopened
+from har_keras.train import is_first_host, reopened
 
 logger = logging.getLogger("har_keras")
 
@@ -87,6 +87,7 @@ def pretrain(
     import keras
 
     from har_keras.prepare import prepare
+    from har_keras.training.hosts import start_together
     from har_keras.video.manifest import Manifest
 
     config = (config or _defaults()).replace(backend=keras.config.backend())
@@ -95,7 +96,9 @@ def pretrain(
             "pretrain has one recipe, pretrain, and flags to change it. "
             f"Received: --recipe {config.training.recipe}."
         )
-    run = Run.new(run_dir)
+    run, config, is_first = start_together(run_dir, config)
+    if not is_first:
+        return _pretrain(run, config, *reopened(run, config))
     manifest = Manifest.without_labels(
         videos,
         val_fraction=config.split.val_fraction,
@@ -139,12 +142,15 @@ def resume(run: Run, config: Config | None = None) -> Run:
         UsageError: If an option is another, or the run is one of `train`.
         DataError: If a video is another, or nothing is left to go on from.
     """
+    from har_keras.training.hosts import join_hosts
+
     config = config or run.config()
     if not run.is_pretraining:
         raise UsageError(
             f"'{run.path}' is a run of train. Go on with it by `python -m "
             f"har_keras.train --resume {run.path}`."
         )
+    join_hosts(config.hosts)
     return _pretrain(run, config, *reopened(run, config))
 
 
@@ -155,10 +161,16 @@ def _pretrain(
     from har_keras.reporting.plots import plot_curves, plot_samples
     from har_keras.reporting.reconstruction import reconstruction_strips
     from har_keras.training.fit import fit
+    from har_keras.training.hosts import current_hosts, leave_hosts
     from har_keras.training.pretraining import PRETRAINING
 
+    if not current_hosts().is_first:
+        fit(run, config, store, manifest, PRETRAINING)
+        leave_hosts()
+        return run
     with cli.log_file(run.log_file):
         log = fit(run, config, store, manifest, PRETRAINING)
+        leave_hosts()
         plot_curves(run.history_file, run.curves_file)
         strips = reconstruction_strips(
             load_any_model(run), store, manifest, config
@@ -189,7 +201,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 options.settings,
                 use_test=options.use_test,
             )
-        print(_summary(run))
+        if is_first_host():
+            print(_summary(run))
 
     return cli.run_verb(verb)
 

@@ -75,6 +75,7 @@ def train(
     import keras
 
     from har_keras.prepare import prepare
+    from har_keras.training.hosts import start_together
     from har_keras.video.duplicates import report_leaks
     from har_keras.video.manifest import Manifest
 
@@ -83,7 +84,9 @@ def train(
     recipe = config.training.recipe
     _demand_options_of_train(config)
     logger.info("Recipe %s: %s.", recipe, RECIPES[recipe].reason)
-    run = Run.new(run_dir)
+    run, config, is_first = start_together(run_dir, config)
+    if not is_first:
+        return _train_and_test(run, config, *reopened(run, config))
     manifest = Manifest.from_folder(
         videos,
         val_fraction=config.split.val_fraction,
@@ -117,12 +120,15 @@ def resume(run: Run, config: Config | None = None) -> Run:
         DataError: If a video is another, or nothing whole is left to go on
             from.
     """
+    from har_keras.training.hosts import join_hosts
+
     config = config or run.config()
     if run.is_pretraining:
         raise UsageError(
             f"'{run.path}' is a run of pretrain. Go on with it by `python -m "
             f"har_keras.pretrain --resume {run.path}`."
         )
+    join_hosts(config.hosts)
     return _train_and_test(run, config, *reopened(run, config))
 
 
@@ -152,6 +158,13 @@ def reopened(run: Run, config: Config) -> tuple[Store, Manifest]:
     return prepare(manifest, config.clip, config.store)
 
 
+def is_first_host() -> bool:
+    """Tells whether this process speaks, of several that train together."""
+    from har_keras.training.hosts import current_hosts
+
+    return current_hosts().is_first
+
+
 def _demand_options_of_train(config: Config) -> None:
     if config.training.recipe == "pretrain":
         raise UsageError("The recipe pretrain is for the verb pretrain.")
@@ -165,9 +178,15 @@ def _train_and_test(
     from har_keras.evaluate import evaluate
     from har_keras.export import export
     from har_keras.training.fit import fit
+    from har_keras.training.hosts import current_hosts, leave_hosts
 
+    if not current_hosts().is_first:
+        fit(run, config, store, manifest)
+        leave_hosts()
+        return run
     with cli.log_file(run.log_file):
         log = fit(run, config, store, manifest)
+        leave_hosts()
         evaluation = evaluate(run, store=store)
         export(run)
     log.finish(
@@ -200,7 +219,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             run = resume(Run.open(options.resume), options.settings)
         else:
             run = train(_videos(options), options.run_dir, options.settings)
-        print(_summary(run))
+        if is_first_host():
+            print(_summary(run))
 
     return cli.run_verb(verb)
 

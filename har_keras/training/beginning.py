@@ -21,7 +21,7 @@ logger = logging.getLogger("har_keras")
 FREE = frozenset(
     {
         "store_dir", "workers", "timeout_seconds", "wandb", "wandb_project",
-        "checkpoint_minutes",
+        "checkpoint_minutes", "host_index", "coordinator", "join_seconds",
     }
 )  # fmt: skip
 _NAMED = 3

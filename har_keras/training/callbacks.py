@@ -19,8 +19,12 @@ from har_keras.training.checkpoint import (
     bring_home,
     save_checkpoint,
 )
+from har_keras.training.hosts import Agreement
 
 logger = logging.getLogger("har_keras")
+
+# What a host may wish besides to stop by a signal, whose number is larger.
+_SAVE = 1
 
 
 class Progress(keras.callbacks.Callback):
@@ -59,10 +63,11 @@ class Record(keras.callbacks.Callback):
 
     Args:
         state: TrainingState. Its history is added to.
-        file: Path. The CSV file, one line an epoch.
+        file: Path or None. The CSV file, one line an epoch; None on other
+            hosts than the first.
     """
 
-    def __init__(self, state: TrainingState, file: Path) -> None:
+    def __init__(self, state: TrainingState, file: Path | None) -> None:
         super().__init__()
         self.state = state
         self.file = file
@@ -78,6 +83,8 @@ class Record(keras.callbacks.Callback):
         )
         row["seconds"] = round(time.monotonic() - self._began, 3)
         self.state.history.append(row)
+        if self.file is None:
+            return
         with whole_file(self.file) as file, file.open("w", newline="") as out:
             writer = csv.DictWriter(out, list(self.state.history[0]))
             writer.writeheader()
@@ -125,6 +132,8 @@ class KeepBest(keras.callbacks.Callback):
 class Checkpoints(keras.callbacks.Callback):
     """Saves exact checkpoints, by the clock, each epoch and when told to stop.
 
+    Several hosts do it, and stop, after the same batch.
+
     Args:
         folder: Path. The checkpoint folder of the run.
         state: TrainingState. Where the training stands; kept up to date here,
@@ -146,6 +155,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.seconds = 60 * minutes
         self.check = check
         self.stop_signal: int | None = None
+        self._agreement = Agreement()
         self._saved = time.monotonic()
         self._metrics: list[Any] = []
 
@@ -155,11 +165,12 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.state.step += 1
-        if self.stop_signal is not None:
+        due = time.monotonic() - self._saved >= self.seconds
+        wish = self._agreement.largest(self.stop_signal or due * _SAVE)
+        if wish:
             self._save()
-            raise Interrupted(self.stop_signal)
-        if time.monotonic() - self._saved >= self.seconds:
-            self._save()
+        if wish > _SAVE:
+            raise Interrupted(wish)
 
     def on_test_begin(self, logs: Any = None) -> None:
         # Validation counts in the same variables as training did.
@@ -169,12 +180,13 @@ class Checkpoints(keras.callbacks.Callback):
         ]
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
-        if self.stop_signal is None:
+        wish = self._agreement.largest(self.stop_signal or 0)
+        if wish <= _SAVE:
             return
         bring_home(self.model)
         assign(self.model.metrics_variables, self._metrics)
         self._save()
-        raise Interrupted(self.stop_signal)
+        raise Interrupted(wish)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.state.epoch, self.state.step = epoch + 1, 0

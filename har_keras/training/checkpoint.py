@@ -19,6 +19,7 @@ import numpy as np
 
 from har_keras.errors import DataError
 from har_keras.files import remove_leftovers, whole_file
+from har_keras.training.hosts import current_hosts, from_first
 
 logger = logging.getLogger("har_keras")
 
@@ -53,8 +54,10 @@ class TrainingState:
 
 def save_checkpoint(
     folder: Path, model: keras.Model, state: TrainingState
-) -> Path:
+) -> Path | None:
     """Writes a checkpoint and removes all but it and the one before.
+
+    Of several hosts, which have the same to save, only the first does.
 
     Args:
         folder: Path. The checkpoint folder of a run.
@@ -62,12 +65,15 @@ def save_checkpoint(
         state: TrainingState. Where the training stands.
 
     Returns:
-        The file, named by its step and the first digits of its SHA-256.
+        The file, named by its step and the first digits of its SHA-256; None
+        on other hosts than the first.
 
     Raises:
         EnvironmentFault: If the disk is full. What was there stays.
     """
     bring_home(model)
+    if not current_hosts().is_first:
+        return None
     content = io.BytesIO()
     arrays: dict[str, Any] = {
         name: array_of(variable) for name, variable in _variables(model).items()
@@ -103,6 +109,8 @@ def has_checkpoint(folder: Path) -> bool:
 def load_checkpoint(folder: Path, model: keras.Model) -> TrainingState:
     """Restores the newest whole checkpoint of a run.
 
+    Of several hosts only the first reads, and sends it to the others.
+
     Args:
         folder: Path. The checkpoint folder of a run.
         model: keras.Model. As it was when the checkpoint was written.
@@ -113,11 +121,16 @@ def load_checkpoint(folder: Path, model: keras.Model) -> TrainingState:
     Raises:
         DataError: If there is no checkpoint, or none is whole.
     """
+    data = _newest(folder) if current_hosts().is_first else b""
+    return _restore(from_first(data), model)
+
+
+def _newest(folder: Path) -> bytes:
     remove_leftovers(folder)
     for name in reversed(_names(folder)):
         data = _read(folder / name)
         if name.removesuffix(".npz").rsplit("-", 1)[-1] == _digest(data):
-            return _restore(data, model)
+            return data
         logger.warning(
             "the checkpoint '%s' is damaged; going back to the one before it.",
             name,

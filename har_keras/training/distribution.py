@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from har_keras.errors import UsageError
+from har_keras.training.hosts import current_hosts
 
 logger = logging.getLogger("har_keras")
 
@@ -15,7 +16,8 @@ def device_scope(devices: str = "") -> Any:
     """Returns the scope in which to build and train a model.
 
     On TensorFlow, several devices share each batch by `MirroredStrategy`; on
-    JAX by `keras.distribution.DataParallel`. One device needs neither.
+    JAX by `keras.distribution.DataParallel`, which takes in all devices of
+    all hosts. One device needs neither.
 
     Args:
         devices: str. Names with commas between, such as "gpu:0,gpu:1".
@@ -50,7 +52,8 @@ def chosen_devices(devices: str = "") -> list[str]:
         list of str, such as `["gpu:0", "gpu:1"]`.
 
     Raises:
-        UsageError: If a device does not exist, or is named twice.
+        UsageError: If a device does not exist, or is named twice, or several
+            hosts are to use only some.
 
     Example:
 
@@ -59,6 +62,13 @@ def chosen_devices(devices: str = "") -> list[str]:
     """
     names = [name.strip().lower() for name in devices.split(",") if name]
     available = _available()
+    if current_hosts().are_several:
+        if names:
+            raise UsageError(
+                f"--devices is for one host. Received: {devices}. Several "
+                "use every device; leave some out by CUDA_VISIBLE_DEVICES."
+            )
+        return available
     for name in names:
         if name not in available:
             raise UsageError(
@@ -117,7 +127,10 @@ def _several(names: list[str]) -> Any:
 
         return tf.distribute.MirroredStrategy(names).scope()
     if backend == "jax":
-        return keras.distribution.DataParallel(devices=names).scope()
+        # Every host reads its own part of a batch: nothing is to be sharded.
+        return keras.distribution.DataParallel(
+            devices=names, auto_shard_dataset=False
+        ).scope()
     raise UsageError(
         f"The PyTorch backend trains on one device. Received: --devices "
         f"{','.join(names)}. Choose one, or --backend tensorflow or jax."

@@ -37,6 +37,7 @@ from har_keras.training.guards import (
     LossIsNoNumber,
     is_out_of_memory,
 )
+from har_keras.training.hosts import current_hosts
 from har_keras.training.pace import Pace
 from har_keras.training.starting import start_from
 from har_keras.training.steps import build_trainer
@@ -106,6 +107,8 @@ def fit(
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
+                if current_hosts().are_several:
+                    raise _too_much_at_once(training) from error
                 clips_at_once = _fewer(training, config)
             # All that is on the device goes before the next one is made.
             del training
@@ -138,6 +141,7 @@ class Training:
         keras.utils.set_random_seed(config.training.seed)
         self.run = run
         self.config = config
+        self.hosts = current_hosts()
         data = functools.partial(
             task.dataset,
             store,
@@ -145,6 +149,7 @@ class Training:
             num_shares=num_shares(
                 config.training.devices, config.training.batch_size
             ),
+            part=(self.hosts.index, self.hosts.number),
         )
         self.train_clips = data(manifest.usable("train"), config, training=True)
         self.steps = self.train_clips.steps_per_epoch
@@ -186,21 +191,28 @@ class Training:
 
     def _start_or_resume(self, manifest: Manifest) -> TrainingState:
         folder = self.run.checkpoint_dir
-        remove_leftovers(self.run.path)
         now = Beginning.of(self.config, manifest)
-        if not has_checkpoint(folder):
-            now.write(self.run.beginning_file)
-            state = TrainingState(fingerprint=now.fingerprint)
-            save_checkpoint(folder, self.model, state)
-            return state
-        began = Beginning.read(self.run.beginning_file)
-        began.refuse_changes(now, self.run.path)
-        state = load_checkpoint(folder, self.model)
+        state = self._begun(now) if self.hosts.is_first else None
+        if state is None or self.hosts.are_several:
+            state = load_checkpoint(folder, self.model)
         if state.fingerprint != now.fingerprint:
             raise DataError(
                 f"The checkpoint in '{folder}' is not of this run. Start the "
                 "run again in a new folder."
             )
+        return state
+
+    def _begun(self, now: Beginning) -> TrainingState | None:
+        """Writes what a new run begins with; of an old one, looks at it."""
+        folder = self.run.checkpoint_dir
+        remove_leftovers(self.run.path)
+        if has_checkpoint(folder):
+            began = Beginning.read(self.run.beginning_file)
+            began.refuse_changes(now, self.run.path)
+            return None
+        now.write(self.run.beginning_file)
+        state = TrainingState(fingerprint=now.fingerprint)
+        save_checkpoint(folder, self.model, state)
         return state
 
     def _all_epochs(
@@ -233,6 +245,15 @@ class Training:
                 self._fit(self.steps - state.step, all_callbacks)
             if state.epoch < epochs:
                 self._fit(self.steps, all_callbacks, epochs=epochs)
+
+    def _records(self) -> list[keras.callbacks.Callback]:
+        if not self.hosts.is_first:
+            return [Record(self.state, None)]
+        return [
+            Record(self.state, self.run.history_file),
+            KeepBest(self.state, self.run.model_file),
+            Events(self.run.events_dir),
+        ]
 
     def _fit(
         self,
@@ -340,6 +361,16 @@ def _say_what_is_left_out(clips: ClipDataset, name: str, which: str) -> None:
             name,
             which,
         )
+
+
+def _too_much_at_once(training: Training) -> EnvironmentFault:
+    """Returns the sentence for hosts, which can't go back by themselves."""
+    tried = training.clips_at_once
+    return EnvironmentFault(
+        f"Memory is full on host {training.hosts.index} with {tried} clips at "
+        f"once. Start again with --micro-batch-size {max(1, tried // 2)}; the "
+        "batch stays what it is."
+    )
 
 
 def _fewer(training: Training, config: Config) -> int:

@@ -16,6 +16,7 @@ from har_keras.config import Config
 from har_keras.run import Run
 from har_keras.training.callbacks import floats
 from har_keras.training.checkpoint import TrainingState
+from har_keras.training.hosts import current_hosts
 from har_keras.wandb_key import has_wandb_key
 
 logger = logging.getLogger("har_keras")
@@ -95,7 +96,7 @@ def start_wandb(
             state.wandb_id = str(started.wandb_run.id)
         return started
     mode = config.logging.wandb
-    if mode == "off":
+    if mode == "off" or not current_hosts().is_first:
         return WeightsAndBiases(None)
     if mode == "auto":
         mode = "online" if has_wandb_key() else "offline"

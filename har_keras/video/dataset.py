@@ -80,6 +80,9 @@ class ClipDataset:
             starts; otherwise they are the middle of each part, centre crop.
         num_shares: int. Every batch can be divided by it; the last few clips
             of an epoch's order that can't are left out. Defaults to `1`.
+        part: tuple of int. Which part of each batch is read here, counted
+            from 0, and of how many, which divide `num_shares`: that of one
+            host. Defaults to `(0, 1)`, all of it.
 
     Raises:
         UsageError: If `keep_side` names a class that there isn't.
@@ -95,9 +98,11 @@ class ClipDataset:
         *,
         training: bool,
         num_shares: int = 1,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self.store = store
         self.num_shares = num_shares
+        self.part = part
         self.clip = config.clip
         self.options = config.training
         self.training = training
@@ -213,9 +218,13 @@ class ClipDataset:
             Clips, `uint8` of shape `(B, T, crop_size, crop_size, 3)`, and
             labels: `int32` of shape `(B,)`, or with MixUp or CutMix `float32`
             shares of shape `(B, K)`. With class weights, those of the clips
-            too, `float32` of shape `(B,)`.
+            too, `float32` of shape `(B,)`. `B` counts the clips of this part.
         """
         indices, repeats = self._part_of_order(epoch, step)
+        own = self.rows(len(indices))
+        wanted = self._with_partners(own, len(indices))
+        indices = [indices[row] for row in wanted]
+        repeats = [repeats[row] for row in wanted]
         memory = memory or self._batch_memory()
         clips = memory.take(len(indices))
 
@@ -224,7 +233,29 @@ class ClipDataset:
 
         # A list, for an error must not be lost.
         list((pool.map if pool else map)(fill, range(len(indices))))
-        return self._mixed(clips, self._labels[indices], epoch, step)
+        batch = self._mixed(clips, self._labels[indices], epoch, step)
+        return tuple(array[: len(own)] for array in batch)
+
+    def rows(self, num_clips: int) -> range:
+        """Returns which rows of a whole batch are read here.
+
+        Args:
+            num_clips: int. In the whole batch.
+        """
+        index, number = self.part
+        return range(
+            num_clips * index // number, num_clips * (index + 1) // number
+        )
+
+    def _with_partners(self, own: range, num_clips: int) -> list[int]:
+        """Returns own rows, and those that they are mixed with.
+
+        The first clip of a batch is mixed with the last one and so on, so
+        partners come in the reverse order, as they stand in a whole batch.
+        """
+        if not self._is_mixed or len(own) == num_clips:
+            return list(own)
+        return [*own, *(num_clips - 1 - row for row in reversed(own))]
 
     def batches(
         self, *, epochs: int = 1, epoch: int = 0, step: int = 0
@@ -258,7 +289,8 @@ class ClipDataset:
 
     def _batch_memory(self) -> BatchMemory:
         size = self.clip.crop_size
-        number = min(self.options.batch_size, self.num_clips)
+        whole = min(self.options.batch_size, self.num_clips)
+        number = len(self._with_partners(self.rows(whole), whole))
         return BatchMemory((number, self.clip.num_frames, size, size, 3))
 
     @property

@@ -56,7 +56,8 @@ class MaskedClips(ClipDataset):
         rng = np.random.default_rng(
             (self.options.seed, _MASKS, int(epoch), int(step))
         )
-        keys = rng.random((count, self.num_places))
+        rows = self.rows(count)
+        keys = rng.random((count, self.num_places))[rows.start : rows.stop]
         return keys.argsort(1).astype("int32")
 
     def batches(

@@ -1,0 +1,282 @@
+"""Several hosts that train one model: who is who, and what they agree on."""
+
+import json
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from har_keras.config import Config, HostsConfig
+from har_keras.errors import EnvironmentFault, UsageError
+from har_keras.run import Run
+
+logger = logging.getLogger("har_keras")
+
+# Bytes that travel at once, so that a device never holds a whole checkpoint.
+_AT_ONCE = 1 << 26
+# A host that fails waits so long for the others, which then end, too.
+_LEAVE_SECONDS = 60
+_LOOK_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The hosts of a training, seen from one of them.
+
+    Args:
+        number: int. How many there are.
+        index: int. Which one this is, counted from 0.
+
+    Example:
+
+    >>> Hosts(number=4, index=1).is_first
+    False
+    """
+
+    number: int = 1
+    index: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this one writes the run."""
+        return self.index == 0
+
+    @property
+    def are_several(self) -> bool:
+        """Whether there are others."""
+        return self.number > 1
+
+
+_joined = Hosts()
+
+
+def current_hosts() -> Hosts:
+    """Returns the hosts that were joined, or this one alone."""
+    return _joined
+
+
+def join_hosts(options: HostsConfig) -> Hosts:
+    """Joins the other hosts, before anything is computed.
+
+    It returns when all of them are there. What isn't given is asked of the
+    scheduler, by JAX.
+
+    Args:
+        options: HostsConfig. How many, which one, and where the first is.
+
+    Returns:
+        The `Hosts`.
+
+    Raises:
+        UsageError: If the backend is not JAX, or something is missing.
+        EnvironmentFault: If the others are not there in time.
+    """
+    global _joined
+    import keras
+
+    backend = str(keras.config.backend())
+    _demand_jax(options, backend, os.environ.get("TF_CONFIG", ""))
+    if options.hosts == 1 or _joined.are_several:
+        return _joined
+    import jax
+
+    # JAX would take SIGTERM for itself, and we save on it.
+    jax.config.update("jax_enable_preemption_service", False)
+    _initialize(options)
+    _joined = Hosts(jax.process_count(), jax.process_index())
+    logger.info("Host %d of %d.", _joined.index + 1, _joined.number)
+    if not _joined.is_first:
+        logger.setLevel(logging.WARNING)  # the first one speaks for all
+    return _joined
+
+
+def start_together(
+    run_dir: Path | None, config: Config
+) -> tuple[Run, Config, bool]:
+    """Begins a run, of which every host has the folder.
+
+    Each looks at the folder before it joins, and the first writes into it
+    after that, so all see it as it was.
+
+    Args:
+        run_dir: Path or None. A new folder, to be given if there are several
+            hosts.
+        config: Config. Every option.
+
+    Returns:
+        The `Run`; the config, with the number of hosts there are and, on
+        others than the first, the form of store that the first chose; and
+        whether this is the first. The others return when it has listed and
+        decoded the videos.
+
+    Raises:
+        UsageError: If the folder or an option is wrong.
+        EnvironmentFault: If the others are not there in time.
+    """
+    _demand_run_dir(config.hosts, run_dir)
+    run = Run.new(run_dir)
+    hosts = join_hosts(config.hosts)
+    config = config.replace(hosts=hosts.number)
+    if not hosts.is_first:
+        _wait_for(run.manifest_file)
+        config = config.replace(cache=run.config().store.cache)
+    return run, config, hosts.is_first
+
+
+def leave_hosts() -> None:
+    """Parts from the other hosts, once all have finished training."""
+    if _joined.are_several:
+        import jax
+
+        jax.distributed.shutdown()
+
+
+def _wait_for(file: Path) -> None:
+    """Waits until the first host has written a file.
+
+    Should the first host end before, JAX ends this one.
+    """
+    while not file.is_file():
+        time.sleep(_LOOK_SECONDS)
+
+
+def from_first(data: bytes) -> bytes:
+    """Returns what the first host gives, on every host.
+
+    Args:
+        data: bytes. Only those of the first host count.
+
+    Returns:
+        bytes, the same everywhere.
+    """
+    if not _joined.are_several:
+        return data
+    from jax.experimental.multihost_utils import broadcast_one_to_all
+
+    # Two digits, for JAX has no 64-bit integers by default.
+    digits = np.array(divmod(len(data), _AT_ONCE), np.int32)
+    blocks, rest = np.asarray(broadcast_one_to_all(digits)).tolist()
+    size = blocks * _AT_ONCE + rest
+    own = np.frombuffer(data if _joined.is_first else bytes(size), np.uint8)
+    parts = []
+    for start in range(0, size, _AT_ONCE):
+        part = own[start : start + _AT_ONCE]
+        parts.append(np.asarray(broadcast_one_to_all(part), np.uint8))
+    return b"".join(part.tobytes() for part in parts)
+
+
+class Agreement:
+    """Makes hosts do the same thing after the same batch.
+
+    What a host wishes travels while the next batch is computed, so that
+    nobody waits: the answer is about the wishes of one call before. With one
+    host it is about those of this call.
+    """
+
+    def __init__(self) -> None:
+        self._before: Any = None
+        self._largest: Any = None
+
+    def largest(self, wish: int) -> int:
+        """Returns the largest wish of all hosts.
+
+        Args:
+            wish: int. That of this host, 0 for none. All hosts call at the
+                same places, or they wait for each other forever.
+        """
+        if not _joined.are_several:
+            return wish
+        before, self._before = self._before, self._sent(wish)
+        return 0 if before is None else int(before)
+
+    def _sent(self, wish: int) -> Any:
+        import jax
+        from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+        mesh = Mesh(np.array(jax.devices()), ("device",))
+        if self._largest is None:
+            everywhere = NamedSharding(mesh, PartitionSpec())
+            self._largest = jax.jit(jax.numpy.max, out_shardings=everywhere)
+        wishes = np.full(jax.local_device_count(), wish, np.int32)
+        shared = NamedSharding(mesh, PartitionSpec("device"))
+        return self._largest(
+            jax.make_array_from_process_local_data(shared, wishes)
+        )
+
+
+def _demand_jax(options: HostsConfig, backend: str, tf_config: str) -> None:
+    """Raises `UsageError` where another backend is to use several hosts."""
+    way = (
+        "Several hosts train under JAX: unset TF_CONFIG and give --backend jax "
+        "--hosts N --host-index I --coordinator HOST:PORT on each."
+    )
+    if options.hosts != 1 and backend != "jax":
+        raise UsageError(
+            f"--hosts is for JAX. Received: {options.hosts} hosts on "
+            f"{backend}. {way}"
+        )
+    workers = _num_workers(tf_config)
+    if backend == "tensorflow" and workers > 1:
+        raise UsageError(
+            f"TF_CONFIG names {workers} workers, which Keras's fit can't train "
+            f"on (keras issue 20585). {way}"
+        )
+
+
+def _num_workers(tf_config: str) -> int:
+    """Returns how many workers TensorFlow is told of.
+
+    Example:
+
+    >>> _num_workers('{"cluster": {"worker": ["a:1", "b:1"]}}')
+    2
+    """
+    try:
+        cluster = json.loads(tf_config or "{}").get("cluster", {})
+        return sum(len(cluster.get(x, [])) for x in ("chief", "worker"))
+    except (ValueError, AttributeError, TypeError):
+        return 0
+
+
+def _initialize(options: HostsConfig) -> None:
+    import jax
+
+    given: dict[str, Any] = {
+        "coordinator_address": options.coordinator or None,
+        "num_processes": options.hosts or None,
+        "process_id": None if options.host_index < 0 else options.host_index,
+    }
+    # All is said: schedulers that happen to be around are not asked.
+    method = None if None in given.values() else "deactivate"
+    try:
+        jax.distributed.initialize(
+            **given,
+            cluster_detection_method=method,
+            shutdown_timeout_seconds=_LEAVE_SECONDS,
+            initialization_timeout=options.join_seconds,
+        )
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"The hosts are not known ({error}). Give --hosts N --host-index I "
+            "--coordinator HOST:PORT on each, or start them by a scheduler "
+            "that JAX asks, such as srun."
+        ) from error
+    except RuntimeError as error:
+        text = str(error).partition("\n")[0]
+        raise EnvironmentFault(
+            f"The hosts could not join within {options.join_seconds} s: {text} "
+            "Start the same command on each, with a --coordinator address of "
+            "the first that the others reach."
+        ) from error
+
+
+def _demand_run_dir(options: HostsConfig, run_dir: Path | None) -> None:
+    if options.hosts != 1 and run_dir is None:
+        raise UsageError(
+            "Several hosts need a --run-dir, the same new folder on a disk "
+            "that all of them see."
+        )
