@@ -22,6 +22,8 @@ class GreyFrames:
     def frames(self, sha256, indices):
         return np.full((len(indices), 37, 50, 3), 120, "uint8")
 
+    lazy_frames = frames
+
 
 def video(number, split="test", **changes):
     name = NAMES[number % 3]
