@@ -141,15 +141,15 @@ def test_hosts_are_one(tmp_path, number, micro):
 def test_a_signal_to_any_host_stops_all_and_they_resume(tmp_path):
     pytest.importorskip("jax", reason="needs the extra jax")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    finished(start(whole, 2, epochs=12))
-    processes = start(cut, 2, epochs=12)
+    finished(start(whole, 2, epochs=6))
+    processes = start(cut, 2, epochs=6)
     while not (cut / "history.csv").is_file():
         time.sleep(0.05)
         assert processes[0].poll() is None
     processes[1].send_signal(signal.SIGTERM)
     finished(processes, code=128 + signal.SIGTERM)
-    assert 0 < len(history(cut)) < 12
-    finished(start(cut, 2, epochs=12))
+    assert 0 < len(history(cut)) < 6
+    finished(start(cut, 2, epochs=6))
     for name, value in weights(whole).items():
         np.testing.assert_array_equal(weights(cut)[name], value)
 

@@ -120,7 +120,8 @@ def start_together(
     _demand_run_dir(config.hosts, run_dir)
     run = Run.new(run_dir)
     hosts = join_hosts(config.hosts)
-    config = config.replace(hosts=hosts.number)
+    # The index is of this process, not of the run.
+    config = config.replace(hosts=hosts.number, host_index=-1)
     if not hosts.is_first:
         _wait_for(run.manifest_file)
         config = config.replace(cache=run.config().store.cache)
