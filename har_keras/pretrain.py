@@ -204,7 +204,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if is_first_host():
             print(_summary(run))
 
-    return cli.run_verb(verb)
+    code = cli.run_verb(verb)
+    # Where the package was never needed, as after --help, none is joined.
+    joined = sys.modules.get("har_keras.training.hosts")
+    return joined.end_on_error(code) if joined else code
 
 
 def _summary(run: Run) -> str:

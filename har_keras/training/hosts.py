@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from har_keras.config import Config, HostsConfig
-from har_keras.errors import EnvironmentFault, UsageError
+from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.run import Run
 
 logger = logging.getLogger("har_keras")
@@ -21,6 +22,11 @@ _AT_ONCE = 1 << 26
 # A host that fails waits so long for the others, which then end, too.
 _LEAVE_SECONDS = 60
 _LOOK_SECONDS = 0.5
+_OWN_FAULTS = (
+    UsageError.exit_code,
+    DataError.exit_code,
+    EnvironmentFault.exit_code,
+)
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,23 @@ def leave_hosts() -> None:
         import jax
 
         jax.distributed.shutdown()
+
+
+def end_on_error(code: int) -> int:
+    """Ends a process that failed, so that the others don't wait for it.
+
+    Args:
+        code: int. The exit code of the verb.
+
+    Returns:
+        `code`, where all is well, was stopped everywhere or there is but one
+        host. Otherwise it does not return.
+    """
+    if code in _OWN_FAULTS and _joined.are_several:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def _wait_for(file: Path) -> None:
