@@ -242,3 +242,36 @@ def test_a_folder_with_something_in_it_is_refused_before_joining(tmp_path):
     Run(tmp_path).create(Config())
     with pytest.raises(UsageError, match="is not empty"):
         start_together(tmp_path, Config().replace(hosts=2))
+
+
+@pytest.mark.slow
+def test_a_host_that_fails_ends_with_its_own_code(tmp_path):
+    pytest.importorskip("jax", reason="needs the extra jax")
+    (tmp_path / "videos").mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [
+        sys.executable, "-m", "har_keras.train", "videos", "--run-dir", "run",
+        "--backend", "jax", "--hosts", "2", "--coordinator", coordinator,
+    ]  # fmt: skip
+    root = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    first, second = (
+        subprocess.Popen(
+            [*command, "--host-index", index],
+            cwd=tmp_path,
+            env=os.environ | root,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in "01"
+    )
+    try:
+        said = first.communicate(timeout=200)[1]
+        second.communicate(timeout=100)
+    finally:
+        first.kill()
+        second.kill()
+    assert first.returncode == 3, said
+    assert "Error: There is no video in" in said
+    assert second.returncode != 0
