@@ -219,7 +219,6 @@ class Training:
         self, callbacks: tuple[keras.callbacks.Callback, ...]
     ) -> None:
         state, epochs = self.state, self.config.training.epochs
-        keep = self.config.training.keep
         guard = LossGuard(state)
         checkpoints = Checkpoints(
             self.run.checkpoint_dir,
@@ -233,9 +232,7 @@ class Training:
             progress,
             self._pace(),
             *callbacks,
-            Record(state, self.run.history_file),
-            KeepBest(state, self.run.model_file, last=keep == "last"),
-            Events(self.run.events_dir),
+            *self._records(),
             checkpoints,
         ]
         with progress.bar, stop_signals(checkpoints.interrupt):
@@ -251,7 +248,11 @@ class Training:
             return [Record(self.state, None)]
         return [
             Record(self.state, self.run.history_file),
-            KeepBest(self.state, self.run.model_file),
+            KeepBest(
+                self.state,
+                self.run.model_file,
+                last=self.config.training.keep == "last",
+            ),
             Events(self.run.events_dir),
         ]
 
@@ -350,14 +351,14 @@ CLASSIFICATION = Task(ClipDataset, compiled_model)
 
 
 def _say_what_is_left_out(clips: ClipDataset, name: str, which: str) -> None:
-    left_out = len(clips.slots) - clips.num_clips
+    left_out = clips.num_left_out
     if left_out:
         logger.warning(
             "%d devices take equal shares under JAX: %d of %d %s clips left "
             "out of each epoch (%s).",
             clips.num_shares,
             left_out,
-            len(clips.slots),
+            clips.num_clips + left_out,
             name,
             which,
         )

@@ -4,12 +4,15 @@ Everything works on uint8 with OpenCV, which costs a tenth of the same work in
 float tensors and lets other threads run.
 """
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from har_keras.errors import UsageError
 
 Frames = NDArray[np.uint8]
 
@@ -259,3 +262,28 @@ def resized(image: Frames, size: int, out: Frames | None = None) -> Frames:
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     shape = (size, size)
     return np.asarray(cv2.resize(image, shape, dst=out, interpolation=method))
+
+
+def kept_sides(names: str, known: Sequence[str]) -> frozenset[int]:
+    """Returns the labels of the classes that are never mirrored.
+
+    Args:
+        names: str. Classes with commas between.
+        known: Sequence of str. All classes, in the order of labels.
+
+    Returns:
+        Labels.
+
+    Raises:
+        UsageError: If there is no such class; names the nearest one.
+    """
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    for name in wanted:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise UsageError(
+                f"--keep-side: there is no class '{name}'.{hint} There is "
+                f"{', '.join(known)}."
+            )
+    return frozenset(list(known).index(name) for name in wanted)

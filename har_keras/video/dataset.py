@@ -4,7 +4,6 @@ Order and augmentation are a pure function of (seed, epoch, index), so that a
 run that was stopped anywhere goes on with exactly the clips it would have had.
 """
 
-import difflib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,11 +14,11 @@ import numpy as np
 import tensorflow as tf
 
 from har_keras.config import Config
-from har_keras.errors import UsageError
 from har_keras.video.augment import (
     Frames,
     augment_clip,
     cropped,
+    kept_sides,
     random_speed,
     shift_clip,
 )
@@ -115,7 +114,9 @@ class ClipDataset:
         ]
         self._labels = np.array([slot.label for slot in self.slots], np.int64)
         self._weights = class_weights(self._labels, self.num_classes)
-        self._keep_side = kept_sides(self.options.keep_side, manifest)
+        self._keep_side = kept_sides(
+            self.options.keep_side, manifest.class_names
+        )
         self._plan: tuple[int, np.ndarray, np.ndarray] | None = None
         if training and self.options.augment == "keras-cv":
             keras_cv_layers()
@@ -123,10 +124,17 @@ class ClipDataset:
     @property
     def num_clips(self) -> int:
         """Clips in an epoch."""
-        number = len(self.slots)
-        if self.training:
-            number *= self.options.repeats
-        return number // self.num_shares * self.num_shares
+        return self._num_drawn - self.num_left_out
+
+    @property
+    def num_left_out(self) -> int:
+        """Clips that are left out of an epoch, for equal shares."""
+        return self._num_drawn % self.num_shares
+
+    @property
+    def _num_drawn(self) -> int:
+        repeats = self.options.repeats if self.training else 1
+        return len(self.slots) * repeats
 
     @property
     def steps_per_epoch(self) -> int:
@@ -367,29 +375,3 @@ class ClipDataset:
 
     def _rng(self, *numbers: int) -> np.random.Generator:
         return np.random.default_rng((self.options.seed, *numbers))
-
-
-def kept_sides(names: str, manifest: Manifest) -> frozenset[int]:
-    """Returns the labels of the classes that are never mirrored.
-
-    Args:
-        names: str. Classes with commas between.
-        manifest: Manifest. Has all classes.
-
-    Returns:
-        Labels.
-
-    Raises:
-        UsageError: If there is no such class; names the nearest one.
-    """
-    known = manifest.class_names
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
-    for name in wanted:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            raise UsageError(
-                f"--keep-side: there is no class '{name}'.{hint} There is "
-                f"{', '.join(known)}."
-            )
-    return frozenset(known.index(name) for name in wanted)
