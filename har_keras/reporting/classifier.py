@@ -11,6 +11,7 @@ import numpy as np
 from har_keras.config import Config
 from har_keras.errors import DataError
 from har_keras.reporting.calibration import Calibration, soften
+from har_keras.reporting.long import CompiledLater
 from har_keras.reporting.timeline import (
     Segment,
     Timeline,
@@ -266,7 +267,8 @@ class Classifier:
                 yield window[None]
 
         with self.open(video, fps, rate=clip.fps) as reader:
-            views = predict_views(self.model, _as_it_is, read_ahead(clips()))
+            model = CompiledLater(self.model)
+            views = predict_views(model, _as_it_is, read_ahead(clips()))
             rows = np.concatenate([*views])
         self._demand_whole(reader, clip.num_frames)
         seconds = reader.num_frames / clip.fps
