@@ -11,7 +11,6 @@ import numpy as np
 from har_keras.config import Config
 from har_keras.errors import DataError
 from har_keras.reporting.calibration import Calibration, soften
-from har_keras.reporting.long import CompiledLater
 from har_keras.reporting.timeline import (
     Segment,
     Timeline,
@@ -267,8 +266,7 @@ class Classifier:
                 yield window[None]
 
         with self.open(video, fps, rate=clip.fps) as reader:
-            model = CompiledLater(self.model)
-            views = predict_views(model, _as_it_is, read_ahead(clips()))
+            views = predict_views(self.model, _as_it_is, read_ahead(clips()))
             rows = np.concatenate([*views])
         self._demand_whole(reader, clip.num_frames)
         seconds = reader.num_frames / clip.fps
