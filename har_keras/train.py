@@ -94,7 +94,7 @@ def train(
         seed=config.split.split_seed,
     )
     store, manifest = prepare(manifest, config.clip, config.store)
-    _recommend_recipe(config, len(manifest.usable("train")))
+    recommend_recipe(config, len(manifest.usable("train")))
     report_leaks(store, manifest, strict=config.split.strict)
     if config.store.cache == "auto":
         # JPEG loses a little, so a run that goes on must find the same form.
@@ -166,8 +166,13 @@ def is_first_host() -> bool:
     return current_hosts().is_first
 
 
-def _recommend_recipe(config: Config, num_videos: int) -> None:
-    """Says which recipe is for so few videos, where none was chosen."""
+def recommend_recipe(config: Config, num_videos: int) -> None:
+    """Says which recipe is for so few videos, where none was chosen.
+
+    Args:
+        config: Config. That of the training.
+        num_videos: int. Videos to train on.
+    """
     chosen = config.training.recipe != "plain" or config.model.stem != "pixels"
     if num_videos <= _FEW_VIDEOS and not chosen:
         logger.info(

@@ -5,7 +5,9 @@ import pytest
 
 from har_keras.config import Config
 from har_keras.errors import UsageError
+from har_keras.recipes import RECIPES
 from har_keras.toml import read_toml, write_toml
+from har_keras.train import recommend_recipe
 
 # The numbers that the project is built around.
 STATED = {
@@ -127,3 +129,36 @@ def test_a_recipe_changes_what_is_not_named():
     assert config.training.epochs == 3
     assert Config().training.recipe == "plain"
     assert Config().replace(recipe="plain") == Config()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_options_that_exist_and_go_together(name):
+    config = Config().replace(recipe=name)
+    assert config.training.recipe == name
+    flat = config.flat()
+    for option, value in RECIPES[name].options.items():
+        assert flat[option] == value
+
+
+def test_recipes_leave_the_stated_dimensions_alone():
+    names = (
+        "patch_size", "hidden_dim", "num_layers", "num_heads", "mlp_dim",
+        "dropout_rate", "attention_dropout_rate",
+    )  # fmt: skip
+    for recipe in RECIPES.values():
+        assert not set(names) & set(recipe.options)
+
+
+@pytest.mark.parametrize(
+    ("options", "num_videos", "said"),
+    [
+        ({}, 100, True),
+        ({}, 5000, False),
+        ({"recipe": "small-data"}, 100, False),
+        ({"stem": "gradients"}, 100, False),
+    ],
+)
+def test_few_videos_are_told_of_their_recipe(options, num_videos, said, caplog):
+    caplog.set_level("INFO")
+    recommend_recipe(Config().replace(**options), num_videos)
+    assert ("--recipe small-data" in caplog.text) is said
