@@ -93,6 +93,17 @@ def test_the_package_imports_nothing_heavy():
     assert not heavy & set(done.stdout.split())
 
 
+@pytest.mark.parametrize("name", ["opening", "printing", "results"])
+def test_what_a_verb_reads_before_its_backend_starts_imports_none(name):
+    """Else TensorFlow's words at its start are seen."""
+    code = f"import sys, har_keras.reporting.{name}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert not {"keras", "tensorflow"} & set(done.stdout.split())
+
+
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_help_of_every_verb(verb):
     done = subprocess.run(

@@ -8,7 +8,6 @@ import numpy as np
 
 from har_keras.config import ClipConfig, Config
 from har_keras.reporting.views import view_indices
-from har_keras.video.dataset import ClipDataset
 from har_keras.video.manifest import Manifest, Video
 from har_keras.video.sampling import crop_clip
 from har_keras.video.store import Store
@@ -171,6 +170,9 @@ def training_strips(
     Returns:
         A list of `Strip`, without predictions.
     """
+    # Brings TensorFlow, which a verb starts first, and quietly.
+    from har_keras.video.dataset import ClipDataset
+
     repeats = config.training.repeats
     options = config.replace(batch_size=-(-num_strips // repeats) * repeats)
     videos = manifest.usable("train")
