@@ -16,13 +16,14 @@ from har_keras.cli import start_backend
 from har_keras.reporting.plots import figure_file
 from har_keras.reporting.strips import Strip
 from har_keras.reporting.timeline import Timeline
-from har_keras.reporting.timeline_files import _draw_curves, _draw_segments
+from har_keras.reporting.timeline_files import draw_probabilities, draw_segments
 from har_keras.sample import sample
 from har_keras.video.ffmpeg import read_frames
 from har_keras.video.writer import VideoWriter
 
 FPS, SIZE = 16, (160, 120)
 NUM_SHOWN = 8
+WIDTH_INCHES = 8.4
 PARTS = ("walk", "gym", "work")
 PICTURE = Path(__file__).with_name("timeline.png")
 
@@ -45,12 +46,12 @@ def draw(frames: np.ndarray, timeline: Timeline) -> None:
     seconds = len(frames) / FPS
     middles = (np.arange(NUM_SHOWN) + 0.5) / NUM_SHOWN * len(frames)
     strip = Strip("", frames[middles.astype(int)], "").image()
-    with figure_file(PICTURE, 8.4, 4.2) as figure:
+    with figure_file(PICTURE, WIDTH_INCHES, 4.2) as figure:
         film, curves, bar = figure.subplots(
             3, 1, sharex=True, height_ratios=[1.6, 3, 1]
         )
-        _draw_curves(curves, timeline)
-        _draw_segments(bar, timeline)
+        draw_probabilities(curves, timeline)
+        draw_segments(bar, timeline, WIDTH_INCHES)
         film.imshow(strip, extent=(0, seconds, 0, 1), aspect="auto")
         film.set_axis_off()
         figure.legend(

@@ -151,8 +151,8 @@ def plot_timeline(
     """
     with figure_file(path, width_inches, 3.0) as figure:
         curves, bar = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
-        _draw_curves(curves, timeline)
-        _draw_segments(bar, timeline, width_inches)
+        draw_probabilities(curves, timeline)
+        draw_segments(bar, timeline, width_inches)
         curves.set_title(
             plain_text(Path(name).name, round(7 * width_inches)),
             loc="left",
@@ -170,7 +170,13 @@ def class_colour(label: int) -> str:
     return PALETTE[label % len(PALETTE)]
 
 
-def _draw_curves(panel: Any, timeline: Timeline) -> None:
+def draw_probabilities(panel: Any, timeline: Timeline) -> None:
+    """Draws the probability of each class over time.
+
+    Args:
+        panel: matplotlib Axes.
+        timeline: Timeline.
+    """
     # A step a window, and the last one to the very end.
     rows = np.concatenate([timeline.probabilities, timeline.probabilities[-1:]])
     for label, name in enumerate(timeline.class_names):
@@ -190,7 +196,14 @@ def _draw_curves(panel: Any, timeline: Timeline) -> None:
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_segments(panel: Any, timeline: Timeline, width_inches: float) -> None:
+def draw_segments(panel: Any, timeline: Timeline, width_inches: float) -> None:
+    """Draws the segments as one bar, with the names that have room.
+
+    Args:
+        panel: matplotlib Axes.
+        timeline: Timeline.
+        width_inches: float. Width of the panel.
+    """
     names = list(timeline.class_names)
     for segment in timeline.segments:
         length = segment.end_seconds - segment.start_seconds
