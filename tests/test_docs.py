@@ -12,12 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_readme import commands, options_of
+from test_readme import commands, make_runs, options_of
 
 from har_keras import cli
 from har_keras.__main__ import VERBS
 from har_keras.config import Config
-from har_keras.run import Run
 from har_keras.toml import read_toml
 
 ROOT = Path(__file__).parents[1]
@@ -48,9 +47,7 @@ def test_a_command_has_flags_that_exist(words, tmp_path, monkeypatch):
         return
     assert verb in VERBS
     monkeypatch.chdir(tmp_path)
-    Run(Path("runs/first")).create(Config())  # for --resume
-    pretrained = Config().replace(recipe="pretrain")
-    Run(Path("runs/pretrained")).create(pretrained)  # for --init
+    make_runs()
     options, flags = options_of(verb, flags)
     cli.parse(options, flags, verb=verb)
 

@@ -35,6 +35,13 @@ def options_of(verb, flags):
     return getattr(module, f"{verb.capitalize()}Options"), flags
 
 
+def make_runs():
+    """Makes the runs that commands name, in the folder they are run in."""
+    Run(Path("runs/first")).create(Config())  # for --resume
+    pretrained = Config().replace(recipe="pretrain")
+    Run(Path("runs/pretrained")).create(pretrained)  # for --init
+
+
 @pytest.mark.parametrize("words", list(commands(BLOCKS)), ids=" ".join)
 def test_a_command_has_flags_that_exist(words, tmp_path, monkeypatch):
     module, *flags = words
@@ -44,9 +51,7 @@ def test_a_command_has_flags_that_exist(words, tmp_path, monkeypatch):
     verb = module.removeprefix("har_keras.")
     assert verb in VERBS
     monkeypatch.chdir(tmp_path)
-    Run(Path("runs/first")).create(Config())  # for --resume
-    pretrained = Config().replace(recipe="pretrain")
-    Run(Path("runs/pretrained")).create(pretrained)  # for --init
+    make_runs()
     options, flags = options_of(verb, flags)
     cli.parse(options, flags, verb=verb)
 
