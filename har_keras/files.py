@@ -32,19 +32,43 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         EnvironmentFault: If the disk is full.
     """
+    with passing_file(path) as temporary:
+        yield temporary
+        publish(temporary, path)
+
+
+@contextlib.contextmanager
+def passing_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary name beside `path`, and removes it at the end.
+
+    For what `publish` then gives a name that only its content tells.
+
+    Args:
+        path: Path. As for `whole_file`.
+
+    Yields:
+        The temporary `Path`.
+
+    Raises:
+        EnvironmentFault: If the disk is full.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
     try:
         with full_disk_named(path):
             yield temporary
-            if temporary.is_file():
-                sync(temporary)
-            elif path.is_dir():
-                shutil.rmtree(path)
-            os.replace(temporary, path)
-            sync(path.parent)  # the new name, too
     finally:
         remove(temporary)
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Gives what was written under a temporary name its own, for good."""
+    if temporary.is_file():
+        sync(temporary)
+    elif path.is_dir():
+        shutil.rmtree(path)
+    os.replace(temporary, path)
+    sync(path.parent)  # the new name, too
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -305,6 +305,27 @@ def test_a_killed_program_leaves_whole_shards(tmp_path):
     assert not manifest.failed
 
 
+def bytes_of(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("[!.]*")}
+
+
+def test_a_store_is_the_same_bytes_whoever_fills_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(filling, "_FEWEST_SHARDS", 3)
+    paths = [draw_video(tmp_path / f"{i}.mp4", seed=i) for i in range(8)]
+    (tmp_path / "bad.mp4").write_text("no video")
+    paths.append(tmp_path / "bad.mp4")
+    filled(tmp_path / "one", *paths, workers=1)
+    filled(tmp_path / "many", *reversed(paths), workers=4)
+    assert 4 < len(bytes_of(tmp_path / "one")) < 2 * len(paths)
+    assert bytes_of(tmp_path / "many") == bytes_of(tmp_path / "one")
+    # What a killed program left out is made again as it would have been.
+    (shard, *_) = sorted((tmp_path / "many").glob("*.bin"))
+    shard.with_suffix(".npz").unlink()
+    shard.unlink()
+    filled(tmp_path / "many", *paths)
+    assert bytes_of(tmp_path / "many") == bytes_of(tmp_path / "one")
+
+
 def test_two_programs_at_once_do_no_harm(tmp_path):
     root = draw_folder(tmp_path / "videos", per_class=4)
     programs = [start(root, tmp_path) for _ in range(2)]

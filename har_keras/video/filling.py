@@ -1,21 +1,22 @@
-"""Filling the store: one ffmpeg per core, each writing shards of its own."""
+"""Filling the store: one ffmpeg per core, each writing a shard at a time."""
 
 import contextlib
+import functools
+import hashlib
+import math
 import os
 import threading
 import time
-import uuid
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 
 from har_keras.errors import EnvironmentFault
-from har_keras.files import whole_file
+from har_keras.files import passing_file, publish
 from har_keras.progress import ProgressBar
 from har_keras.video.ffmpeg import VideoError, read_frames
 from har_keras.video.manifest import content_hash
@@ -29,10 +30,10 @@ from har_keras.video.shards import (
 )
 from har_keras.video.store import Store, StoreSpec, encode_jpeg
 
-# A shard is closed when it holds so much or was open for so long: what a
-# killed program can lose.
-_SHARD_BYTES = 256 * 2**20
-_SHARD_SECONDS = 60.0
+# Files of so many bytes together make a shard: what a killed program can lose
+# on each core. Of a few videos the shards are smaller, for all cores to work.
+_SHARD_BYTES = 128 * 2**20
+_FEWEST_SHARDS = 64
 _STALE_SECONDS = 24 * 3600.0
 
 
@@ -44,52 +45,112 @@ class Task:
     path: Path
 
 
+class Fill(Protocol):
+    """A way to decode files into a store: `fill`, or another like it."""
+
+    def __call__(
+        self,
+        store: Store,
+        tasks: Sequence[Task],
+        *,
+        workers: int = 0,
+        timeout_seconds: float,
+    ) -> dict[str, str]:
+        """Decodes the files that the store doesn't have."""
+
+
 def fill(
     store: Store,
     tasks: Sequence[Task],
     *,
     workers: int = 0,
     timeout_seconds: float,
-    title: str = "Decoding",
 ) -> dict[str, str]:
-    """Decodes files into a store.
+    """Decodes files into a store, which need not have all of them yet.
 
     What was finished stays, whatever happens: an interrupted filling goes on
-    where it stopped, and two at once do no harm.
+    where it stopped, and two at once do no harm. The files that come of it are
+    the same, byte for byte, whoever makes them and however often it stopped.
 
     Args:
         store: Store. Its new videos can be read afterwards.
-        tasks: Sequence of Task. Files that the store doesn't have.
+        tasks: Sequence of Task. All that the store is to have.
         workers: int. Files decoded at once; 0 is one per processor core.
         timeout_seconds: float. Limit for one file.
-        title: str. What the progress bar says.
 
     Returns:
-        Reasons by hash, of files that weren't decoded this time but might be
-        another time. Lasting reasons are in the store.
+        Reasons by hash, of files that can't be used. Lasting ones are in the
+        store, too; the others might go away.
 
     Raises:
         EnvironmentFault: If the disk is full or can't be written to.
     """
-    if not tasks:
+    shards = planned_shards(store, tasks)
+    if not shards:
         return {}
+    number = min(workers or num_cores(), len(shards))
+    stopped = threading.Event()
+    with (
+        ProgressBar("Decoding", total=sum(map(len, shards))) as bar,
+        ThreadPoolExecutor(number) as pool,
+        _ending(pool, stopped),
+    ):
+        write = functools.partial(
+            write_shard,
+            store.folder,
+            store.spec,
+            timeout_seconds=timeout_seconds,
+            advance=bar.advance,
+            stopped=stopped,
+        )
+        futures = [pool.submit(write, shard) for shard in shards]
+        found = [future.result() for future in as_completed(futures)]
+    store.refresh()
+    return {k: v for reasons in found for k, v in reasons.items()}
+
+
+def planned_shards(
+    store: Store, tasks: Sequence[Task]
+) -> list[tuple[Task, ...]]:
+    """Divides what a store doesn't have yet into shards; makes its folder.
+
+    The division follows from all files, so that a filling which goes on makes
+    the shards that were missing.
+
+    Args:
+        store: Store. The folder is made.
+        tasks: Sequence of Task. All that the store is to have.
+
+    Returns:
+        list of tuple of Task, those with most to do first, so that no core
+        ends up alone with it.
+
+    Raises:
+        EnvironmentFault: If the folder can't be written to.
+    """
+    if all(task.sha256 in store for task in tasks):
+        return []
     _make_folder(store.folder)
     _remove_stale(store.folder)
-    # The largest first, so that no core ends up alone with it.
-    work = _Work(sorted(tasks, key=_size, reverse=True))
-    number = min(workers or num_cores(), len(tasks))
-    with (
-        ProgressBar(title, total=len(tasks)) as bar,
-        ThreadPoolExecutor(number) as pool,
-        work.stopped_on_exit(),
-    ):
-        fillers = [
-            _Filler(store, work, bar, timeout_seconds) for _ in range(number)
-        ]
-        for future in [pool.submit(filler.run) for filler in fillers]:
-            future.result()
-    store.refresh()
-    return {k: v for filler in fillers for k, v in filler.passing.items()}
+    sizes = {task: _size(task) for task in tasks}
+    full = min(_SHARD_BYTES, sum(sizes.values()) / _FEWEST_SHARDS)
+    shards: list[list[Task]] = []
+    held = math.inf
+    for task in sorted(tasks, key=lambda task: task.sha256):
+        if held >= full:
+            shards.append([])
+            held = 0
+        shards[-1].append(task)
+        held += sizes[task]
+    missing = [
+        tuple(task for task in shard if task.sha256 not in store)
+        for shard in shards
+    ]
+    return sorted(
+        filter(None, missing),
+        key=lambda shard: sum(sizes[task] for task in shard),
+        reverse=True,
+    )
 
 
 def num_cores() -> int:
@@ -99,120 +160,132 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-class _Work:
-    """What is left to do, handed out to threads."""
-
-    def __init__(self, tasks: Iterable[Task]) -> None:
-        self._tasks = deque(tasks)
-        self.stopped = threading.Event()
-
-    def next(self) -> Task | None:
-        """Returns a task, or None if all are taken or it was stopped."""
-        with contextlib.suppress(IndexError):
-            if not self.stopped.is_set():
-                return self._tasks.popleft()
-        return None
-
-    @contextlib.contextmanager
-    def stopped_on_exit(self) -> Iterator[None]:
-        """Ends every thread's work when the block is left, by Ctrl-C too."""
-        try:
-            yield
-        finally:
-            self.stopped.set()
+@contextlib.contextmanager
+def _ending(
+    pool: ThreadPoolExecutor, stopped: threading.Event
+) -> Iterator[None]:
+    """Ends every thread's work when the block is left, by Ctrl-C too."""
+    try:
+        yield
+    finally:
+        stopped.set()
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
-class _Filler:
-    """One thread's part: decodes task after task into shards of its own."""
+def write_shard(
+    folder: Path,
+    spec: StoreSpec,
+    tasks: Sequence[Task],
+    *,
+    timeout_seconds: float,
+    advance: Callable[[], object] | None = None,
+    stopped: threading.Event | None = None,
+) -> dict[str, str]:
+    """Decodes files into one shard, which appears when it is whole.
 
-    def __init__(
-        self,
-        store: Store,
-        work: _Work,
-        bar: ProgressBar,
-        timeout_seconds: float,
-    ) -> None:
-        self.passing: dict[str, str] = {}
-        self._spec = store.spec
-        self._folder = store.folder
-        self._work = work
-        self._bar = bar
-        self._timeout_seconds = timeout_seconds
+    Its name is the hash of its content: who makes it again makes the same.
 
-    def run(self) -> None:
-        """Works until there is no task left."""
-        try:
-            while task := self._work.next():
-                self._write_shard(task)
-        except BaseException:
-            self._work.stopped.set()
-            raise
+    Args:
+        folder: Path. The folder of a store, which exists.
+        spec: StoreSpec. What is in it.
+        tasks: Sequence of Task. The files, in the order of the shard.
+        timeout_seconds: float. Limit for one file.
+        advance: Callable or None. Called after each file.
+        stopped: threading.Event or None. Ends the work; nothing is written.
 
-    def _write_shard(self, first: Task) -> None:
-        """Writes one shard that begins with a task, and goes on to others."""
-        name = uuid.uuid4().hex
-        began = time.monotonic()
-        videos: list[StoredVideo] = []
-        with (
-            whole_file(self._folder / f"{name}.bin") as shard,
-            shard.open("wb") as file,
-        ):
-            task: Task | None = first
-            while task:
-                videos += self._decode(task, file)
-                full = file.tell() > _SHARD_BYTES
-                old = time.monotonic() - began > _SHARD_SECONDS
-                task = None if full or old else self._work.next()
-        with whole_file(self._folder / f"{name}.npz") as index:
+    Returns:
+        Reasons by hash, of files that can't be used; as for `fill`.
+
+    Raises:
+        EnvironmentFault: If the disk is full.
+    """
+    reasons: dict[str, str] = {}
+    videos: list[StoredVideo] = []
+    with (
+        passing_file(folder / "shard.bin") as shard,
+        passing_file(folder / "shard.npz") as index,
+    ):
+        with shard.open("wb") as file:
+            for task in tasks:
+                video = _decoded(task, file, spec, timeout_seconds, stopped)
+                if stopped and stopped.is_set():
+                    return {}
+                if isinstance(video, StoredVideo):
+                    videos.append(video)
+                    reasons |= (
+                        {task.sha256: video.reason} if video.reason else {}
+                    )
+                else:
+                    reasons[task.sha256] = video
+                if advance:
+                    advance()
+        if videos:
             write_index(index, videos)
+            name = _hash_of(shard, index)
+            publish(shard, folder / f"{name}.bin")
+            publish(index, folder / f"{name}.npz")
+    return reasons
 
-    def _decode(self, task: Task, file: BinaryIO) -> list[StoredVideo]:
-        """Appends a video's frames; returns its entry, or none."""
-        begin = file.tell()
-        if content_hash(task.path) != task.sha256:
-            self.passing[task.sha256] = "its content changed, or it is gone"
-            return []
-        try:
-            video = self._append(task, file)
-        except VideoError as error:
-            file.seek(begin)
-            file.truncate()
-            video = None
-            if error.passing:
-                self.passing[task.sha256] = error.reason
-            else:
-                video = StoredVideo(task.sha256, reason=error.reason)
-        if video is None:
-            return []
-        self._bar.advance()
-        return [video]
 
-    def _append(self, task: Task, file: BinaryIO) -> StoredVideo | None:
-        """Appends a video's frames; None if the work was stopped."""
-        writer = _FrameWriter(file, self._spec)
-        with read_frames(
-            task.path,
-            fps=self._spec.fps,
-            short_side=self._spec.short_side,
-            timeout_seconds=self._timeout_seconds,
-        ) as reader:
-            for frame in reader:
-                writer.add(frame)
-                if self._work.stopped.is_set():
-                    return None
-            height, width = frame.shape[:2]
-            return StoredVideo(
-                task.sha256,
-                height=height,
-                width=width,
-                damage=reader.damage,
-                variable_rate=reader.variable_rate,
-                source_frames=reader.source_frames,
-                info=reader.info,
-                offsets=np.array(writer.offsets, np.int64),
-                sizes=np.array(writer.sizes, np.int32),
-                thumbnails=np.stack(writer.thumbnails),
-            )
+def _hash_of(*files: Path) -> str:
+    """Returns a name for the contents of files."""
+    hashes = [content_hash(file) for file in files]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()[:32]
+
+
+def _decoded(
+    task: Task,
+    file: BinaryIO,
+    spec: StoreSpec,
+    timeout_seconds: float,
+    stopped: threading.Event | None,
+) -> StoredVideo | str:
+    """Appends a video's frames; returns its entry, or why not this time."""
+    begin = file.tell()
+    if content_hash(task.path) != task.sha256:
+        return "its content changed, or it is gone"
+    try:
+        return _append(task, file, spec, timeout_seconds, stopped)
+    except VideoError as error:
+        file.seek(begin)
+        file.truncate()
+        if error.passing:
+            return error.reason
+        return StoredVideo(task.sha256, reason=error.reason)
+
+
+def _append(
+    task: Task,
+    file: BinaryIO,
+    spec: StoreSpec,
+    timeout_seconds: float,
+    stopped: threading.Event | None,
+) -> StoredVideo:
+    """Appends a video's frames, up to where the work was stopped."""
+    writer = _FrameWriter(file, spec)
+    with read_frames(
+        task.path,
+        fps=spec.fps,
+        short_side=spec.short_side,
+        timeout_seconds=timeout_seconds,
+    ) as reader:
+        for frame in reader:
+            writer.add(frame)
+            if stopped and stopped.is_set():
+                break
+        height, width = frame.shape[:2]
+        return StoredVideo(
+            task.sha256,
+            height=height,
+            width=width,
+            damage=reader.damage,
+            variable_rate=reader.variable_rate,
+            source_frames=reader.source_frames,
+            info=reader.info,
+            offsets=np.array(writer.offsets, np.int64),
+            sizes=np.array(writer.sizes, np.int32),
+            thumbnails=np.stack(writer.thumbnails),
+        )
 
 
 class _FrameWriter:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from har_keras.config import ClipConfig, StoreConfig
 from har_keras.errors import DataError
 from har_keras.video.ffmpeg_log import reason_from_content
-from har_keras.video.filling import Task, fill
+from har_keras.video.filling import Fill, Task, fill
 from har_keras.video.forms import open_store
 from har_keras.video.manifest import Manifest, Video
 from har_keras.video.store import Store
@@ -25,6 +25,7 @@ def decode_all(
     store: StoreConfig,
     *,
     shard: tuple[int, int] = (1, 1),
+    fill: Fill = fill,
 ) -> tuple[Store, Manifest]:
     """Decodes the videos of a manifest that the store doesn't have yet.
 
@@ -33,6 +34,7 @@ def decode_all(
         clip: ClipConfig. Gives size and rate of the frames.
         store: StoreConfig. Gives form, folder, workers and time limit.
         shard: pair of int. Do the i-th of n parts only. Defaults to all.
+        fill: Callable. What decodes. Defaults to threads of this program.
 
     Returns:
         The store, and the manifest with the number of kept frames of every
@@ -43,15 +45,14 @@ def decode_all(
     """
     tasks = _tasks(manifest, shard)
     opened = open_store(clip, store, tasks)
-    missing = [task for task in tasks if task.sha256 not in opened]
-    passing = fill(
+    reasons = fill(
         opened,
-        missing,
+        tasks,
         workers=store.workers,
         timeout_seconds=store.timeout_seconds,
     )
     kept = manifest.with_videos(
-        _kept(manifest, video, opened, clip, passing)
+        _kept(manifest, video, opened, clip, reasons)
         for video in manifest.videos
     )
     _say_what_failed(kept)
@@ -76,7 +77,7 @@ def _kept(
     video: Video,
     store: Store,
     clip: ClipConfig,
-    passing: Mapping[str, str],
+    reasons: Mapping[str, str],
 ) -> Video:
     """Returns a video with what the store has of it."""
     if not video.sha256:
@@ -84,7 +85,7 @@ def _kept(
         reason = video.reason or found or "it could not be read"
         return dataclasses.replace(video, kept_frames=0, reason=reason)
     if video.sha256 not in store:
-        reason = passing.get(video.sha256, _NOT_YET)
+        reason = reasons.get(video.sha256, _NOT_YET)
         return dataclasses.replace(video, kept_frames=0, reason=reason)
     stored = store.video(video.sha256)
     frames, reason = stored.num_frames, stored.reason

@@ -2,9 +2,10 @@
 
 A store is a folder of shards. A shard is a file of frames, `<name>.bin`, and
 an index of them, `<name>.npz`, which is written last: a shard without an index
-doesn't exist. Names are unique, so any number of programs and machines may
-write to one folder. Videos are known by the hash of their content: a renamed
-file is found again, a changed one is not mistaken for what it was.
+doesn't exist. Names are hashes of what is in them, so any number of programs
+and machines may write to one folder. Videos are known by the hash of their
+content: a renamed file is found again, a changed one is not mistaken for what
+it was.
 """
 
 import os
