@@ -114,7 +114,9 @@ class GradientEmbedding(TubeletEmbedding):
         length = ops.sqrt(ops.sum(ops.square(slopes), -1, keepdims=True) + 1e-8)
         along = ops.matmul(slopes, bins.T) - _THRESHOLD * length
         x = ops.reshape(ops.relu(along), (-1, height, width, len(bins)))
-        x = ops.average_pool(x, self.cell_size, data_format="channels_last")
+        # Under JAX, Keras 3.15 can't leave the strides to the size.
+        size = self.cell_size
+        x = ops.average_pool(x, size, size, data_format="channels_last")
         x = ops.sqrt(x + _TINY)
         return self._by_tubelet(x, self.grid(clips.shape), frames)
 
