@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from har_keras import cli
+from har_keras.beam_pool import Pool, demand_pool
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
@@ -72,6 +73,13 @@ class PredictOptions:
     print its latency and clips per second instead of answers."""
     clients: int = 8
     """Requests of --load under way at once."""
+    pool: Pool = "local"
+    """What answers: this program, or an Apache Beam pipeline, whose machines
+    see RUN, the videos and OUTPUT under the same names. Its answers are kept
+    in OUTPUT, and not asked for again."""
+    beam_options: str = ""
+    """Options of the pipeline, as in "runner=FlinkRunner
+    flink_master=host:8081". Default: Beam's runner on this machine."""
 
 
 def predict(
@@ -103,12 +111,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def verb() -> None:
         options = cli.parse(PredictOptions, argv, verb="predict")
-        timeline = _timeline(options)
         sources = _sources(options)
         _demand_sensible(options, sources)
         from har_keras.reporting.opening import load, start_backend_of
         from har_keras.reporting.printing import PRINTERS
-        from har_keras.video.inputs import own_names
 
         start_backend_of(options.run)
         classifier = load(options.run)
@@ -128,20 +134,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 show(found)
             return
         failed = 0
-        answers = predict(
-            classifier,
-            sources,
-            timeline=timeline,
-            pictures_fps=options.pictures_fps,
-        )
-        names = own_names(sources)
-        for source, name, found in zip(sources, names, answers, strict=True):
+        for found in _answers(classifier, sources, options):
             _say_what_is_wrong(found, not found.failed)
             show(found)
             failed += found.failed
-            if not found.failed:
-                base = options.output / name
-                _write_files(classifier, source, found, base, options)
         if failed:
             raise DataError(
                 f"{failed} of {len(sources)} videos could not be used; the "
@@ -149,6 +145,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
 
     return cli.run_verb(verb)
+
+
+def _answers(
+    classifier: Classifier, sources: Sequence[Source], options: PredictOptions
+) -> Iterator[Prediction]:
+    """Returns what the pool of the options says of videos."""
+    from har_keras.reporting.answers import Question, answers, answers_by_beam
+    from har_keras.video.inputs import own_names
+
+    question = Question(
+        options.run,
+        options.output,
+        _timeline(options),
+        options.timeline,
+        options.overlay,
+        options.attention,
+        options.pictures_fps,
+    )
+    named = list(zip(sources, own_names(sources), strict=True))
+    if options.pool == "beam":
+        return answers_by_beam(question, named, options.beam_options)
+    return answers(classifier, question, named)
 
 
 def _measure_load(
@@ -227,45 +245,14 @@ def _sources(options: PredictOptions) -> list[Source]:
     return sources
 
 
-def _write_files(
-    classifier: Classifier,
-    source: Source,
-    found: Prediction,
-    base: Path,
-    options: PredictOptions,
-) -> None:
-    """Writes what was asked for about one video."""
-    from har_keras.reporting.attention_video import write_attention
-    from har_keras.reporting.overlay import write_overlay
-    from har_keras.reporting.timeline_files import write_timeline
-
-    if found.timeline and options.timeline:
-        write_timeline(found.timeline, found.name, base)
-    if found.timeline and options.overlay:
-        path = options.overlay
-        if not _one_file(path):
-            path /= f"{base.name}.mp4"
-        limit = classifier.config.store.timeout_seconds
-        write_overlay(
-            source.path,
-            found.timeline,
-            path,
-            timeout_seconds=limit,
-            pictures_fps=options.pictures_fps,
-        )
-    if options.attention:
-        write_attention(classifier, source.path, base, options.pictures_fps)
-
-
-def _one_file(path: Path) -> bool:
-    return path.suffix.lower() == ".mp4"
-
-
 def _demand_sensible(
     options: PredictOptions, sources: Sequence[Source]
 ) -> None:
     """Refuses combinations that can't work, before anything is loaded."""
-    if options.overlay and _one_file(options.overlay) and len(sources) > 1:
+    _timeline_config(options)
+    demand_pool(options.pool, options.beam_options)
+    one_file = options.overlay and options.overlay.suffix.lower() == ".mp4"
+    if one_file and len(sources) > 1:
         raise UsageError(
             f"--overlay {options.overlay} is one file, for {len(sources)} "
             "videos. Give a folder."
@@ -299,6 +286,11 @@ def _demand_possible(options: PredictOptions, live: Sequence[str]) -> None:
     from har_keras.reporting.opening import kind_of
 
     kind = kind_of(options.run)
+    if options.pool == "beam" and (kind == "server" or live or options.load):
+        raise UsageError(
+            "--pool beam loads a model on each of its machines, about videos "
+            "that end: give a run or an exported model, and files."
+        )
     if options.attention and kind != "run":
         raise UsageError(
             "--attention looks into the model, which only the folder of a run "

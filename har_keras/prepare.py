@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from har_keras import cli
+from har_keras.beam_pool import Pool, demand_pool
 from har_keras.config import ClipConfig, Config, StoreConfig
 from har_keras.errors import UsageError
 
@@ -35,6 +37,12 @@ class PrepareOptions:
     shard: str = "1/1"
     """Which part to do, as i/n: 2/4 is the second of four. With parts,
     --cache auto means jpeg, so that all machines choose the same form."""
+    pool: Pool = "local"
+    """What decodes: the cores of this machine, or an Apache Beam pipeline,
+    whose machines see the videos and the store under the same names."""
+    beam_options: str = ""
+    """Options of the pipeline, as in "runner=FlinkRunner
+    flink_master=host:8081". Default: Beam's runner on this machine."""
     manifest: Path | None = None
     """Write the list of videos, with frames kept and reasons, to this file."""
     config: Path | None = None
@@ -82,12 +90,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _prepare_folder(options: PrepareOptions) -> Store:
     """Does what the flags ask for; returns the store."""
+    from har_keras.video.beam_filling import fill_by_beam
+    from har_keras.video.filling import fill
     from har_keras.video.manifest import Manifest
     from har_keras.video.preparation import decode_all, demand_usable
 
     shard = _shard(options.shard)
+    demand_pool(options.pool, options.beam_options)
     config = options.settings
     store_config = config.store
+    if options.pool == "beam" and store_config.cache == "off":
+        raise UsageError(
+            "--pool beam fills a store that its machines share. Received: "
+            "--cache off."
+        )
     if shard[1] > 1 and store_config.cache == "auto":
         store_config = dataclasses.replace(store_config, cache="jpeg")
     manifest = Manifest.from_folder(
@@ -96,8 +112,13 @@ def _prepare_folder(options: PrepareOptions) -> Store:
         test_fraction=config.split.test_fraction,
         seed=config.split.split_seed,
     )
+    by_beam = functools.partial(fill_by_beam, options=options.beam_options)
     store, manifest = decode_all(
-        manifest, config.clip, store_config, shard=shard
+        manifest,
+        config.clip,
+        store_config,
+        shard=shard,
+        fill=by_beam if options.pool == "beam" else fill,
     )
     if options.manifest:
         manifest.write(options.manifest)

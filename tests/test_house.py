@@ -13,8 +13,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What each room may import, besides the ground floor and itself.
 GROUND = {
-    "cli", "config", "errors", "files", "presets", "progress", "recipes", "run",
-    "toml", "wandb_key",
+    "beam_pool", "cli", "config", "errors", "files", "presets", "progress",
+    "recipes", "run", "toml", "wandb_key",
 }  # fmt: skip
 ROOMS = {
     "video": set(),
