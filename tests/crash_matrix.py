@@ -1,6 +1,6 @@
 """Kills, damages and starves a training, and shows what becomes of it.
 
-    KERAS_BACKEND=jax python tests/crash_matrix.py --kills 20
+    KERAS_BACKEND=jax python tests/crash_matrix.py --kills 20 --task pretrain
 
 Every case must end with the weights of the uninterrupted run, bit for bit, or
 with one plain sentence. A child process is forked for each start, so that the
@@ -9,6 +9,7 @@ libraries are imported once.
 
 import argparse
 import contextlib
+import dataclasses
 import hashlib
 import os
 import random
@@ -34,23 +35,27 @@ from har_keras.config import Config
 from har_keras.run import Run
 from har_keras.training import callbacks, checkpoint
 from har_keras.training.fit import fit
+from har_keras.training.pretraining import PRETRAINING
 
 EPOCHS, STEPS = 4, 3
-CONFIG = Config().replace(
-    num_frames=4,
-    crop_size=16,
-    hidden_dim=8,
-    num_heads=2,
-    num_layers=1,
-    mlp_dim=16,
-    batch_size=8,
-    micro_batch_size=4,
-    clips_per_video=1,
-    epochs=EPOCHS,
-    dropout_rate=0.1,
-    attention_dropout_rate=0.1,
-    wandb="off",
-)
+TINY = {
+    "num_frames": 4, "hidden_dim": 8, "num_heads": 2, "num_layers": 1,
+    "mlp_dim": 16, "batch_size": 8, "micro_batch_size": 4,
+    "clips_per_video": 1, "epochs": EPOCHS, "dropout_rate": 0.1,
+    "attention_dropout_rate": 0.1, "schedule": "cosine", "warmup_epochs": 1.0,
+    "wandb": "off",
+}  # fmt: skip
+CONFIG = Config().replace(**TINY, crop_size=16, mixup=0.4)
+TASKS = {
+    "train": (CONFIG, None),
+    "pretrain": (
+        Config().replace(
+            **TINY, recipe="pretrain", crop_size=64, mask_ratio=0.5,
+            decoder_layers=1,
+        ),
+        PRETRAINING,
+    ),
+}  # fmt: skip
 
 
 @dataclass
@@ -87,7 +92,13 @@ def train(path, *, every_step=False, fault=None):
 
 def _child(path, every_step, fault):
     minutes = 0.0 if every_step else 5.0
-    config = CONFIG.replace(checkpoint_minutes=minutes)
+    config, task = TASKS[options.task]
+    config = dataclasses.replace(
+        config,
+        training=dataclasses.replace(
+            config.training, checkpoint_minutes=minutes
+        ),
+    )
     run = Run(path)
     if not run.config_file.exists():
         run.create(config)
@@ -97,7 +108,7 @@ def _child(path, every_step, fault):
     if fault:
         fault()
     return cli.run_verb(
-        lambda: fit(run, config, SquaresStore(config.clip), manifest)
+        lambda: fit(run, config, SquaresStore(config.clip), manifest, task)
     )
 
 
@@ -308,14 +319,15 @@ def verdict(ended):
     return f"exit {ended.code}: {' '.join(words)}"
 
 
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--task", default="train", choices=TASKS)
+parser.add_argument("--kills", type=int, default=20)
+parser.add_argument("--seed", type=int, default=0)
+parser.add_argument("--cases", default="kills,saves,damages,signals,full_disks")
+options = parser.parse_args() if __name__ == "__main__" else None
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--cases", default="kills,saves,damages,signals,full_disks"
-    )
-    options = parser.parse_args()
     rng = random.Random(options.seed)
     makers = {
         "kills": lambda *given: kills(*given, options.kills),
@@ -336,7 +348,10 @@ def main():
                 results.append(good)
                 print("ok " if good else "BAD", case, "->", what, flush=True)
     backend = keras.config.backend()
-    print(f"{backend}: {sum(results)} of {len(results)} as they must be")
+    print(
+        f"{options.task} on {backend}: {sum(results)} of {len(results)} as "
+        "they must be"
+    )
     sys.exit(not all(results))
 
 
