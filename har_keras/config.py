@@ -127,8 +127,8 @@ class TrainingConfig:
     """The optimiser and the length of training."""
 
     recipe: RecipeName = "plain"
-    """Options that go together: plain (the stated hyperparameters and nothing
-    else) or quick (small pictures, a first result in minutes)."""
+    """Options that go together: plain (the stated hyperparameters alone),
+    quick (minutes), small-data (few videos), finetune; pretrain has its own."""
     batch_size: int = 128
     """Clips in a batch, over all devices."""
     epochs: int = 100
