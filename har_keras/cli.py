@@ -175,7 +175,7 @@ def start_backend(backend: Backend = "auto") -> str:
     # 3 leaves errors; the rest is for people who build TensorFlow.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        with _quiet_start():
+        with quiet_libraries():
             import keras
             import tensorflow as tf
     except ImportError as error:
@@ -195,8 +195,11 @@ def start_backend(backend: Backend = "auto") -> str:
 
 
 @contextlib.contextmanager
-def _quiet_start() -> Iterator[None]:
-    """Holds back what libraries write to stderr, unless an import fails."""
+def quiet_libraries() -> Iterator[None]:
+    """Holds back what libraries write to stderr, unless something fails.
+
+    Also what is written below Python: some libraries of C say what they do.
+    """
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as noise, warnings.catch_warnings():
@@ -223,11 +226,27 @@ def _messages_on_stderr() -> Iterator[None]:
     logger.addHandler(handler)
     level = logger.level
     logger.setLevel(logging.DEBUG)  # the rest is for `log_file`
+    others = _of_others()
     try:
         yield
     finally:
+        logging.root.removeHandler(others)
         logger.removeHandler(handler)
         logger.setLevel(level)
+
+
+def _of_others() -> logging.Handler:
+    """Adds the handler of other packages' warnings, if there is none yet.
+
+    TensorFlow would add one when it saves a model, and that would print the
+    messages of this package a second time.
+    """
+    handler = _Stderr()
+    handler.setLevel(logging.WARNING)
+    handler.addFilter(lambda record: not record.name.startswith(logger.name))
+    if not logging.root.handlers:
+        logging.root.addHandler(handler)
+    return handler
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from har_keras.run import Run
 if TYPE_CHECKING:
     import numpy as np
 
+logger = logging.getLogger("har_keras")
+
 FORMATS = ("onnx", "openvino", "litert", "litert-int8")
 
 
@@ -32,7 +35,8 @@ class ExportOptions:
     """Folder of the run."""
     formats: str = ""
     """Further formats, with commas: onnx, openvino, litert, litert-int8. Each
-    is held against Keras on the run's videos; serving/formats.md tells."""
+    is held against Keras on the run's videos, and left out if it answers
+    otherwise; serving/formats.md tells."""
 
 
 def export(run: Run, formats: Sequence[str] = ()) -> Path:
@@ -51,12 +55,20 @@ def export(run: Run, formats: Sequence[str] = ()) -> Path:
     Raises:
         DataError: If the run has no model.
         EnvironmentFault: If the other process fails, or the written model
-            does not answer as the trained one.
+            does not answer as the trained one. Of the formats, those that
+            fail are left out; the others are published before it is raised.
     """
     import keras
 
     if keras.backend.backend() != "tensorflow":
         return _export_in_other_process(run, formats)
+    version, refused = _export(run, formats)
+    _demand_all(run, formats, refused)
+    return version
+
+
+def _export(run: Run, formats: Sequence[str]) -> tuple[Path, list[str]]:
+    """Returns the version, and a sentence for each format that was refused."""
     from har_keras.reporting.loading import load_model
     from har_keras.reporting.opening import usage_of
     from har_keras.serving.signatures import export_saved_model
@@ -68,12 +80,24 @@ def export(run: Run, formats: Sequence[str] = ()) -> Path:
         load_model(run), class_names, usage_of(run), run.saved_model_dir
     )
     write_serving_files(run.serving_dir, run.saved_model_dir)
-    if formats:
-        _export_formats(run, version, formats)
-    return version
+    refused = _export_formats(run, version, formats) if formats else []
+    return version, refused
 
 
-def _export_formats(run: Run, version: Path, formats: Sequence[str]) -> None:
+def _demand_all(
+    run: Run, formats: Sequence[str], refused: Sequence[str]
+) -> None:
+    """Raises if a format was refused; the others are published."""
+    if refused:
+        raise EnvironmentFault(
+            f"{len(refused)} of {len(formats)} formats not published; the "
+            f"reasons are in '{run.serving_dir / 'formats.md'}'."
+        )
+
+
+def _export_formats(
+    run: Run, version: Path, formats: Sequence[str]
+) -> list[str]:
     """Writes further formats and the page that compares them all."""
     import platform
 
@@ -85,27 +109,29 @@ def _export_formats(run: Run, version: Path, formats: Sequence[str]) -> None:
 
     model = load_model(run)
     videos = RunVideos(run)
-    source = Source(
-        model,
-        videos.manifest.class_names,
-        usage_of(run),
-        videos.clips("train", _NUM_CALIBRATION),
-    )
+    source = Source(model, videos.manifest.class_names, usage_of(run))
     clips = videos.clips("test", _NUM_COMPARED)
     found = {
         "Keras": (run.model_file, Predict(model)),
         "SavedModel": (version, open_exported(version)),
     }
+    refused = []
     for name in formats:
-        path, opened = export_format(name, source, run.formats_dir, clips)
-        found[name] = (path.parent, opened)
+        try:
+            path, opened = export_format(name, source, run.formats_dir, clips)
+        except EnvironmentFault as error:
+            logger.warning("%s", error)
+            refused.append(str(error))
+        else:
+            found[name] = (path.parent, opened)
     rows = compare(found, clips, videos.accuracy_of)
     machine = f"{os.cpu_count()} cores of {platform.machine()}"
     with whole_file(run.serving_dir / "formats.md") as file:
-        file.write_text(comparison_page(rows, machine), "utf-8")
+        file.write_text(comparison_page(rows, machine, refused), "utf-8")
+    return refused
 
 
-_NUM_CALIBRATION, _NUM_COMPARED = 64, 32
+_NUM_COMPARED = 64
 
 
 class Predict:
@@ -142,7 +168,10 @@ class RunVideos:
         )
 
     def clips(self, split: str, number: int) -> np.ndarray:
-        """Returns the middle clips of some videos, spread over a split."""
+        """Returns the middle clips of some videos, spread over a split.
+
+        Those of training videos where the split has none.
+        """
         import numpy as np
 
         from har_keras.reporting.strips import spread_over_classes
@@ -220,10 +249,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = Run.open(options.run)
         formats = chosen_formats(options.formats)
         cli.start_backend("tensorflow")
-        version = export(run, formats)
+        version, refused = _export(run, formats)
         if formats:
             print((run.serving_dir / "formats.md").read_text("utf-8"))
         print(version)
+        _demand_all(run, formats, refused)
 
     return cli.run_verb(verb)
 

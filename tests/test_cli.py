@@ -81,6 +81,25 @@ def test_sigterm_becomes_143():
     assert cli.run_verb(verb) == 143
 
 
+def test_messages_are_printed_once_though_others_set_logging_up():
+    code = (
+        "import logging\n"
+        "from har_keras import cli\n"
+        "def verb():\n"
+        "    logging.getLogger('other').warning('theirs')\n"
+        "    logging.basicConfig(level=logging.INFO)\n"
+        "    logging.getLogger('har_keras.room').info('ours')\n"
+        "    logging.getLogger('har_keras.room').warning('of ours')\n"
+        "cli.run_verb(verb)\n"
+        "print(logging.root.handlers)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert done.stderr.splitlines() == ["theirs", "ours", "Warning: of ours"]
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_verbs_are_listed():
     done = subprocess.run(
         [sys.executable, "-m", "har_keras"], capture_output=True, text=True

@@ -5,6 +5,7 @@ Needs the extra: pip install "har_keras[export]".
 
 import numpy as np
 import pytest
+from tiny_run import untrained_run
 from tiny_serving import CONFIG, NAMES, USAGE, smooth_clips
 
 from har_keras import export as verb
@@ -39,8 +40,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def source(model):
-    clips = smooth_clips(32, seed=3)
-    return formats.Source(model, NAMES, USAGE, clips)
+    return formats.Source(model, NAMES, USAGE)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +121,57 @@ def test_what_answers_otherwise_is_not_published(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_converter_raises_is_one_sentence(source, tmp_path, monkeypatch):
+    def fail(*_):
+        raise KeyError("an op that is not known\nand a page of more")
+
+    monkeypatch.setitem(
+        formats.FORMATS, "onnx", formats.Format("model.onnx", fail)
+    )
+    wanted = "onnx was not published: KeyError: .*not known"
+    with pytest.raises(EnvironmentFault, match=wanted) as raised:
+        formats.export_format("onnx", source, tmp_path, smooth_clips(4))
+    assert "\n" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_an_earlier_export_stays(source, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError
+
+    kind = formats.Format("model.onnx", fail)
+    monkeypatch.setitem(formats.FORMATS, "onnx", kind)
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "model.onnx").write_bytes(b"earlier")
+    with pytest.raises(EnvironmentFault, match="RuntimeError: no message"):
+        formats.export_format("onnx", source, tmp_path, smooth_clips(4))
+    assert [path.name for path in tmp_path.rglob("*.onnx")] == ["model.onnx"]
+
+
+def test_no_number_is_no_answer():
+    expected = np.array([[0.9, 0.1]])
+    nothing = np.full((1, 2), np.nan)
+    for name in formats.FORMATS:
+        with pytest.raises(EnvironmentFault, match="not published"):
+            formats.demand_parity(name, expected, nothing)
+
+
+@pytest.mark.parametrize("name", ["litert", "litert-int8"])
+def test_a_litert_file_takes_clips_one_by_one_or_together(written, name):
+    path, opened = written(name)
+    clips = smooth_clips(5, seed=6)
+    whole = package("ai_edge_litert.interpreter").Interpreter(str(path))
+    (place,) = whole.get_input_details()
+    whole.resize_tensor_input(place["index"], clips.shape)
+    whole.allocate_tensors()
+    whole.set_tensor(place["index"], clips)
+    whole.invoke()
+    (place,) = whole.get_output_details()
+    found = whole.get_tensor(place["index"])
+    np.testing.assert_allclose(opened.predict_on_batch(clips), found, atol=1e-6)
+    assert opened.predict_on_batch(clips[:0]).shape == (0, len(NAMES))
+
+
 def test_a_saved_model_is_opened_too(model, tmp_path):
     version = export_saved_model(model, NAMES, USAGE, tmp_path)
     opened = open_exported(version)
@@ -179,8 +230,46 @@ def test_the_table_says_what_was_measured(tmp_path):
         smooth_clips(3),
         accuracy_of=lambda model: model.share,
     )
+    assert all(row.time_ratio > 0 for row in rows)
+    assert rows[0].time_ratio == 1
     assert [row.difference for row in rows] == pytest.approx([0, 0.05, 0.5])
     assert [row.agreement for row in rows] == [1, 1, 0]
     assert [row.accuracy for row in rows] == [0.75, 0.7, 0.25]
     page = comparison.comparison_page(rows, "2 cores")
     assert "| other | 2.00 |" in page
+    assert "Not published" not in page
+    page = comparison.comparison_page(rows, "2 cores", ["onnx was not."])
+    assert "## Not published\n\n- onnx was not." in page
+
+
+@pytest.fixture(scope="module")
+def run(video_folder, tmp_path_factory):
+    return untrained_run(tmp_path_factory.mktemp("run"), video_folder)
+
+
+def test_one_refused_format_does_not_stop_the_others(run, monkeypatch, capfd):
+    for needed in NEEDED["litert"]:
+        pytest.importorskip(needed, reason='needs "har_keras[export]"')
+
+    def fail(*_):
+        raise RuntimeError("no such op")
+
+    kind = formats.Format("model.onnx", fail)
+    monkeypatch.setitem(formats.FORMATS, "onnx", kind)
+    argv = [str(run.path), "--formats", "onnx,litert"]
+    assert verb.main(argv) == EnvironmentFault.exit_code
+    printed = capfd.readouterr()
+    reason = "The format onnx was not published: RuntimeError: no such op."
+    assert printed.err.splitlines() == [
+        "12 of 12 videos can be used.",
+        f"Warning: {reason}",
+        "Error: 1 of 2 formats not published; the reasons are in "
+        f"'{run.serving_dir / 'formats.md'}'.",
+    ]
+    page = (run.serving_dir / "formats.md").read_text("utf-8")
+    assert page in printed.out
+    assert f"## Not published\n\n- {reason}\n" in page
+    assert "| litert |" in page
+    assert [path.name for path in run.formats_dir.iterdir()] == ["litert"]
+    assert (run.saved_model_dir / "1" / "saved_model.pb").is_file()
+    assert printed.out.splitlines()[-1] == str(run.saved_model_dir / "1")

@@ -4,10 +4,11 @@ import pytest
 import tensorflow as tf
 from conftest import saved_model_cli
 from tensorflow.core.protobuf import saved_model_pb2
-from tiny_serving import NAMES, USAGE, random_clips, tiny_model
+from tiny_serving import CONFIG, NAMES, USAGE, random_clips, tiny_model
 
 from har_keras.config import ClipConfig
 from har_keras.errors import EnvironmentFault
+from har_keras.model.build import build_model
 from har_keras.serving import preprocessing, signatures
 from har_keras.video.sampling import clip_frame_indices, crop_clip
 
@@ -152,6 +153,24 @@ def test_a_model_that_answers_otherwise_is_not_published(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["default", "jpeg", "gif"])
+def test_one_signature_that_answers_otherwise_is_enough(
+    model, tmp_path, monkeypatch, name
+):
+    made_up = signatures.made_up_requests
+
+    def brighter(clip):
+        requests = made_up(clip)
+        inputs, clips = requests[f"serving_{name}"]
+        requests[f"serving_{name}"] = inputs, clips // 2 + 128
+        return requests
+
+    monkeypatch.setattr(signatures, "made_up_requests", brighter)
+    with pytest.raises(EnvironmentFault, match=f"of serving_{name} differ"):
+        signatures.export_saved_model(model, NAMES, USAGE, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def graph_ops(version):
     """Every op of a SavedModel, of its graph and of its functions."""
     saved = saved_model_pb2.SavedModel.FromString(
@@ -167,6 +186,21 @@ def graph_ops(version):
 def test_the_graph_holds_only_what_a_server_has(exported):
     ops = graph_ops(exported)
     assert "Conv3D" in ops
+    assert not [op for op in ops if "PyFunc" in op or "Random" in op]
+    assert not ops & {"XlaCallModule", "ReadFile", "WriteFile", "PrintV2"}
+
+
+@pytest.mark.parametrize("stem", ["pixels", "gradients"])
+def test_neither_does_that_of_the_transformer(tmp_path, stem):
+    config = CONFIG.replace(
+        hidden_dim=8, num_layers=1, num_heads=2, mlp_dim=8, stem=stem,
+        dropout_rate=0.1, attention_dropout_rate=0.1, drop_path_rate=0.1,
+    )  # fmt: skip
+    model = build_model(config.model, config.clip, num_classes=3, seed=0)
+    ops = graph_ops(
+        signatures.export_saved_model(model, NAMES, USAGE, tmp_path)
+    )
+    assert "BatchMatMulV2" in ops
     assert not [op for op in ops if "PyFunc" in op or "Random" in op]
     assert not ops & {"XlaCallModule", "ReadFile", "WriteFile", "PrintV2"}
 

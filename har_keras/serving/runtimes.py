@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from har_keras import cli
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.serving.usage import Usage
 
@@ -160,18 +161,22 @@ class OpenVINO:
 class LiteRT:
     """A LiteRT (once TensorFlow Lite) file.
 
+    Clips are computed one by one, though the file takes any number: what one
+    needs stays in the processor's cache, and eight take a quarter less time.
+
     Args:
         path: Path. The `.tflite` file.
     """
 
     def __init__(self, path: Path) -> None:
         interpreter = package("ai_edge_litert.interpreter").Interpreter
-        self._interpreter = interpreter(
-            str(path), num_threads=os.cpu_count() or 1
-        )
+        with cli.quiet_libraries():
+            self._interpreter = interpreter(
+                str(path), num_threads=os.cpu_count() or 1
+            )
+            self._interpreter.allocate_tensors()  # for one clip
         (self._input,) = self._interpreter.get_input_details()
         (self._output,) = self._interpreter.get_output_details()
-        self._shape: tuple[int, ...] = ()
         kept = _zipped(path)
         names = kept.get(LABELS_FILE)
         text = None if names is None else json.dumps(names.split("\n"))
@@ -180,14 +185,12 @@ class LiteRT:
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
         """Returns the probabilities of clips; see `Runtime`."""
-        place = self._input["index"]
-        if clips.shape != self._shape:
-            self._interpreter.resize_tensor_input(place, clips.shape)
-            self._interpreter.allocate_tensors()
-            self._shape = clips.shape
-        self._interpreter.set_tensor(place, clips)
-        self._interpreter.invoke()
-        return np.array(self._interpreter.get_tensor(self._output["index"]))
+        found = np.empty((len(clips), len(self.class_names)), np.float32)
+        for row, clip in zip(found, clips, strict=True):
+            self._interpreter.set_tensor(self._input["index"], clip[None])
+            self._interpreter.invoke()
+            row[:] = self._interpreter.get_tensor(self._output["index"])[0]
+        return found
 
 
 def package(name: str) -> Any:
