@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -14,6 +15,8 @@ from har_keras.config import Config
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.run import Run
 from har_keras.training import callbacks
+from har_keras.training.callbacks import KeepBest
+from har_keras.training.checkpoint import TrainingState
 from har_keras.training.fit import fit
 from har_keras.training.steps import Trainer
 
@@ -282,3 +285,26 @@ def test_weights_and_biases_offline(tmp_path, monkeypatch):
     log.finish({"test_accuracy": 0.5}, {"curves": run.curves_file})
     assert list(run.wandb_dir.glob("offline-run-*/run-*.wandb"))
     assert last_state(run)["wandb_id"]
+
+
+@pytest.mark.parametrize(
+    ("options", "saved"),
+    [
+        ({}, [1, 3]),  # the best so far
+        ({"last": 5}, [1, 2, 3, 4, 5]),
+        ({"last": 5, "minutes": 5.0}, [1, 5]),
+    ],
+)
+def test_a_model_is_saved_no_oftener_than_is_wanted(tmp_path, options, saved):
+    state, found = TrainingState(), []
+
+    def save(file):
+        found.append(epoch + 1)
+        file.touch()
+
+    keep = KeepBest(state, tmp_path / "model.keras", **options)
+    keep.set_model(SimpleNamespace(save=save))
+    for epoch, accuracy in enumerate((0.5, 0.4, 0.6, 0.5, 0.1)):
+        keep.on_epoch_end(epoch, {"val_accuracy": accuracy})
+    assert found == saved
+    assert state.best["epoch"] == saved[-1]

@@ -95,29 +95,45 @@ class KeepBest(keras.callbacks.Callback):
     """Saves the model of the best epoch by validation.
 
     Higher validation accuracy is better; with equal accuracy, which is common
-    on few videos, lower loss is. Without validation, or where the last is
-    wanted, every epoch is the best so far.
+    on few videos, lower loss is. Where the last is wanted every epoch is the
+    best so far, and most of them need not be saved.
 
     Args:
         state: TrainingState. Its `best` is replaced.
         file: Path. The `.keras` file.
-        last: bool. Whether the last epoch is wanted. Defaults to `False`.
+        last: int. The number of epochs, where the last is wanted; `0` where
+            the best is. Defaults to `0`.
+        minutes: float. Time between two savings before the last. Defaults to
+            `0`.
     """
 
     def __init__(
-        self, state: TrainingState, file: Path, *, last: bool = False
+        self,
+        state: TrainingState,
+        file: Path,
+        *,
+        last: int = 0,
+        minutes: float = 0.0,
     ) -> None:
         super().__init__()
         self.state = state
         self.file = file
         self.last = last
+        self.seconds = 60 * minutes
+        self._saved = -math.inf
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         figures = {"epoch": epoch + 1, **floats(logs)}
-        best = self._score(self.state.best)
-        if self.last or self._score(figures) >= best:
+        if self.last:
+            waited = time.monotonic() - self._saved
+            needed = epoch + 1 == self.last or waited >= self.seconds
+        else:
+            needed = self._score(figures) >= self._score(self.state.best)
+        if needed:
             with whole_file(self.file) as file:
                 self.model.save(file)
+            self._saved = time.monotonic()
+        if needed or self.last:
             self.state.best = figures
 
     def _score(self, figures: dict[str, float]) -> tuple[float, float]:

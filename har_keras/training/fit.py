@@ -246,12 +246,15 @@ class Training:
     def _records(self) -> list[keras.callbacks.Callback]:
         if not self.hosts.is_first:
             return [Record(self.state, None)]
+        training = self.config.training
+        keep_last = training.keep == "last" or not self.val_clips.num_clips
         return [
             Record(self.state, self.run.history_file),
             KeepBest(
                 self.state,
                 self.run.model_file,
-                last=self.config.training.keep == "last",
+                last=training.epochs if keep_last else 0,
+                minutes=training.checkpoint_minutes,
             ),
             Events(self.run.events_dir),
         ]
