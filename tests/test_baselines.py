@@ -15,6 +15,8 @@ CLIPS = np.random.default_rng(0).integers(
     0, 256, (5, 4, 32, 32, 3), dtype="uint8"
 )
 LABELS = np.array([0, 1, 2, 1, 0])
+# XLA is slow to compile; without it JAX compiles every operation by itself.
+XLA = keras.config.backend() == "jax"
 
 
 def small_model(name, **options):
@@ -51,9 +53,8 @@ def test_a_baseline_trains_in_micro_batches_as_in_one(name):
     for micro in (-1, 2):
         options = TrainingConfig(micro_batch_size=micro, learning_rate=1e-3)
         trainer = build_trainer(small_model(name), options, 1)
-        trainer.compile(
-            keras.optimizers.SGD(0.1), trainer.loss, jit_compile=False
-        )
+        sgd = keras.optimizers.SGD(0.1)
+        trainer.compile(sgd, trainer.loss, jit_compile=XLA)
         before = trainer.get_weights()
         trainer.fit(CLIPS, LABELS, batch_size=5, verbose=0)
         weights.append(trainer.get_weights())

@@ -13,6 +13,8 @@ from har_keras.model.layers import Shape, Tensor, seed_after, width_of
 
 # Up to here one layout is faster on a CPU, beyond it another: see below.
 SHORT_SEQUENCE = 512
+# Numbers of float32 in the widest register of a CPU.
+WHOLE_VECTORS = 16
 
 
 @keras.saving.register_keras_serializable(package="har_keras")
@@ -105,12 +107,22 @@ class SelfAttention(layers.Layer):
         x = ops.reshape(x, (-1, tokens, 3, self.num_heads, width))
         dropping = bool(training) and self.dropout_rate > 0
         if keras.config.backend() == "torch" and not dropping:
-            x = ops.dot_product_attention(x[:, :, 0], x[:, :, 1], x[:, :, 2])
+            x = self.fused(x)
         elif tokens <= SHORT_SEQUENCE:
             x = self.keys_by_queries(x, training)
         else:
             x = self.queries_by_keys(x, training)
         return self.output_dense(ops.reshape(x, (-1, tokens, hidden)))
+
+    def fused(self, x: Tensor) -> Tensor:
+        """Returns what `keys_by_queries` does, by the backend's kernel."""
+        width = x.shape[4]
+        # Filled up with zeros, a row of a head is whole vector registers.
+        x = ops.pad(x, [(0, 0)] * 4 + [(0, -width % WHOLE_VECTORS)])
+        x = ops.dot_product_attention(
+            x[:, :, 0], x[:, :, 1], x[:, :, 2], scale=width**-0.5
+        )
+        return x[..., :width]
 
     def keys_by_queries(self, x: Tensor, training: bool | None) -> Tensor:
         """Returns attended values, for queries, keys and values in one.

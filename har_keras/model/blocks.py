@@ -298,7 +298,8 @@ def gelu(x: Tensor, approximate: bool = False) -> Tensor:
     """Returns the GELU of a tensor.
 
     The exact one is written out because `keras.ops.gelu` becomes `Erfc` in an
-    ONNX file made from TensorFlow, which ONNX Runtime refuses.
+    ONNX file made from TensorFlow, which ONNX Runtime refuses. PyTorch has a
+    kernel for all of it.
 
     Args:
         x: Tensor.
@@ -311,6 +312,6 @@ def gelu(x: Tensor, approximate: bool = False) -> Tensor:
         - [Hendrycks & Gimpel, 2016](https://arxiv.org/abs/1606.08415),
           section 2.
     """
-    if approximate:
-        return ops.gelu(x, approximate=True)
+    if approximate or keras.config.backend() == "torch":
+        return ops.gelu(x, approximate=approximate)
     return 0.5 * x * (1.0 + ops.erf(x * 0.5**0.5))
