@@ -319,6 +319,65 @@ def test_two_hundred_malformed_requests_and_then_a_good_one(
     assert peak_mebibytes() - before < 200
 
 
+def malformed_messages():
+    """gRPC requests that are wrong in some way, one after the other."""
+    picture = jpegs(smooth_clips(1)[0])[0]
+
+    def texts(*rows):
+        return np.array(rows, dtype=object)
+
+    jpeg, gif = "serving_jpeg", "serving_gif"
+    whole = [
+        ("serving_default", {"clips": random_clips(4, 32, 32, 3)}),
+        ("serving_default", {"clips": random_clips(1, 4, 32, 32, 1)}),
+        ("serving_default", {"clips": random_clips(1, 0, 32, 32, 3)}),
+        ("serving_default", {"clips": random_clips(1, 4, 0, 0, 3)}),
+        ("serving_default", {"clips": random_clips(1, 20000, 1, 1, 3)}),
+        ("serving_default", {"clips": texts([picture])}),
+        ("serving_default", {"frames": random_clips(1, 4, 32, 32, 3)}),
+        ("serving_default", {}),
+        (jpeg, {"frames_bytes": texts(picture)}),
+        (jpeg, {"frames_bytes": texts([])}),
+        (jpeg, {"frames_bytes": texts([picture[: len(picture) // 2]] * 4)}),
+        (jpeg, {"frames_bytes": texts([b""])}),
+        (jpeg, {"frames_bytes": texts([b"\xff\xd8\xff"] * 20000)}),
+        (jpeg, {"frames_bytes": random_clips(1, 4)}),
+        (gif, {"gif_bytes": texts(huge_gif(65535, 65535))}),
+        (gif, {"gif_bytes": texts(huge_gif(0, 0))}),
+        (gif, {"gif_bytes": texts(huge_gif(8, 8, num_frames=20000))}),
+        (gif, {"gif_bytes": texts(picture)}),
+        (gif, {"gif_bytes": texts([huge_gif(8, 8)])}),
+        ("serving_mp4", {"frames_bytes": texts([picture])}),
+    ]
+    while True:
+        for signature, inputs in whole:
+            yield messages.predict_request("har", signature, inputs)
+
+
+def test_two_hundred_malformed_messages_and_then_a_good_one(server, client_of):
+    clips = smooth_clips(1)
+    client = client_of(server.grpc)
+    expected = client.predict(clips).probabilities
+    before = peak_mebibytes()
+    channel = grpc.insecure_channel(server.grpc.split("/")[2])
+    call = channel.unary_unary(
+        "/tensorflow.serving.PredictionService/Predict",
+        request_serializer=messages.PredictRequest.SerializeToString,
+    )
+    for number, sent in zip(range(200), malformed_messages(), strict=False):
+        with pytest.raises(grpc.RpcError) as raised:
+            call(sent, timeout=20)
+        code = raised.value.code()
+        assert code == grpc.StatusCode.INVALID_ARGUMENT, (number, code)
+        assert raised.value.details()
+        if number % 20 == 0:
+            found = client.predict(clips).probabilities
+            np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(client.predict(clips).probabilities, expected)
+    assert peak_mebibytes() - before < 200
+    channel.close()
+
+
 def peak_mebibytes():
     import resource
 
@@ -357,8 +416,9 @@ def test_many_clients_each_get_their_own_answers(model, server, way, client_of):
             answer.probabilities[0], expected[index], atol=1e-5
         )
 
-    found = measure_load(client, clips, num_requests=200, check=check)
-    assert (found.num_requests, found.num_failed) == (200, 0)
+    found = measure_load(client, clips, num_requests=1000, check=check)
+    assert (found.num_requests, found.num_failed) == (1000, 0)
+    assert found.num_clients == 8
     assert found.p50_ms <= found.p95_ms <= found.p99_ms
 
 

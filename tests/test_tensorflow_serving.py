@@ -14,7 +14,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import saved_model_cli
-from google.protobuf import text_format
+from google.protobuf import (
+    descriptor_pb2,
+    descriptor_pool,
+    message_factory,
+    text_format,
+    wrappers_pb2,
+)
 from tiny_serving import (
     NAMES,
     USAGE,
@@ -154,26 +160,100 @@ def test_the_model_list_is_what_the_server_reads():
     assert model.model_version_policy.latest.num_versions == 2
 
 
-def proto_text(text):
-    """Reads the scalars of a text proto whose messages are not published."""
-    flat = {}
-    for line in text.splitlines():
-        name, _, rest = line.partition("{")
-        words = rest.strip(" }").split()
-        if words[:1] == ["value:"]:
-            flat[name.strip()] = int(words[1])
-    return flat
+# Not among the published messages; the names, numbers and types of the fields
+# that are used, from session_bundle_config.proto and monitoring_config.proto.
+WRAPPED = "google.protobuf.Int64Value"
+SERVER_MESSAGES = {
+    "BatchingParameters": {
+        "max_batch_size": (1, WRAPPED),
+        "batch_timeout_micros": (2, WRAPPED),
+        "max_enqueued_batches": (3, WRAPPED),
+        "num_batch_threads": (4, WRAPPED),
+    },
+    "PrometheusConfig": {"enable": (1, "BOOL"), "path": (2, "STRING")},
+    "MonitoringConfig": {"prometheus_config": (1, "PrometheusConfig")},
+}
+
+
+def server_message(name):
+    """Returns an empty message of the server's own."""
+    kinds = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(
+        name="server.proto", package="server", syntax="proto3",
+        dependency=["google/protobuf/wrappers.proto"],
+    )  # fmt: skip
+    for message, fields in SERVER_MESSAGES.items():
+        made = file.message_type.add(name=message)
+        for field, (number, kind) in fields.items():
+            added = made.field.add(
+                name=field, number=number, label=kinds.LABEL_OPTIONAL
+            )
+            if kind in ("BOOL", "STRING"):
+                added.type = kinds.Type.Value(f"TYPE_{kind}")
+                continue
+            added.type = kinds.TYPE_MESSAGE
+            added.type_name = f".{kind}" if "." in kind else f".server.{kind}"
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+    pool.Add(file)
+    found = pool.FindMessageTypeByName(f"server.{name}")
+    return message_factory.GetMessageClass(found)()
 
 
 def test_batching_parameters_are_those_the_server_knows():
     text = tensorflow_serving.serving_texts("x")["batching_parameters.txt"]
-    # The fields of BatchingParameters in session_bundle_config.proto.
-    assert proto_text(text) == {
-        "max_batch_size": 32,
-        "batch_timeout_micros": 2000,
-        "max_enqueued_batches": 64,
-        "num_batch_threads": 2,
-    }
+    found = text_format.Parse(text, server_message("BatchingParameters"))
+    assert found.max_batch_size.value == 32
+    assert found.batch_timeout_micros.value == 2000
+    assert found.max_enqueued_batches.value == 64
+    assert found.num_batch_threads.value == 2
+    with pytest.raises(text_format.ParseError, match="no field named"):
+        text_format.Parse(
+            text + "batch_size { value: 1 }",
+            server_message("BatchingParameters"),
+        )
+
+
+def test_monitoring_is_what_the_server_knows():
+    text = tensorflow_serving.serving_texts("x")["monitoring.config"]
+    found = text_format.Parse(text, server_message("MonitoringConfig"))
+    assert found.prometheus_config.enable
+    assert found.prometheus_config.path == "/monitoring/prometheus/metrics"
+
+
+# Of tensorflow_model_server, from its main.cc.
+SERVER_FLAGS = {
+    "model_config_file", "model_config_file_poll_wait_seconds",
+    "enable_batching", "batching_parameters_file", "monitoring_config_file",
+    "grpc_channel_arguments", "grpc_max_threads", "rest_api_timeout_in_ms",
+    "rest_api_num_threads", "tensorflow_session_parallelism",
+}  # fmt: skip
+
+
+def test_the_compose_file_limits_what_it_starts():
+    yaml = pytest.importorskip("yaml", reason="needs pip install pyyaml")
+    text = tensorflow_serving.serving_texts("saved_model")["compose.yaml"]
+    services = yaml.safe_load(text)["services"]
+    server, proxy = services["server"], services["proxy"]
+    flags = dict(flag[2:].split("=", 1) for flag in server["command"])
+    assert set(flags) == SERVER_FLAGS
+    # Every configuration that is named lies in the folder that is mounted.
+    for path in flags.values():
+        if path.startswith("/config/"):
+            assert path[8:] in tensorflow_serving.serving_texts("x")
+    limit = tensorflow_serving.MAX_REQUEST_BYTES
+    assert flags["grpc_channel_arguments"].endswith(f"length={limit}")
+    assert (
+        f"client_max_body_size {limit};"
+        in (tensorflow_serving.serving_texts("x")["proxy.conf"])
+    )
+    threads = int(flags["grpc_max_threads"]) + int(
+        flags["rest_api_num_threads"]
+    )
+    assert threads < server["pids_limit"] / 2
+    for service in (server, proxy):
+        assert service["mem_limit"]
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
 
 
 def test_the_server_answers_on_this_machine_alone(tmp_path):

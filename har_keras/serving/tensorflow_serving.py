@@ -189,6 +189,8 @@ services:
       - --batching_parameters_file=/config/batching_parameters.txt
       - --monitoring_config_file=/config/monitoring.config
       - --grpc_channel_arguments={_GRPC_LIMIT}
+      - --grpc_max_threads=16
+      - --rest_api_num_threads=16
       - --rest_api_timeout_in_ms=60000
       - --tensorflow_session_parallelism=2
     environment:
