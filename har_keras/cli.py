@@ -148,7 +148,7 @@ def _model_of(run: Run) -> dict[str, Any]:
     """
     config = run.config()
     model = dataclasses.asdict(config.model)
-    for name in ("init", "weights", "precision", "drop_path_rate"):
+    for name in ("init", "weights", "start", "precision", "drop_path_rate"):
         del model[name]
     return model | dataclasses.asdict(config.clip)
 

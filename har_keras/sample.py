@@ -22,15 +22,25 @@ class SampleOptions:
     """Videos of each class; at least 3, one for each split."""
     seed: int = 0
     """Seed of the drawing: the same number, the same videos."""
+    by_action: bool = False
+    """Sort them by the twelve actions (squat, typing, ...), not by class."""
 
 
-def sample(folder: Path, *, num_videos: int = 400, seed: int = 0) -> Path:
+def sample(
+    folder: Path,
+    *,
+    num_videos: int = 400,
+    seed: int = 0,
+    by_action: bool = False,
+) -> Path:
     """Draws labelled sample videos into a folder that `train` can read.
 
     Args:
         folder: Path. A new or empty folder.
         num_videos: int. Videos of each class, at least 3. Defaults to `400`.
         seed: int. The same seed gives the same videos. Defaults to `0`.
+        by_action: bool. Whether the twelve actions are the classes, instead
+            of the three kinds of them. Defaults to `False`.
 
     Returns:
         `folder`.
@@ -59,6 +69,7 @@ def sample(folder: Path, *, num_videos: int = 400, seed: int = 0) -> Path:
             folder,
             videos_per_class=num_videos,
             seed=seed,
+            by_action=by_action,
             progress=bar.advance,
         )
 
@@ -68,7 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def verb() -> None:
         options = cli.parse(SampleOptions, argv, verb="sample")
-        sample(options.folder, num_videos=options.num_videos, seed=options.seed)
+        sample(
+            options.folder,
+            num_videos=options.num_videos,
+            seed=options.seed,
+            by_action=options.by_action,
+        )
         print(f"Drew the sample videos into {options.folder}.")
 
     return cli.run_verb(verb)

@@ -177,6 +177,21 @@ def test_files_are_the_same_bytes_again(folder, tmp_path):
     ).read_bytes()
 
 
+def test_the_same_videos_can_be_sorted_by_action(folder, tmp_path):
+    again = draw_samples(
+        tmp_path / "again", videos_per_class=4, seed=7, by_action=True
+    )
+    rows = manifest(again)
+    assert all(row["class"] == row["action"] for row in rows)
+    assert {row["class"] for row in rows} == {
+        row["action"] for row in manifest(folder)
+    }
+    names = {path.name: path.read_bytes() for path in again.rglob("*.mp4")}
+    assert names == {
+        path.name: path.read_bytes() for path in folder.rglob("*.mp4")
+    }
+
+
 def test_progress_counts_every_video(tmp_path):
     told = []
     draw_samples(

@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # What each room may import, besides the ground floor and itself.
 GROUND = {
     "beam_pool", "cli", "config", "errors", "files", "presets", "progress",
-    "recipes", "run", "toml", "wandb_key",
+    "ranges", "recipes", "run", "toml", "wandb_key",
 }  # fmt: skip
 ROOMS = {
     "video": set(),

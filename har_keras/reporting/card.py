@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from har_keras.config import Config, flag
+from har_keras.config import Config
+from har_keras.ranges import flag
 from har_keras.reporting.report import headline, percent
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import keras
 
-from har_keras.config import Config, flag
+from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
 from har_keras.files import whole_file
+from har_keras.ranges import flag
 from har_keras.video.manifest import Manifest, Video, content_hash
 
 logger = logging.getLogger("har_keras")

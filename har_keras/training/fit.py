@@ -12,7 +12,6 @@ from har_keras.config import Config
 from har_keras.errors import DataError, EnvironmentFault
 from har_keras.files import remove_leftovers
 from har_keras.model.build import build_model
-from har_keras.model.weights import load_weights
 from har_keras.run import Run
 from har_keras.training.beginning import Beginning
 from har_keras.training.callbacks import (
@@ -39,7 +38,7 @@ from har_keras.training.guards import (
 )
 from har_keras.training.hosts import current_hosts
 from har_keras.training.pace import Pace
-from har_keras.training.starting import start_from
+from har_keras.training.starting import give_start
 from har_keras.training.steps import build_trainer
 from har_keras.training.stopping import stop_signals
 from har_keras.training.wandb_log import WeightsAndBiases, start_wandb
@@ -335,10 +334,7 @@ def compiled_model(
         num_classes=len(manifest.class_names),
         seed=config.training.seed,
     )
-    if config.model.weights:
-        load_weights(classifier, config.model.weights)
-    if config.model.init:
-        start_from(classifier, Run.open(config.model.init))
+    give_start(classifier, config.model)
     model = build_trainer(classifier, config.training, steps_per_epoch)
     model.optimizer.build(model.trainable_variables)
     # Metrics make their variables at first use; a checkpoint needs them now.

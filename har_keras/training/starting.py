@@ -1,17 +1,49 @@
-"""Weights to start from: those of another run."""
+"""Weights to start from: a published model's, another run's, or ours."""
 
 import logging
+from pathlib import Path
 
 import keras
 
 import har_keras.model.baselines
 import har_keras.model.mae  # noqa: F401  (registers the models' classes)
+from har_keras.config import ModelConfig
 from har_keras.errors import DataError, UsageError
 from har_keras.model.vit import VideoViT
-from har_keras.model.weights import copy_weights
+from har_keras.model.weights import copy_weights, load_weights
 from har_keras.run import Run
 
 logger = logging.getLogger("har_keras")
+
+DRAWN_ACTIONS = Path(__file__).with_name("drawn_actions.keras")
+"""A model of the stated size that tells the twelve drawn actions apart.
+
+No video but those of `har_keras.sample` went into it. docs/training.md has the
+two commands that made it, and what it reached.
+"""
+
+
+def give_start(model: keras.Model, config: ModelConfig) -> None:
+    """Puts the weights into a model that its options say it starts from.
+
+    Args:
+        model: keras.Model. Its weights are overwritten, or left random.
+        config: ModelConfig. Says which: `weights`, then `init`, then `start`.
+            The later ones have the last word where several are given, but
+            `start` is only for models that have nothing else.
+
+    Raises:
+        DataError: If a run has no model yet, or a file is damaged.
+        UsageError: If the dimensions differ.
+    """
+    if config.weights:
+        load_weights(model, config.weights)
+    if config.init:
+        start_from(model, Run.open(config.init))
+    elif config.start == "drawn-actions" and not config.weights:
+        logger.info("Starting from weights that know drawn actions.")
+        source = keras.models.load_model(DRAWN_ACTIONS, compile=False)
+        copy_weights(source, model, config.start)
 
 
 def start_from(model: keras.Model, run: Run) -> None:

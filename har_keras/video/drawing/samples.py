@@ -27,6 +27,7 @@ def draw_samples(
     *,
     videos_per_class: int,
     seed: int,
+    by_action: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
     """Draws a labelled data set of mp4 files.
@@ -40,6 +41,8 @@ def draw_samples(
             and a `manifest.csv`.
         videos_per_class: int. Also the number of groups, at least 3.
         seed: int. Video i of a seed is the same whatever the number.
+        by_action: bool. Whether the twelve actions are the classes, instead
+            of the three kinds of them. The videos are the same.
         progress: Callable or None. Told of each few videos that are done.
 
     Returns:
@@ -52,7 +55,9 @@ def draw_samples(
     with whole_file(folder) as temporary, pool:
 
         def draw(group: int) -> list[dict[str, object]]:
-            return _draw_group(temporary, group, seed, splits[group])
+            return _draw_group(
+                temporary, group, seed, splits[group], by_action=by_action
+            )
 
         for found in pool.map(draw, range(videos_per_class)):
             rows += found
@@ -84,11 +89,12 @@ def draw_sample(seed: int, index: int) -> DrawnVideo:
 
 
 def _draw_group(
-    folder: Path, group: int, seed: int, split: str
+    folder: Path, group: int, seed: int, split: str, *, by_action: bool
 ) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
-    for label, name in enumerate(CLASS_NAMES):
+    for label in range(len(CLASS_NAMES)):
         video = draw_sample(seed, group * len(CLASS_NAMES) + label)
+        name = video.action if by_action else video.class_name
         file = f"{split}/{name}/{video.action}_g{group:04d}.mp4"
         write_video(folder / file, video.frames, video.fps)
         rows.append({
