@@ -146,7 +146,7 @@ def test_heads_that_leave_a_rest_are_refused():
         SelfAttention(num_heads=3).build((None, 6, 8))
 
 
-def test_attention_equals_its_formula_in_both_layouts():
+def test_attention_equals_its_formula_in_every_way():
     layer = SelfAttention(num_heads=2, seed=5)
     y = to_numpy(layer(TOKENS))
     qkv = to_numpy(layer.query_key_value(TOKENS)).reshape(2, 6, 3, 2, 4)
@@ -158,10 +158,9 @@ def test_attention_equals_its_formula_in_both_layouts():
         to_numpy(layer.output_dense(values.reshape(2, 6, 8))), y, atol=1e-5
     )
     qkv = ops.convert_to_tensor(qkv)
-    for layout in (layer.keys_by_queries, layer.queries_by_keys):
-        np.testing.assert_allclose(
-            to_numpy(layout(qkv, None)), values, atol=1e-5
-        )
+    for way in (layer.keys_by_queries, layer.head_by_head):
+        np.testing.assert_allclose(to_numpy(way(qkv, None)), values, atol=1e-5)
+    np.testing.assert_allclose(to_numpy(layer.fused(qkv)), values, atol=1e-5)
 
 
 def test_attention_is_finite_for_scores_beyond_the_range_of_exp():
@@ -174,9 +173,9 @@ def test_attention_is_finite_for_scores_beyond_the_range_of_exp():
 def test_attention_drops_in_training_alone_and_keeps_the_mean():
     layer = SelfAttention(num_heads=2, dropout_rate=0.5, seed=5)
     qkv = ops.convert_to_tensor(np.ones((64, 6, 3, 2, 4), "float32"))
-    for layout in (layer.keys_by_queries, layer.queries_by_keys):
-        np.testing.assert_allclose(to_numpy(layout(qkv, False)), 1, atol=1e-6)
-        dropped = to_numpy(layout(qkv, True))
+    for way in (layer.keys_by_queries, layer.head_by_head):
+        np.testing.assert_allclose(to_numpy(way(qkv, False)), 1, atol=1e-6)
+        dropped = to_numpy(way(qkv, True))
         assert dropped.std() > 0.1
         assert dropped.mean() == pytest.approx(1, abs=0.1)
 

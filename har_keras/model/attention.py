@@ -11,7 +11,7 @@ from keras import layers, ops
 
 from har_keras.model.layers import Shape, Tensor, seed_after, width_of
 
-# Up to here one layout is faster on a CPU, beyond it another: see below.
+# Tokens up to which the scores of all heads stay in a CPU's cache.
 SHORT_SEQUENCE = 512
 # Numbers of float32 in the widest register of a CPU.
 WHOLE_VECTORS = 16
@@ -21,11 +21,11 @@ WHOLE_VECTORS = 16
 class SelfAttention(layers.Layer):
     """Lets every token read all the others, in several heads.
 
-    Queries, keys and values come from one product. Scores have three layouts
-    with the same answer, and the fastest one is taken: PyTorch's own fused
-    kernel there; else, up to `SHORT_SEQUENCE` tokens, keys by queries with the
+    Queries, keys and values come from one product. PyTorch has a fused kernel
+    for the rest. Elsewhere scores are laid out keys by queries, with the
     division left to the end, so that every product on a CPU has a long last
-    axis; else queries by keys. Softmax is computed in float32.
+    axis; beyond `SHORT_SEQUENCE` tokens the heads take turns, for the scores
+    of all together don't stay in its cache. Softmax is computed in float32.
 
     Args:
         num_heads: int. Heads, h; a divisor of the tokens' width.
@@ -111,7 +111,7 @@ class SelfAttention(layers.Layer):
         elif tokens <= SHORT_SEQUENCE:
             x = self.keys_by_queries(x, training)
         else:
-            x = self.queries_by_keys(x, training)
+            x = self.head_by_head(x, training)
         return self.output_dense(ops.reshape(x, (-1, tokens, hidden)))
 
     def fused(self, x: Tensor) -> Tensor:
@@ -145,15 +145,13 @@ class SelfAttention(layers.Layer):
         x = ops.matmul(value, weights) / total  # (B, h, d, N)
         return ops.transpose(x, (0, 3, 1, 2))
 
-    def queries_by_keys(self, x: Tensor, training: bool | None) -> Tensor:
-        """Returns what `keys_by_queries` does, in the usual order."""
-        x = ops.transpose(x, (2, 0, 3, 1, 4))  # (3, B, h, N, d)
-        query, key, value = x[0] * x.shape[4] ** -0.5, x[1], x[2]
-        scores = ops.matmul(query, ops.swapaxes(key, -1, -2))  # (B, h, N, N)
-        weights = ops.softmax(ops.cast(scores, "float32"), axis=-1)
-        weights = self.dropout(ops.cast(weights, x.dtype), training=training)
-        x = ops.matmul(weights, value)  # (B, h, N, d)
-        return ops.transpose(x, (0, 2, 1, 3))
+    def head_by_head(self, x: Tensor, training: bool | None) -> Tensor:
+        """Returns what `keys_by_queries` does, from one head at a time."""
+        heads = [
+            self.keys_by_queries(x[:, :, :, i : i + 1], training)
+            for i in range(self.num_heads)
+        ]
+        return ops.concatenate(heads, axis=2)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
