@@ -36,6 +36,7 @@ config = Config().replace(
     num_frames=4, crop_size=16, hidden_dim=8, num_heads=2, num_layers=1,
     mlp_dim=16, batch_size=8, micro_batch_size=int(os.environ["MICRO"]),
     epochs=3, wandb="off", devices=devices,
+    **json.loads(os.environ["OPTIONS"]),
 )
 run = Run(Path(folder))
 run.create(config)
@@ -46,10 +47,20 @@ fit(run, config, SquaresStore(config.clip), manifest)
 """
 
 
-def train(folder, backend, devices, *, clips=21, micro=4):
+# What recipes add to the plain one and is no dropout, which each device draws
+# for itself.
+RECIPE = {
+    "mixup": 0.4, "label_smoothing": 0.1, "layer_decay": 0.8,
+    "balance": "weights", "schedule": "cosine", "warmup_epochs": 1.0,
+    "stem": "gradients", "weight_decay": 0.05,
+}  # fmt: skip
+
+
+def train(folder, backend, devices, *, clips=21, micro=4, options=None):
     environment = {
         "CLIPS": str(clips),
         "MICRO": str(micro),
+        "OPTIONS": json.dumps(options or {}),
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "PYTHONPATH": os.pathsep.join(
             [str(Path(__file__).parent), str(Path(__file__).parents[1])]
@@ -60,7 +71,7 @@ def train(folder, backend, devices, *, clips=21, micro=4):
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     folder.with_suffix(".txt").write_text(done.stderr)
@@ -96,6 +107,20 @@ def test_two_devices_are_one(tmp_path, backend, clips, micro):
     one = train(tmp_path / "one", backend, "cpu:0", **shape)
     two = train(tmp_path / "two", backend, "cpu:0,cpu:1", **shape)
     assert_same(one, two)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backend", "clips"), [("tensorflow", 21), ("jax", 22)]
+)
+def test_two_devices_are_one_under_a_recipe(tmp_path, backend, clips):
+    pytest.importorskip(backend, reason=f"needs the extra {backend}")
+    shape = {"clips": clips, "options": RECIPE}
+    one = train(tmp_path / "one", backend, "cpu:0", **shape)
+    two = train(tmp_path / "two", backend, "cpu:0,cpu:1", **shape)
+    plain = train(tmp_path / "plain", backend, "cpu:0", clips=clips)
+    assert_same(one, two)
+    assert one[1][-1]["loss"] != pytest.approx(plain[1][-1]["loss"], abs=1e-3)
 
 
 @pytest.mark.slow
