@@ -39,8 +39,8 @@ class StepOptions:
     rounds: int = 5
     """Turns of each contestant."""
     peers: bool = False
-    """Race Keras's own layers, a PyTorch twin and Hugging Face's ViViT too
-    (extra peers)."""
+    """Race Keras's own layers, a PyTorch twin and Hugging Face's ViViT too,
+    and on TensorFlow our step without `fit` (extra peers)."""
     settings: Annotated[Config, tyro.conf.arg(name="")] = field(
         default_factory=Config
     )
@@ -66,13 +66,18 @@ def benchmark_step(
     """
     if rounds < 1:
         raise UsageError(f"--rounds must be at least 1. Received: {rounds}.")
+    import keras
+
     from har_keras.model.flops import step_flops
     from har_keras.model.vit import VideoViT
     from har_keras.progress import ProgressBar
     from har_keras.training.race import matmul_flops, race
 
     config = config or Config()
-    names = ["ours", "naive", "torch", "vivit"] if peers else ["ours"]
+    names = ["ours"]
+    if peers:
+        bare = ["bare"] if keras.config.backend() == "tensorflow" else []
+        names += [*bare, "naive", "torch", "vivit"]
     rate = matmul_flops()
     with ProgressBar("Racing", rounds * len(names)) as bar:
         costs = race(names, config, rounds=rounds, progress=bar.advance)

@@ -24,6 +24,17 @@ def test_a_step_is_measured(capsys):
     assert "MFLOP a clip" in printed
 
 
+def test_twins_race_in_turns(capsys):
+    pytest.importorskip("transformers", reason="needs the extra peers")
+    costs = benchmark_step(TINY, rounds=1, peers=True)
+    names = [cost.name for cost in costs]
+    assert names[0] == "ours"
+    assert names[-3:] == ["naive", "torch", "vivit"]
+    assert all(cost.cpu_seconds > 0 for cost in costs)
+    printed = capsys.readouterr().out
+    assert all(f"\n{name} " in printed for name in names)
+
+
 def test_one_that_cannot_run_is_named():
     with pytest.raises(EnvironmentFault, match=r"'nobody' did not run: Key"):
         race(["nobody"], TINY)
