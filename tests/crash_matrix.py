@@ -273,7 +273,7 @@ def signals(path, whole, rng):
 def full_disks(path, whole, rng):
     """A disk that fills up as the run goes on, then has room again."""
     folder = path / "disk"
-    with small_disk(folder, kilobytes=700) as real:
+    with small_disk(folder, kilobytes=4000) as real:
         train(folder / "run", every_step=True, fault=after_steps(4, 9))
         if real:
             room = shutil.disk_usage(folder).free - 20_000

@@ -13,11 +13,12 @@ MATRIX = Path(__file__).parent / "crash_matrix.py"
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_a_run_survives(backend):
+@pytest.mark.parametrize("task", ["train", "pretrain"])
+def test_a_run_survives(backend, task):
     if not importlib.util.find_spec(backend):
         pytest.skip(f"needs the extra {backend}")
     done = subprocess.run(
-        [sys.executable, str(MATRIX), "--kills", "3"],
+        [sys.executable, str(MATRIX), "--kills", "3", "--task", task],
         env=os.environ | {"KERAS_BACKEND": backend},
         cwd=MATRIX.parents[1],
         capture_output=True,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import draw_folder
 from moving_squares import SquaresStore, squares_manifest
 
 from har_keras.config import Config, HostsConfig
@@ -92,7 +93,7 @@ def start(folder, number, *, micro=-1, epochs=2):
 def finished(processes, *, code=0):
     """Waits for processes; returns what each wrote to stdout."""
     try:
-        done = [process.communicate(timeout=300) for process in processes]
+        done = [process.communicate(timeout=900) for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -275,3 +276,71 @@ def test_a_host_that_fails_ends_with_its_own_code(tmp_path):
     assert first.returncode == 3, said
     assert "Error: There is no video in" in said
     assert second.returncode != 0
+
+
+def start_verb(verb, folder, *arguments, number=2):
+    """Starts a verb on each of several hosts; returns the processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", f"har_keras.{verb}", *arguments]
+    hosts = ["--coordinator", coordinator]
+    if "--resume" not in arguments:
+        hosts += ["--hosts", str(number)]
+    root = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    return [
+        subprocess.Popen(
+            [*command, *hosts, "--host-index", str(index)]
+            if number > 1
+            else command,
+            cwd=folder,
+            env=root | os.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(number)
+    ]
+
+
+def last_checkpoint(run):
+    newest = max((run / "checkpoint").glob("[0-9]*.npz"))
+    with np.load(newest) as arrays:
+        return {name: arrays[name] for name in arrays if name != "state"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["train", "pretrain"])
+def test_a_verb_on_two_hosts_is_one_and_resumes(tmp_path, verb):
+    pytest.importorskip("jax", reason="needs the extra jax")
+    draw_folder(tmp_path / "videos", per_class=8)
+    options = {
+        "num-frames": 4, "crop-size": 32, "hidden-dim": 8, "num-heads": 2,
+        "num-layers": 1, "mlp-dim": 16, "batch-size": 4, "epochs": 40,
+        "wandb": "off", "store-dir": "store", "backend": "jax",
+        "clips-per-video": 1, "micro-batch-size": -1,
+    }  # fmt: skip
+    if verb == "pretrain":
+        options["mask-ratio"] = 0.5
+    given = [x for k, v in options.items() for x in (f"--{k}", str(v))]
+
+    def started(run, number=2):
+        return start_verb(
+            verb, tmp_path, "videos", "--run-dir", run, *given, number=number
+        )
+
+    finished(started("one", number=1))
+    finished(started("whole"))
+    processes = started("cut")
+    while not (tmp_path / "cut" / "history.csv").is_file():
+        time.sleep(0.05)
+        assert processes[0].poll() is None
+    processes[1].send_signal(signal.SIGTERM)
+    finished(processes, code=128 + signal.SIGTERM)
+    assert 0 < len(history(tmp_path / "cut")) < 40
+    finished(start_verb(verb, tmp_path, "--resume", "cut"))
+    whole = last_checkpoint(tmp_path / "whole")
+    for name, value in last_checkpoint(tmp_path / "cut").items():
+        np.testing.assert_array_equal(value, whole[name])
+    for name, value in last_checkpoint(tmp_path / "one").items():
+        np.testing.assert_allclose(value, whole[name], atol=1e-4)
