@@ -16,11 +16,10 @@ from har_keras.training.losses import (
 from har_keras.training.micro_batches import TRAIN_STEPS, first_of
 from har_keras.training.optimizer import build_optimizer
 
-# Tokens whose activations stay in a CPU's cache: 4 clips of 392 tokens (112
-# pixels) or 1 of 1568 (224 pixels) took the least time of those measured;
-# under JAX, 2 and 1.
+# Tokens whose activations stay in a CPU's cache: 2 clips of 392 tokens (112
+# pixels) or 1 of 1568 (224 pixels) took the least time of those measured.
 # PyTorch keeps no scores of tokens with tokens, and each call costs it more.
-TOKENS_AT_ONCE = {"tensorflow": 1568, "jax": 784, "torch": 6272}
+TOKENS_AT_ONCE = {"tensorflow": 784, "jax": 784, "torch": 6272}
 
 
 @keras.saving.register_keras_serializable(package="har_keras")
