@@ -1,7 +1,6 @@
 """Filling the store: one ffmpeg per core, each writing a shard at a time."""
 
 import contextlib
-import functools
 import hashlib
 import math
 import os
@@ -95,14 +94,21 @@ def fill(
         ThreadPoolExecutor(number) as pool,
         _ending(pool, stopped),
     ):
-        write = functools.partial(
-            write_shard,
-            store.folder,
-            store.spec,
-            timeout_seconds=timeout_seconds,
-            advance=bar.advance,
-            stopped=stopped,
-        )
+
+        def write(tasks: Sequence[Task]) -> dict[str, str]:
+            try:
+                return write_shard(
+                    store.folder,
+                    store.spec,
+                    tasks,
+                    timeout_seconds=timeout_seconds,
+                    advance=bar.advance,
+                    stopped=stopped,
+                )
+            except BaseException:
+                stopped.set()  # the others need not go on
+                raise
+
         futures = [pool.submit(write, shard) for shard in shards]
         found = [future.result() for future in as_completed(futures)]
     store.refresh()
@@ -207,16 +213,18 @@ def write_shard(
     ):
         with shard.open("wb") as file:
             for task in tasks:
+                if stopped and stopped.is_set():
+                    return {}
                 video = _decoded(task, file, spec, timeout_seconds, stopped)
                 if stopped and stopped.is_set():
                     return {}
                 if isinstance(video, StoredVideo):
                     videos.append(video)
-                    reasons |= (
-                        {task.sha256: video.reason} if video.reason else {}
-                    )
+                    reason = video.reason
                 else:
-                    reasons[task.sha256] = video
+                    reason = video
+                if reason:
+                    reasons[task.sha256] = reason
                 if advance:
                     advance()
         if videos:
