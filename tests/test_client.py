@@ -12,7 +12,9 @@ from tiny_serving import (
     NAMES,
     USAGE,
     huge_gif,
+    huge_png,
     jpegs,
+    pngs,
     random_clips,
     smooth_clips,
     tiny_model,
@@ -73,7 +75,7 @@ def answers_of(model, clips):
 
 @pytest.mark.parametrize("way", ["rest", "grpc"])
 @pytest.mark.parametrize(
-    ("frames", "tolerance"), [("raw", 1e-5), ("jpeg", 0.02)]
+    ("frames", "tolerance"), [("raw", 1e-5), ("png", 1e-5), ("jpeg", 0.02)]
 )
 def test_answers_are_the_models(
     model, server, way, frames, tolerance, client_of
@@ -229,12 +231,13 @@ def test_a_model_of_another_kind_is_told(scripted, client_of):
         client_of(scripted.url).predict(smooth_clips(1))
 
 
-def test_jpeg_frames_are_smaller_than_raw_ones(client_of):
-    client = client_of("http://host:8501/v1/models/har")
+@pytest.mark.parametrize(("frames", "part"), [("jpeg", 0.25), ("png", 0.8)])
+def test_pictures_are_smaller_than_raw_frames(client_of, frames, part):
+    client = client_of("http://host:8501/v1/models/har", frames=frames)
     clips = smooth_clips(1, num_frames=16, height=112, width=112)
     _, inputs = client.request(clips)
     size = sum(len(picture) for picture in inputs["frames_bytes"].ravel())
-    assert size < clips.nbytes / 4
+    assert size < clips.nbytes * part
 
 
 def rest_post(server, body, path="/v1/models/har:predict"):
@@ -259,11 +262,16 @@ def test_rows_and_columns_say_the_same(model, server):
     assert by_row["predictions"][0]["class_names"] == list(NAMES)
 
 
+def noise_png():
+    return pngs(random_clips(1, 32, 32, 3))[0]
+
+
 def malformed_requests():
     """Bodies that are wrong in some way, one after the other, for ever."""
     good = as_json(np.array([jpegs(smooth_clips(1)[0])], dtype=object))
     picture = good[0][0]
     cut = {"b64": picture["b64"][: len(picture["b64"]) // 8 * 4]}
+    cut_png, wide_png = as_json(np.array([noise_png()[:40], huge_png()], "O"))
     huge = as_json(np.array([huge_gif(65535, 65535)], dtype=object))
     empty = as_json(np.array([huge_gif(0, 0)], dtype=object))
     jpeg = {"signature_name": "serving_jpeg"}
@@ -285,6 +293,8 @@ def malformed_requests():
         jpeg | {"inputs": [[{"b64": "%%%"}]]},
         jpeg | {"inputs": [[{"b65": "aaaa"}]]},
         jpeg | {"inputs": [[{"b64": ""}]]},
+        jpeg | {"inputs": [[cut_png] * 4]},
+        jpeg | {"inputs": [[wide_png] * 4]},
         jpeg | {"inputs": [["plain text"]]},
         jpeg | {"inputs": good[0]},
         jpeg | {"inputs": {"gif_bytes": huge}},
@@ -340,6 +350,9 @@ def malformed_messages():
         (jpeg, {"frames_bytes": texts([])}),
         (jpeg, {"frames_bytes": texts([picture[: len(picture) // 2]] * 4)}),
         (jpeg, {"frames_bytes": texts([b""])}),
+        (jpeg, {"frames_bytes": texts([noise_png()[:10]] * 4)}),
+        (jpeg, {"frames_bytes": texts([noise_png()[:-40]] * 4)}),
+        (jpeg, {"frames_bytes": texts([huge_png()] * 4)}),
         (jpeg, {"frames_bytes": texts([b"\xff\xd8\xff"] * 20000)}),
         (jpeg, {"frames_bytes": random_clips(1, 4)}),
         (gif, {"gif_bytes": texts(huge_gif(65535, 65535))}),

@@ -1,5 +1,6 @@
 """The signatures that take pictures: JPEG frames and animated GIFs."""
 
+import cv2
 import imageio.v3 as imageio
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from tiny_serving import (
     USAGE,
     gif,
     huge_gif,
+    huge_png,
     jpegs,
+    pngs,
     smooth_clips,
     tiny_model,
 )
@@ -45,6 +48,30 @@ def test_jpeg_frames_are_nearly_the_raw_ones(served):
     assert found["top_labels"].numpy().tolist() == (
         raw["top_labels"].numpy().tolist()
     )
+
+
+def test_png_frames_are_the_raw_ones_also_beside_jpegs(served):
+    clips = smooth_clips(3)
+    found = ask_jpeg(served, [pngs(clip) for clip in clips])
+    raw = served["serving_default"](clips=tf.constant(clips))
+    np.testing.assert_array_equal(found["probabilities"], raw["probabilities"])
+    mixed = [pngs(clip)[:2] + jpegs(clip)[2:] for clip in clips]
+    np.testing.assert_allclose(
+        ask_jpeg(served, mixed)["probabilities"],
+        raw["probabilities"],
+        atol=0.02,
+    )
+
+
+def test_a_png_may_be_grey_deep_or_have_holes(served):
+    rng = np.random.default_rng(0)
+    forms = [
+        rng.integers(0, 256, (32, 32), "uint8"),
+        rng.integers(0, 256, (32, 32, 4), "uint8"),
+        rng.integers(0, 2**16, (32, 32, 3), "uint16"),
+    ]
+    clip = [cv2.imencode(".png", form)[1].tobytes() for form in forms]
+    assert ask_jpeg(served, [clip])["probabilities"].shape == (1, 3)
 
 
 def test_a_gif_gives_what_its_pictures_give(served):
@@ -88,7 +115,7 @@ def test_a_gif_that_was_cut_is_read_as_far_as_it_goes():
 
 
 JPEG = jpegs(smooth_clips(1)[0])[0]
-PNG = imageio.imwrite("<bytes>", smooth_clips(1)[0, 0], extension=".png")
+PNG = pngs(smooth_clips(1)[0])[0]
 
 
 @pytest.mark.parametrize(
@@ -96,14 +123,20 @@ PNG = imageio.imwrite("<bytes>", smooth_clips(1)[0, 0], extension=".png")
     [
         ([], "at least one frame"),
         ([b""], "must be a JPEG"),
-        ([b"no picture"], "must be a JPEG"),
-        ([PNG], "must be a JPEG"),
+        ([b"no picture"], "must be a JPEG or a PNG"),
+        ([gif(smooth_clips(1)[0])], "must be a JPEG or a PNG"),
+        ([PNG[: len(PNG) // 2]], "PNG"),
+        ([PNG[:8]], "at least one pixel"),
+        ([huge_png()], "at most 16777216 pixels"),
         ([JPEG[: len(JPEG) // 2]], "JPEG"),
         ([JPEG[:3]], "JPEG"),
         ([JPEG] * 1025, "at most 1024 frames"),
     ],
-    ids=["none", "empty", "text", "png", "cut", "start", "many"],
-)
+    ids=[
+        "none", "empty", "text", "gif", "cut png", "start of png",
+        "65535 png", "cut", "start", "many",
+    ],
+)  # fmt: skip
 def test_bad_frames_are_refused_in_words(served, clip, sentence):
     sent = tf.constant([clip], tf.string)
     with pytest.raises(tf.errors.InvalidArgumentError, match=sentence):

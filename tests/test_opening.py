@@ -1,6 +1,7 @@
 """Exported models and servers stand in for a run, in every command."""
 
 import csv
+import dataclasses
 import io
 import json
 import shutil
@@ -14,10 +15,12 @@ from tiny_serving import NAMES, USAGE, smooth_clips, tiny_model
 import har_keras
 from har_keras import evaluate as evaluate_verb
 from har_keras import predict as verb
+from har_keras.config import Config
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.evaluate import evaluate
 from har_keras.export import export
 from har_keras.reporting.opening import kind_of, usage_of
+from har_keras.run import Run
 from har_keras.serving import load
 from har_keras.serving.client import Answer
 from har_keras.serving.remote import Remote
@@ -306,22 +309,26 @@ def test_what_does_not_answer_is_named(where, code, sentence, videos, capsys):
     assert sentence in capsys.readouterr().err
 
 
-def test_each_different_clip_is_sent_once(run):
-    class Counting:
-        address = type("Address", (), {"host": "here"})
+class Counting:
+    """A client whose answers are how bright clips are."""
 
-        def __init__(self):
-            self.asked = []
+    address = type("Address", (), {"host": "here"})
 
-        def predict(self, clips):
-            self.asked.append(len(clips))
-            shares = clips.reshape(len(clips), -1).mean(1) / 255
-            rows = np.stack([shares, 1 - shares], 1)
-            return Answer(rows, ("a", "b"), USAGE.text())
+    def __init__(self, usage=USAGE, frames="jpeg"):
+        self.usage, self.frames = usage, frames
+        self.asked = []
 
-        def close(self):
-            """Has nothing to close."""
+    def predict(self, clips):
+        self.asked.append(len(clips))
+        shares = clips.reshape(len(clips), -1).mean(1) / 255
+        rows = np.stack([shares, 1 - shares], 1)
+        return Answer(rows, ("a", "b"), self.usage.text())
 
+    def close(self):
+        """Has nothing to close."""
+
+
+def test_each_different_clip_is_sent_once():
     client = Counting()
     remote = Remote(client)
     clips = smooth_clips(3)[[0, 1, 1, 2, 0, 2, 2]]
@@ -333,6 +340,26 @@ def test_each_different_clip_is_sent_once(run):
     client.asked.clear()
     remote.predict_on_batch(np.broadcast_to(large, (16, 16, 224, 224, 3)))
     assert max(client.asked) * 16 * 224 * 224 <= 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("lossless", "asked_for", "sent"),
+    [
+        (False, "jpeg", "jpeg"), (True, "jpeg", "png"),
+        (True, "raw", "raw"), (False, "png", "png"),
+    ],
+)  # fmt: skip
+def test_frames_travel_as_the_model_needs_them(lossless, asked_for, sent):
+    client = Counting(dataclasses.replace(USAGE, lossless=lossless), asked_for)
+    Remote(client)
+    assert client.frames == sent
+
+
+@pytest.mark.parametrize("stem", ["pixels", "gradients"])
+def test_a_model_of_gradients_needs_frames_as_they_are(stem, tmp_path):
+    run = Run(tmp_path / "run")
+    run.create(Config().replace(stem=stem))
+    assert usage_of(run).lossless == (stem == "gradients")
 
 
 def test_a_run_tells_its_exports_how_it_is_asked(run, exported):

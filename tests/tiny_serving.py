@@ -57,6 +57,19 @@ def jpegs(clip, quality=95):
     ]
 
 
+def pngs(clip):
+    """Returns the frames of a clip as PNG pictures."""
+    return [
+        cv2.imencode(".png", frame[..., ::-1])[1].tobytes() for frame in clip
+    ]
+
+
+def huge_png():
+    """Returns a PNG that says it has 65535 x 65535 pixels."""
+    small = pngs(random_clips(1, 32, 32, 3))[0]
+    return small[:16] + struct.pack(">II", 65535, 65535) + small[24:]
+
+
 def gif(clip):
     """Returns a clip as an animated GIF."""
     return imageio.imwrite("<bytes>", clip, extension=".gif", loop=0)

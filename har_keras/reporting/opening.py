@@ -118,6 +118,7 @@ def usage_of(run: Run) -> Usage:
         calibration.temperature,
         calibration.window_temperature,
         stored_form(run),
+        lossless=config.model.stem == "gradients",
     )
 
 

@@ -24,6 +24,7 @@ MAX_GIF_PIXELS = 2**26
 MAX_GIF_BYTES = 2**24
 
 _JPEG_START = b"\xff\xd8\xff"
+_PNG_START = b"\x89PNG\r\n\x1a\n"
 _GIF_START = b"GIF8"
 
 
@@ -81,8 +82,8 @@ def clips_from_frames(frames: Tensor, clip: ClipConfig) -> Tensor:
     )
 
 
-def clips_from_jpegs(frames_bytes: Tensor, clip: ClipConfig) -> Tensor:
-    """Returns the clips that the model takes from JPEG pictures.
+def clips_from_pictures(frames_bytes: Tensor, clip: ClipConfig) -> Tensor:
+    """Returns the clips that the model takes from JPEG or PNG pictures.
 
     Only the frames that the clip shows are decoded; they may differ in size.
 
@@ -98,7 +99,7 @@ def clips_from_jpegs(frames_bytes: Tensor, clip: ClipConfig) -> Tensor:
         indices = spread_frame_indices(shape[1], clip.num_frames)
         chosen = tf.gather(frames_bytes, indices, axis=1)
     return _mapped(
-        lambda picture: fit_frames(_decoded_jpeg(picture)[None], clip)[0],
+        lambda picture: fit_frames(_decoded(picture)[None], clip)[0],
         tf.reshape(chosen, (-1,)),
         (-1, clip.num_frames, clip.crop_size, clip.crop_size, 3),
     )
@@ -134,17 +135,34 @@ def _mapped(
     return tf.reshape(decoded, shape)
 
 
+def _decoded(picture: Tensor) -> Tensor:
+    """Returns a JPEG or a PNG as a uint8 tensor of shape `(H, W, 3)`."""
+    is_png = tf.equal(tf.strings.substr(picture, 0, 8), _PNG_START)
+    return tf.cond(
+        is_png, lambda: _decoded_png(picture), lambda: _decoded_jpeg(picture)
+    )
+
+
 def _decoded_jpeg(picture: Tensor) -> Tensor:
-    """Returns a JPEG as a uint8 tensor of shape `(H, W, 3)`."""
     starts = tf.equal(tf.strings.substr(picture, 0, 3), _JPEG_START)
-    checks = [_demand(starts, "Each of frames_bytes must be a JPEG picture.")]
-    with tf.control_dependencies(checks):
+    sentence = "Each of frames_bytes must be a JPEG or a PNG picture."
+    with tf.control_dependencies([_demand(starts, sentence)]):
         shape = tf.io.extract_jpeg_shape(picture)
     with tf.control_dependencies(size_checks(shape[0], shape[1])):
         # The exact transform, as OpenCV and Pillow decode too.
         return tf.io.decode_jpeg(
             picture, channels=3, dct_method="INTEGER_ACCURATE"
         )
+
+
+def _decoded_png(picture: Tensor) -> Tensor:
+    # Zeros at the end stand for what a file that was cut lacks.
+    size = tf.strings.substr(tf.strings.join([picture, bytes(24)]), 16, 8)
+    width, height = tf.unstack(
+        tf.io.decode_raw(size, tf.int32, little_endian=False), 2
+    )
+    with tf.control_dependencies(size_checks(height, width)):
+        return tf.io.decode_png(picture, channels=3)
 
 
 def _decoded_gif(gif: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ from har_keras.serving.client import ServingClient
 from har_keras.serving.usage import Usage
 
 _NUM_CLIENTS = 4
-# A request of so many pixels takes some 0.7 MB of JPEG, and 4 MB, which is
-# what gRPC servers take unless they are told otherwise, at the very worst.
-_PIXELS_IN_REQUEST = 2_000_000
+# At the very worst a request of so many pixels has less than the 4 MB which
+# gRPC servers take unless they are told otherwise; as JPEG some 0.7 MB.
+_PIXELS_IN_REQUEST = {"jpeg": 2_000_000, "png": 1_000_000, "raw": 1_000_000}
 
 
 class Remote:
@@ -23,7 +23,8 @@ class Remote:
     this is made. Several requests are under way at once.
 
     Args:
-        client: ServingClient. Where to; closed with this object.
+        client: ServingClient. Where to; closed with this object. It sends
+            PNG in place of JPEG to a model that needs frames as they are.
 
     Raises:
         HarError: If the server can't be reached, or serves something else.
@@ -35,6 +36,8 @@ class Remote:
         answer = client.predict(np.zeros((1, 1, 8, 8, 3), np.uint8))
         self.class_names = answer.class_names
         self.usage = Usage.read(answer.usage, client.address.host)
+        if self.usage.lossless and client.frames == "jpeg":
+            client.frames = "png"
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
         """Returns the probabilities of clips, each different one sent once.
@@ -49,7 +52,8 @@ class Remote:
             float32 array of shape `(B, K)`.
         """
         chosen, places = distinct(clips)
-        size = max(1, _PIXELS_IN_REQUEST // math.prod(clips.shape[1:4]))
+        most = _PIXELS_IN_REQUEST[self.client.frames]
+        size = max(1, most // math.prod(clips.shape[1:4]))
         parts = [
             clips[chosen[begin : begin + size]]
             for begin in range(0, len(chosen), size)

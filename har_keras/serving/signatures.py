@@ -16,7 +16,7 @@ from har_keras.serving.preprocessing import (
     Tensor,
     clips_from_frames,
     clips_from_gifs,
-    clips_from_jpegs,
+    clips_from_pictures,
 )
 from har_keras.serving.tensorflow_serving import (
     write_checksums,
@@ -105,8 +105,11 @@ def made_up_requests(
     clips = np.random.default_rng(0).integers(
         0, 256, (_NUM_CHECKED, clip.num_frames, size, size, 3), "uint8"
     )
-    jpegs = [
-        [tf.io.encode_jpeg(frame).numpy() for frame in one] for one in clips
+    # The last frame of each clip as a PNG, the others as JPEGs.
+    encoders = [*[tf.io.encode_jpeg] * (clip.num_frames - 1), tf.io.encode_png]
+    pictures = [
+        [encode(x).numpy() for encode, x in zip(encoders, one, strict=True)]
+        for one in clips
     ]
     gifs = [
         imageio.imwrite("<bytes>", one, extension=".gif", loop=0)
@@ -115,8 +118,8 @@ def made_up_requests(
     return {
         "serving_default": ({"clips": tf.constant(clips)}, clips),
         "serving_jpeg": (
-            {"frames_bytes": tf.constant(jpegs)},
-            _decoded(jpegs),
+            {"frames_bytes": tf.constant(pictures)},
+            _decoded(pictures),
         ),
         "serving_gif": (
             {"gif_bytes": tf.constant(gifs)},
@@ -125,10 +128,11 @@ def made_up_requests(
     }
 
 
-def _decoded(jpegs: list[list[bytes]]) -> np.ndarray:
+def _decoded(pictures: list[list[bytes]]) -> np.ndarray:
+    # This op decodes a PNG too.
     frames = [
         [tf.io.decode_jpeg(x, dct_method="INTEGER_ACCURATE") for x in one]
-        for one in jpegs
+        for one in pictures
     ]
     return np.stack(frames)
 
@@ -176,7 +180,7 @@ def serving_module(
             "clips", (None, None, None, None, 3), clips_from_frames
         ),
         "serving_jpeg": signature(
-            "frames_bytes", (None, None), clips_from_jpegs
+            "frames_bytes", (None, None), clips_from_pictures
         ),
         "serving_gif": signature("gif_bytes", (None,), clips_from_gifs),
     }

@@ -24,6 +24,8 @@ class Usage:
         temperature: float. That of whole videos; 1 changes nothing.
         window_temperature: float. That of one clip by itself.
         form: str. "jpeg" or "raw": how frames were stored for the test.
+        lossless: bool. Whether frames must reach it as they are: JPEG changes
+            the counts of faint gradients that it sees.
 
     Example:
 
@@ -37,6 +39,7 @@ class Usage:
     temperature: float = 1.0
     window_temperature: float = 1.0
     form: Form = "jpeg"
+    lossless: bool = False
 
     def options(self) -> dict[str, Any]:
         """Returns the options of a run that it says, by name."""
