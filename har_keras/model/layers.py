@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from har_keras.model.filters import CosineFilters
+
 # A tensor of whichever backend runs; the three have no type in common.
 Tensor = Any
 Shape = tuple[int | None, ...]
@@ -24,7 +26,8 @@ class TubeletEmbedding(layers.Layer):
     is done by a reshape and one matrix product, more than twice as fast on a
     CPU; the kernel has the shape of the `Conv3D`'s, so weights move between
     the two as they are. Pixels of 0 to 255 are scaled to [-1, 1] inside the
-    product, so that only bytes are moved before it.
+    product, so that only bytes are moved before it. The kernel starts from
+    waves, see `CosineFilters`.
 
     Args:
         hidden_dim: int. Width of a token, D.
@@ -69,7 +72,7 @@ class TubeletEmbedding(layers.Layer):
         self.kernel = self.add_weight(
             name="kernel",
             shape=(depth, side, side, input_shape[-1], self.hidden_dim),
-            initializer=keras.initializers.LecunNormal(self.seed),
+            initializer=CosineFilters(self.seed),
         )
         self.bias = self.add_weight(
             name="bias", shape=(self.hidden_dim,), initializer="zeros"
