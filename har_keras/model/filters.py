@@ -8,7 +8,7 @@ from keras import ops
 
 # Gain of a wave, by half cycles in a patch; the mean counts as a third of one.
 _GAIN, _MEAN = 1 / 3, 0.35
-# Changes between frames are so much fainter than what stands in both.
+# Changes between frames are taken to be so much fainter than what is in both.
 _TIME_GAIN = 4.0
 # How much later than by frequency changes in time and in colour are taken.
 _TIME_COST, _COLOUR_COST = 0.5, 4.0
@@ -36,10 +36,10 @@ class CosineFilters(keras.initializers.Initializer):
     (2, 16, 16, 3, 48)
 
     Reference:
-        - [Ahmed et al., 1974](https://doi.org/10.1109/T-C.1974.223784),
-          section II (the cosine transform).
-        - [Field, 1987](https://doi.org/10.1364/JOSAA.4.002379), section 4
-          (strength by frequency).
+        - [Ahmed et al., 1974](https://doi.org/10.1109/T-C.1974.223784), the
+          cosine transform.
+        - [Field, 1987](https://doi.org/10.1364/JOSAA.4.002379), strength by
+          frequency in pictures of scenes.
     """
 
     def __init__(self, seed: int | None = None) -> None:
