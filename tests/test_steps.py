@@ -72,9 +72,11 @@ def whole():
     ("micro", "xla"), [(1, False), (2, False), (3, True), (20, False)]
 )
 def test_micro_batches_train_as_the_whole_batch_does(micro, xla, whole):
+    # XLA rounds otherwise: it is compared with itself.
+    whole = fitted(-1, xla=True) if xla else whole
     weights, history = fitted(micro, xla=xla)
     for a, b in zip(weights, whole[0], strict=True):
-        np.testing.assert_allclose(a, b, atol=5e-5)
+        np.testing.assert_allclose(a, b, atol=2e-5)
     np.testing.assert_allclose(history["loss"], whole[1]["loss"], atol=1e-5)
     assert history["accuracy"] == pytest.approx(whole[1]["accuracy"])
 
