@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import parity_table
 import pytest
@@ -35,7 +36,9 @@ def clips(real_videos, tmp_path_factory):
     train = [dataclasses.replace(video, split="train") for video in chosen]
     manifest = Manifest(real_videos, names, tuple(train))
     store, manifest = prepare(manifest, config.clip, config.store)
-    return parity_table.middle_clips(store, manifest.videos, config.clip)
+    shown = parity_table.middle_clips(store, manifest.videos, config.clip)
+    labels = [manifest.label(video) for video in manifest.videos]
+    return shown, np.eye(len(NAMES))[labels]
 
 
 @pytest.fixture(scope="module", params=["pixels", "gradients"])
@@ -44,19 +47,29 @@ def stem(request):
 
 
 @pytest.fixture(scope="module")
-def model(stem):
+def model(stem, clips):
+    """A model that is sure of the clips, as a trained one is.
+
+    Where two classes are nearly alike, eight bits swap them, and which clips
+    that happens to depends on the processor.
+    """
     config = Config().replace(stem=stem)
+    keras.utils.set_random_seed(0)
     model = build_model(config.model, config.clip, num_classes=3, seed=0)
-    # Untrained, all classes are nearly alike; a steeper head tells them apart.
-    kernel = model.layers[-1].kernel
-    kernel.assign(np.random.default_rng(0).normal(0, 0.25, kernel.shape))
+    # Smoothed, so that no probability is next to 0 or 1, where all agree.
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.3)
+    model.compile(keras.optimizers.Adam(1e-3), loss)
+    model.fit(*clips, batch_size=10, epochs=40, verbose=0)
     return model
 
 
 def test_every_way_agrees(model, stem, clips, tmp_path):
+    clips, _ = clips
     assert clips.shape == (parity_table.NUM_CLIPS, 16, 112, 112, 3)
-    # Else any answer would do.
-    assert model.predict_on_batch(clips).std() > 0.02
+    # Else any answer would do, or any noise swap two.
+    first, second = np.sort(model.predict_on_batch(clips))[:, :-3:-1].T
+    assert (first - second).min() > 0.2
+    assert first.max() < 0.95
     usage = Usage(lossless=stem == "gradients")
     ways = parity_table.parity(model, NAMES, usage, clips, tmp_path)
     print(parity_table.table(ways))
