@@ -126,6 +126,7 @@ def test_a_token_sees_the_pixels_of_its_tubelet_and_no_others():
 def test_embedding_equals_a_conv3d_with_the_same_weights():
     layer = TubeletEmbedding(hidden_dim=8, seed=3)
     layer.build(CLIPS.shape)
+    layer.kernel.assign(RNG.normal(0, 0.02, layer.kernel.shape))
     layer.bias.assign(RNG.normal(size=8))
     conv = keras.layers.Conv3D(8, (2, 16, 16), strides=(2, 16, 16))
     conv.build(CLIPS.shape)

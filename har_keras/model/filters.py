@@ -9,7 +9,7 @@ from keras import ops
 # Gain of a wave, by half cycles in a patch; the mean counts as a third of one.
 _GAIN, _MEAN = 1 / 3, 0.35
 # Changes between frames are taken to be so much fainter than what is in both.
-_TIME_GAIN = 4.0
+_TIME_GAIN = 8.0
 # How much later than by frequency changes in time and in colour are taken.
 _TIME_COST, _COLOUR_COST = 0.5, 4.0
 
@@ -57,10 +57,9 @@ class CosineFilters(keras.initializers.Initializer):
         """
         waves = scaled_waves(*shape[:4], num_waves=shape[4])
         width, num_waves = shape[4], waves.shape[-1]
-        noise = np.random.default_rng(self.seed).normal(size=(width, width))
-        rotation = np.linalg.qr(noise)[0][:num_waves]
         # The same strength where there are fewer waves than values.
-        kernel = waves @ rotation * np.sqrt(width / num_waves)
+        kernel = waves * np.sqrt(width / num_waves)
+        kernel = kernel @ rotation(width, self.seed)[:num_waves]
         return ops.convert_to_tensor(kernel, dtype or "float32")
 
     def get_config(self) -> dict[str, Any]:
@@ -96,6 +95,12 @@ def scaled_waves(
         cosines(width)[columns],
         cosines(channels)[colours],
     )
+
+
+def rotation(size: int, seed: int | None) -> np.ndarray:
+    """Returns a random rotation, an array of shape `(size, size)`."""
+    noise = np.random.default_rng(seed).normal(size=(size, size))
+    return np.linalg.qr(noise)[0]
 
 
 def cosines(size: int) -> np.ndarray:

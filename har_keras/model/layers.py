@@ -11,6 +11,7 @@ import numpy as np
 from keras import layers, ops
 
 from har_keras.model.filters import CosineFilters
+from har_keras.model.positions import CosinePositions
 
 # A tensor of whichever backend runs; the three have no type in common.
 Tensor = Any
@@ -187,6 +188,9 @@ class PositionEmbedding(layers.Layer):
         kind: `"learned"`, or `"sinusoid"`: fixed sines and cosines of the
             token's index, which are no weights.
         seed: int or None. Seed of the weights.
+        grid: Tubelets in time, in height and in width that the tokens stand
+            for, or None. With it learned positions start from waves, see
+            `CosinePositions`; without it from faint noise.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape:
@@ -204,11 +208,13 @@ class PositionEmbedding(layers.Layer):
         self,
         kind: Literal["learned", "sinusoid"] = "learned",
         seed: int | None = None,
+        grid: tuple[int, int, int] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.kind = kind
         self.seed = seed
+        self.grid = grid
 
     def build(self, input_shape: Shape) -> None:
         if self.kind == "sinusoid":
@@ -216,10 +222,11 @@ class PositionEmbedding(layers.Layer):
                 int(input_shape[1] or 0), width_of(input_shape)
             )
             return
+        start = keras.initializers.TruncatedNormal(0, 0.02, self.seed)
+        if self.grid is not None:
+            start = CosinePositions(self.grid, self.seed)
         self.positions = self.add_weight(
-            name="positions",
-            shape=input_shape[1:],
-            initializer=keras.initializers.TruncatedNormal(0, 0.02, self.seed),
+            name="positions", shape=input_shape[1:], initializer=start
         )
 
     def call(self, x: Tensor) -> Tensor:
@@ -229,7 +236,11 @@ class PositionEmbedding(layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"kind": self.kind, "seed": self.seed}
+        return super().get_config() | {
+            "kind": self.kind,
+            "seed": self.seed,
+            "grid": self.grid,
+        }
 
 
 def sinusoids(num_tokens: int, hidden_dim: int) -> np.ndarray:

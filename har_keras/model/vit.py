@@ -145,7 +145,9 @@ class VideoViT(keras.Model):
             name="embedding", dtype=policy,
         )  # fmt: skip
         self.class_token = self._class_token("class_token")
-        self.positions = self._positions("positions", self._seed(1))
+        self.positions = self._positions(
+            "positions", self._seed(1), self.position_grid
+        )
         self.dropout = layers.Dropout(
             dropout_rate, seed=self._seed(2), name="dropout", dtype=policy
         )
@@ -177,9 +179,14 @@ class VideoViT(keras.Model):
             return None
         return ClassToken(name=name, dtype=self.dtype_policy)
 
-    def _positions(self, name: str, seed: int | None) -> PositionEmbedding:
+    def _positions(
+        self,
+        name: str,
+        seed: int | None,
+        grid: tuple[int, int, int] | None = None,
+    ) -> PositionEmbedding:
         return PositionEmbedding(
-            self.position_kind, seed, name=name, dtype=self.dtype_policy
+            self.position_kind, seed, grid, name=name, dtype=self.dtype_policy
         )
 
     def _norm(self, name: str) -> layers.LayerNormalization:
@@ -234,6 +241,12 @@ class VideoViT(keras.Model):
         return self.embedding.grid(self.clips_shape)
 
     @property
+    def position_grid(self) -> tuple[int, int, int]:
+        """Tubelets that have positions of their own: of a clip or a frame."""
+        time, rows, columns = self.grid
+        return time if self.attention == "joint" else 1, rows, columns
+
+    @property
     def num_tokens(self) -> int:
         """Tokens of a clip, the class token not counted, N."""
         return math.prod(self.grid)
@@ -241,9 +254,7 @@ class VideoViT(keras.Model):
     def build(self, input_shape: Shape | None = None) -> None:
         time, width = self.grid[0], self.hidden_dim
         self.embedding.build(self.clips_shape)
-        tokens = self.num_tokens
-        if self.attention != "joint":
-            tokens //= time
+        tokens = math.prod(self.position_grid)
         shape = _build(self.class_token, (None, tokens, width))
         self.positions.build(shape)
         if self.attention == "divided":

@@ -250,10 +250,9 @@ def _positions(
         num_places = len(positions) - first
         time = _frames_of(num_places, family, settings, model)
         side = math.isqrt(num_places // time)
-        grid = (
-            model.grid if model.attention == "joint" else (1, *model.grid[1:])
+        positions = resize_positions(
+            positions, first, (time, side, side), model.position_grid
         )
-        positions = resize_positions(positions, first, (time, side, side), grid)
         dropped = first if model.class_token is None else 0
         found["positions/positions"] = positions[dropped:]
     times = arrays.get(f"{prefix}time_embeddings")
@@ -359,11 +358,7 @@ def copy_weights(
         name = weight.path.split("/", 1)[1]
         value = keras.ops.convert_to_numpy(weight.value)
         if name == "positions/positions":
-            joint = source.attention == "joint"
-            old, new = (
-                model.grid if joint else (1, *model.grid[1:])
-                for model in (source, target)
-            )
+            old, new = (m.position_grid for m in (source, target))
             value = resize_positions(value, first, old, new)
         elif name == "temporal_positions/positions":
             kept = first if source.attention == "factorised" else 0
