@@ -85,6 +85,14 @@ def test_a_model_starts_from_them(attention, grid):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_beside_counts_of_gradients_they_start_from_faint_noise():
+    model = VideoViT(
+        num_classes=2, num_frames=4, crop_size=32, seed=1, stem="gradients"
+    )
+    model.build()
+    assert np.abs(ops.convert_to_numpy(model.positions.positions)).max() < 0.05
+
+
 def test_without_a_grid_they_start_from_faint_noise():
     layer = PositionEmbedding(seed=1)
     layer.build((None, 6, 8))
