@@ -145,8 +145,8 @@ class VideoViT(keras.Model):
             name="embedding", dtype=policy,
         )  # fmt: skip
         self.class_token = self._class_token("class_token")
-        # Beside counts of gradients waves made few videos easier to learn by
-        # heart: 0.63 instead of 0.69 in the folds of docs/training.md.
+        # Beside counts of gradients waves cost accuracy: 0.63 instead of 0.69
+        # in the folds of docs/training.md.
         self.positions = self._positions(
             "positions",
             self._seed(1),
