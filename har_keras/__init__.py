@@ -8,8 +8,8 @@ needs of a trained run is `har_keras.load(run).predict(video)`.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from har_keras.reporting.classifier import Classifier, Prediction
-    from har_keras.reporting.opening import load
+    from har_keras.inference.classifier import Classifier, Prediction
+    from har_keras.inference.load import load
 
 __version__ = "0.1.0"
 __all__ = ["Classifier", "Prediction", "__version__", "load"]
@@ -19,7 +19,8 @@ def __getattr__(name: str) -> Any:
     """Imports a public name when it is first asked for."""
     if name not in __all__:
         raise AttributeError(f"module 'har_keras' has no attribute '{name}'")
-    from har_keras.reporting import classifier, opening
+    from har_keras.inference import classifier
+    from har_keras.inference import load as opening
 
     if name == "load":
         return opening.load

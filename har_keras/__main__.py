@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 VERBS = {
     "train": "a folder of videos into a trained, evaluated, exported run",
@@ -20,6 +21,14 @@ VERBS = {
 }
 
 
+def verb_module(verb: str) -> Any:
+    """Returns the module of a verb: a file, or a folder with a `__main__`."""
+    found = importlib.import_module(f"har_keras.{verb}")
+    if hasattr(found, "__path__"):
+        return importlib.import_module(f"har_keras.{verb}.__main__")
+    return found
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a verb, or lists them all."""
     arguments = sys.argv[1:] if argv is None else list(argv)
@@ -27,8 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # As every other program made with tyro is asked.
         arguments[0] = "completion"
     if arguments and arguments[0] in VERBS:
-        module = importlib.import_module(f"har_keras.{arguments[0]}")
-        return int(module.main(arguments[1:]))
+        return int(verb_module(arguments[0]).main(arguments[1:]))
     print("usage: python -m har_keras VERB [--help] ...\n")
     for verb, text in VERBS.items():
         print(f"  {verb:11} {text}")

@@ -18,7 +18,7 @@ from har_keras import cli
 from har_keras.config import Config
 
 if TYPE_CHECKING:
-    from har_keras.reporting.check_report import CheckReport
+    from har_keras.report.check_page import CheckReport
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ def check(
         DataError: If it has no videos, or fewer than two classes.
         EnvironmentFault: If the disk is full or can't be written to.
     """
-    from har_keras.reporting.check_report import CheckReport
-    from har_keras.video.duplicates import find_duplicates
-    from har_keras.video.manifest import Manifest
-    from har_keras.video.preparation import decode_all
+    from har_keras.manifest.manifest import Manifest
+    from har_keras.report.check_page import CheckReport
+    from har_keras.store.duplicates import find_duplicates
+    from har_keras.store.preparation import decode_all
 
     config = config or Config()
     manifest = Manifest.from_folder(
@@ -96,8 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _demand(report: CheckReport, strict: bool) -> None:
     """Raises `DataError` if the folder can't be trained on as it is."""
-    from har_keras.video.duplicates import report_leaks
-    from har_keras.video.preparation import demand_usable
+    from har_keras.store.duplicates import report_leaks
+    from har_keras.store.preparation import demand_usable
 
     demand_usable(report.manifest)
     report_leaks(report.store, report.manifest, strict=strict)

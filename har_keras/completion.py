@@ -1,7 +1,6 @@
 """`python -m har_keras.completion`: what the shell needs to complete flags."""
 
 import contextlib
-import importlib
 import io
 import re
 import sys
@@ -73,7 +72,9 @@ def _named(verb: str) -> Any:
 
 def _options(verb: str) -> Any:
     """Returns the dataclass of a verb's flags, or of those of its parts."""
-    module = importlib.import_module(f"har_keras.{verb}")
+    from har_keras.__main__ import verb_module
+
+    module = verb_module(verb)
     if verb != "benchmark":
         return getattr(module, f"{verb.capitalize()}Options")
     parts = (

@@ -15,15 +15,15 @@ import tyro
 
 from har_keras import cli
 from har_keras.errors import UsageError
-from har_keras.reporting.loading import load_model
+from har_keras.inference.loading import load_model
 from har_keras.run import Run
 
 if TYPE_CHECKING:
-    from har_keras.reporting.classifier import Classifier
-    from har_keras.reporting.opening import Kind
-    from har_keras.reporting.results import Results
-    from har_keras.video.manifest import Manifest, Video
-    from har_keras.video.store import Store
+    from har_keras.inference.classifier import Classifier
+    from har_keras.inference.load import Kind
+    from har_keras.manifest.manifest import Manifest, Video
+    from har_keras.report.evaluation_files import Results
+    from har_keras.store.store import Store
 
 logger = logging.getLogger("har_keras")
 
@@ -75,8 +75,8 @@ def evaluate(
         UsageError: If a path is wrong, or a class is none of the run's.
         DataError: If no video can be scored, or the run has no model.
     """
-    from har_keras.reporting.measuring import fit_on_validation
-    from har_keras.reporting.opening import load
+    from har_keras.evaluation.measure import fit_on_validation
+    from har_keras.inference.load import load
 
     folder = _output(run, videos, split, output)
     if videos is not None:
@@ -152,10 +152,10 @@ class Found:
 
     def measured(self, robustness: bool) -> Results:
         """Returns the figures, and all that shows them."""
+        from har_keras.evaluation.measure import measure, usable
+        from har_keras.inference.attention_rollout import attention_rollout
         from har_keras.model.vit import VideoViT
-        from har_keras.reporting.measuring import measure, usable
-        from har_keras.reporting.results import Results
-        from har_keras.reporting.rollout import attention_rollout
+        from har_keras.report.evaluation_files import Results
 
         model = self.classifier.model
         usage = getattr(model, "usage", None)  # only exported models have it
@@ -179,8 +179,8 @@ class Found:
 
 def _own(run: Run, store: Store | None) -> tuple[Manifest, Store]:
     """Returns a run's own videos, decoded."""
+    from har_keras.manifest.manifest import Manifest
     from har_keras.prepare import prepare
-    from har_keras.video.manifest import Manifest
 
     own, config = Manifest.read(run.manifest_file), run.config()
     if store is None:
@@ -190,8 +190,8 @@ def _own(run: Run, store: Store | None) -> tuple[Manifest, Store]:
 
 def _decoded(videos: Path, classifier: Classifier) -> tuple[Manifest, Store]:
     """Returns the videos of a folder, under a model's classes, decoded."""
+    from har_keras.manifest.manifest import Manifest
     from har_keras.prepare import prepare
-    from har_keras.video.manifest import Manifest
 
     config, names = classifier.config, classifier.class_names
     other = Manifest.from_folder(
@@ -257,7 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def verb() -> None:
         options = cli.parse(EvaluateOptions, argv, verb="evaluate")
-        from har_keras.reporting.opening import kind_of, start_backend_of
+        from har_keras.inference.load import kind_of, start_backend_of
 
         kind = kind_of(options.run)
         _demand_sensible(options, kind)
@@ -282,8 +282,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _evaluate_apart(options: EvaluateOptions) -> tuple[dict[str, Any], Run]:
     """Measures a model that is in no run directory."""
-    from har_keras.reporting.opening import load
-    from har_keras.video.inputs import without_password
+    from har_keras.inference.load import load
+    from har_keras.video.sources import without_password
 
     assert options.videos is not None
     assert options.output is not None
@@ -317,7 +317,7 @@ def _demand_sensible(options: EvaluateOptions, kind: Kind) -> None:
 
 
 def _summary(figures: dict[str, Any], folder: Run) -> str:
-    from har_keras.reporting.report import headline, percent
+    from har_keras.report.evaluation_page import headline, percent
 
     lines = [f"Accuracy {percent(figures['accuracy'])}: {headline(figures)}"]
     lines += [

@@ -69,11 +69,11 @@ def export(run: Run, formats: Sequence[str] = ()) -> Path:
 
 def _export(run: Run, formats: Sequence[str]) -> tuple[Path, list[str]]:
     """Returns the version, and a sentence for each format that was refused."""
-    from har_keras.reporting.loading import load_model
-    from har_keras.reporting.opening import usage_of
+    from har_keras.inference.load import usage_of
+    from har_keras.inference.loading import load_model
+    from har_keras.manifest.manifest import Manifest
     from har_keras.serving.signatures import export_saved_model
     from har_keras.serving.tensorflow_serving import write_serving_files
-    from har_keras.video.manifest import Manifest
 
     class_names = Manifest.read(run.manifest_file).class_names
     version = export_saved_model(
@@ -101,8 +101,8 @@ def _export_formats(
     """Writes further formats and the page that compares them all."""
     import platform
 
-    from har_keras.reporting.loading import load_model
-    from har_keras.reporting.opening import usage_of
+    from har_keras.inference.load import usage_of
+    from har_keras.inference.loading import load_model
     from har_keras.serving.comparison import compare, comparison_page
     from har_keras.serving.formats import Source, export_format
     from har_keras.serving.runtimes import open_exported
@@ -157,8 +157,8 @@ class RunVideos:
     """
 
     def __init__(self, run: Run) -> None:
+        from har_keras.manifest.manifest import Manifest
         from har_keras.prepare import prepare
-        from har_keras.video.manifest import Manifest
 
         self.config = run.config()
         self.store, self.manifest = prepare(
@@ -174,8 +174,8 @@ class RunVideos:
         """
         import numpy as np
 
-        from har_keras.reporting.strips import spread_over_classes
-        from har_keras.reporting.views import view_clips
+        from har_keras.inference.views import view_clips
+        from har_keras.report.film_strips import spread_over_classes
 
         one = EvaluationConfig(num_clips=1, num_crops=1)
         videos = spread_over_classes(
@@ -187,7 +187,7 @@ class RunVideos:
 
     def accuracy_of(self, model: Any) -> float | None:
         """Returns the accuracy on the test videos, if there are some."""
-        from har_keras.reporting.views import predict_videos
+        from har_keras.inference.views import predict_videos
 
         videos = self.manifest.usable("test")
         if not videos:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from har_keras import cli
-from har_keras.beam_pool import Pool, demand_pool
+from har_keras.beam import Pool, demand_pool
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
-    from har_keras.reporting.classifier import Classifier, Prediction
-    from har_keras.reporting.timeline import TimelineConfig
-    from har_keras.video.inputs import Source
+    from har_keras.inference.classifier import Classifier, Prediction
+    from har_keras.inference.timeline import TimelineConfig
+    from har_keras.video.sources import Source
 
 logger = logging.getLogger("har_keras")
 
@@ -113,8 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = cli.parse(PredictOptions, argv, verb="predict")
         sources = _sources(options)
         _demand_sensible(options, sources)
-        from har_keras.reporting.opening import load, start_backend_of
-        from har_keras.reporting.printing import PRINTERS
+        from har_keras.inference.load import load, start_backend_of
+        from har_keras.report.printing import PRINTERS
 
         start_backend_of(options.run)
         classifier = load(options.run)
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return
         show = PRINTERS[options.format](classifier.class_names)
         if sources[0].kind == "live":
-            from har_keras.reporting.live import watch
+            from har_keras.inference.live import watch
 
             for found in watch(
                 classifier,
@@ -151,8 +151,8 @@ def _answers(
     classifier: Classifier, sources: Sequence[Source], options: PredictOptions
 ) -> Iterator[Prediction]:
     """Returns what the pool of the options says of videos."""
-    from har_keras.reporting.answers import Question, answers, answers_by_beam
-    from har_keras.video.inputs import own_names
+    from har_keras.report.predictions import Question, answers, answers_by_beam
+    from har_keras.video.sources import own_names
 
     question = Question(
         options.run,
@@ -175,8 +175,8 @@ def _measure_load(
     """Asks a server about the clips of videos, again and again."""
     import numpy as np
 
-    from har_keras.reporting.printing import print_load
-    from har_keras.serving.load import measure_load, own_answers
+    from har_keras.benchmark.server import measure_load, own_answers
+    from har_keras.report.printing import print_load
 
     views = [
         classifier.read_views(source.path, options.pictures_fps)
@@ -220,7 +220,7 @@ def _timeline(options: PredictOptions) -> TimelineConfig | None:
 
 
 def _timeline_config(options: PredictOptions) -> TimelineConfig:
-    from har_keras.reporting.timeline import TimelineConfig
+    from har_keras.inference.timeline import TimelineConfig
 
     return TimelineConfig(
         options.hop_seconds,
@@ -232,7 +232,7 @@ def _timeline_config(options: PredictOptions) -> TimelineConfig:
 
 
 def _sources(options: PredictOptions) -> list[Source]:
-    from har_keras.video.inputs import find_sources
+    from har_keras.video.sources import find_sources
 
     sources = find_sources(
         options.videos, lines=sys.stdin, allow_network=options.allow_network
@@ -283,7 +283,7 @@ def _demand_sensible(
 
 def _demand_possible(options: PredictOptions, live: Sequence[str]) -> None:
     """Refuses what the kind of model that answers can't do."""
-    from har_keras.reporting.opening import kind_of
+    from har_keras.inference.load import kind_of
 
     kind = kind_of(options.run)
     if options.pool == "beam" and (kind == "server" or live or options.load):

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from har_keras import cli
-from har_keras.beam_pool import Pool, demand_pool
+from har_keras.beam import Pool, demand_pool
 from har_keras.config import ClipConfig, Config, StoreConfig
 from har_keras.errors import UsageError
 
 if TYPE_CHECKING:
-    from har_keras.video.manifest import Manifest
-    from har_keras.video.store import Store
+    from har_keras.manifest.manifest import Manifest
+    from har_keras.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def prepare(
         DataError: If a class has no usable training video.
         EnvironmentFault: If the disk is full or can't be written to.
     """
-    from har_keras.video.preparation import decode_all, demand_usable
+    from har_keras.store.preparation import decode_all, demand_usable
 
     opened, kept = decode_all(manifest, clip, store)
     demand_usable(kept)
@@ -90,10 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _prepare_folder(options: PrepareOptions) -> Store:
     """Does what the flags ask for; returns the store."""
+    from har_keras.manifest.manifest import Manifest
+    from har_keras.store.decoding import fill
+    from har_keras.store.preparation import decode_all, demand_usable
     from har_keras.video.beam_filling import fill_by_beam
-    from har_keras.video.filling import fill
-    from har_keras.video.manifest import Manifest
-    from har_keras.video.preparation import decode_all, demand_usable
 
     shard = _shard(options.shard)
     demand_pool(options.pool, options.beam_options)

@@ -22,8 +22,8 @@ from har_keras.train import is_first_host, reopened
 logger = logging.getLogger("har_keras")
 
 if TYPE_CHECKING:
-    from har_keras.video.manifest import Manifest
-    from har_keras.video.store import Store
+    from har_keras.manifest.manifest import Manifest
+    from har_keras.store.store import Store
 
 
 def _defaults() -> Config:
@@ -86,9 +86,9 @@ def pretrain(
     """
     import keras
 
+    from har_keras.manifest.manifest import Manifest
     from har_keras.prepare import prepare
     from har_keras.training.hosts import start_together
-    from har_keras.video.manifest import Manifest
 
     config = (config or _defaults()).replace(backend=keras.config.backend())
     if config.training.recipe != "pretrain":
@@ -157,9 +157,9 @@ def resume(run: Run, config: Config | None = None) -> Run:
 def _pretrain(
     run: Run, config: Config, store: Store, manifest: Manifest
 ) -> Run:
-    from har_keras.reporting.loading import load_any_model
-    from har_keras.reporting.plots import plot_curves, plot_samples
-    from har_keras.reporting.reconstruction import reconstruction_strips
+    from har_keras.inference.loading import load_any_model
+    from har_keras.report.plots import plot_curves, plot_samples
+    from har_keras.report.reconstruction import reconstruction_strips
     from har_keras.training.fit import fit
     from har_keras.training.hosts import current_hosts, leave_hosts
     from har_keras.training.pretraining import PRETRAINING

@@ -25,8 +25,8 @@ from har_keras.run import Run
 logger = logging.getLogger("har_keras")
 
 if TYPE_CHECKING:
-    from har_keras.video.manifest import Manifest
-    from har_keras.video.store import Store
+    from har_keras.manifest.manifest import Manifest
+    from har_keras.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ def train(
     """
     import keras
 
+    from har_keras.manifest.manifest import Manifest
     from har_keras.prepare import prepare
+    from har_keras.store.duplicates import report_leaks
     from har_keras.training.hosts import start_together
-    from har_keras.video.duplicates import report_leaks
-    from har_keras.video.manifest import Manifest
 
     config = config or Config()
     config = config.replace(backend=keras.config.backend())
@@ -143,9 +143,9 @@ def reopened(run: Run, config: Config) -> tuple[Store, Manifest]:
     Raises:
         DataError: If there is none, or a video has other content.
     """
+    from har_keras.manifest.manifest import Manifest
     from har_keras.prepare import prepare
-    from har_keras.training.beginning import Beginning
-    from har_keras.video.manifest import Manifest
+    from har_keras.training.fingerprint import Beginning
 
     if not run.manifest_file.is_file():
         raise DataError(
@@ -251,7 +251,7 @@ def _videos(options: TrainOptions) -> Path:
     """Returns the folder to train on; draws the sample videos if asked."""
     if not options.sample:
         return options.videos
-    from har_keras.sample import sample
+    from har_keras.sample.__main__ import sample
 
     folder = options.videos / "sample"
     return folder if folder.is_dir() else sample(folder)

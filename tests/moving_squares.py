@@ -4,8 +4,8 @@ import zlib
 
 import numpy as np
 
-from har_keras.video.manifest import Manifest, Video
-from har_keras.video.store import StoreSpec
+from har_keras.manifest.manifest import Manifest, Video
+from har_keras.store.store import StoreSpec
 
 
 class SquaresStore:

@@ -16,9 +16,9 @@ from conftest import draw_folder, draw_video
 from tiny_run import untrained_run
 
 import har_keras
-from har_keras import app as verb
+from har_keras.app import __main__ as verb
+from har_keras.app.page import Limits, look
 from har_keras.errors import DataError
-from har_keras.reporting.browser import Limits, look
 
 EVIL = "<img src=x onerror=alert(1)>"
 

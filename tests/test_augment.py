@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from har_keras.video.augment import (
+from har_keras.clips.augment import (
     augment_clip,
     random_box,
     random_colour,

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from har_keras.config import Config
 from har_keras.model.build import build_model
-from har_keras.training.steps import build_trainer
+from har_keras.training.trainer import build_trainer
 
 folder, backend = sys.argv[1:]
 config = Config().replace(

@@ -9,7 +9,7 @@ from har_keras.config import Config, TrainingConfig
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.model.baselines import VideoSwin
 from har_keras.model.build import build_model
-from har_keras.training.steps import build_trainer
+from har_keras.training.trainer import build_trainer
 
 CLIPS = np.random.default_rng(0).integers(
     0, 256, (5, 4, 32, 32, 3), dtype="uint8"

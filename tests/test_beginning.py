@@ -5,8 +5,8 @@ from moving_squares import squares_manifest
 
 from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
-from har_keras.training.beginning import Beginning
-from har_keras.video.manifest import content_hash
+from har_keras.manifest.manifest import content_hash
+from har_keras.training.fingerprint import Beginning
 
 
 @pytest.fixture

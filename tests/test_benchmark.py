@@ -1,11 +1,11 @@
 import pytest
 
-from har_keras.benchmark import benchmark_step, main
+from har_keras.benchmark.__main__ import benchmark_step, main
+from har_keras.benchmark.flops import step_flops
+from har_keras.benchmark.step import race
 from har_keras.config import Config
 from har_keras.errors import EnvironmentFault, UsageError
-from har_keras.model.flops import step_flops
 from har_keras.model.vit import VideoViT
-from har_keras.training.race import race
 
 TINY = Config().replace(
     num_frames=2, crop_size=16, num_layers=1, hidden_dim=8, mlp_dim=8,

@@ -9,9 +9,9 @@ from conftest import draw_folder, draw_video, ffmpeg, truncate, write_video
 from har_keras.check import check, main
 from har_keras.config import Config
 from har_keras.errors import UsageError
-from har_keras.reporting.check_report import remarks
+from har_keras.report.check_page import remarks
+from har_keras.store.shards import StoredVideo
 from har_keras.video.ffmpeg_log import VideoInfo
-from har_keras.video.shards import StoredVideo
 
 
 @pytest.fixture(scope="module")

@@ -20,13 +20,13 @@ from tiny_serving import (
     tiny_model,
 )
 
+from har_keras.benchmark.server import measure_load
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.serving import messages
 from har_keras.serving.address import Address
 from har_keras.serving.client import ServingClient
-from har_keras.serving.client_rest import as_json
-from har_keras.serving.load import measure_load
 from har_keras.serving.signatures import export_saved_model
+from har_keras.serving.transports import as_json
 
 pytest.importorskip(
     "tensorflow_serving",

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from moving_squares import SquaresStore, squares_manifest
 
+from har_keras.clips.dataset import ClipDataset
 from har_keras.config import Config
-from har_keras.video.dataset import ClipDataset
 
 CONFIG = Config().replace(
     crop_size=32, batch_size=4, num_frames=8, augment="none"

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from moving_squares import SquaresStore, squares_manifest
 
+from har_keras.clips import dataset
+from har_keras.clips.augment import augment_clip, random_speed
+from har_keras.clips.batch_memory import BatchMemory
+from har_keras.clips.dataset import ClipDataset
+from har_keras.clips.sampling import clip_frame_indices
 from har_keras.config import Config
 from har_keras.errors import EnvironmentFault, UsageError
-from har_keras.video import dataset
-from har_keras.video.augment import augment_clip, random_speed
-from har_keras.video.batch_memory import BatchMemory
-from har_keras.video.dataset import ClipDataset
-from har_keras.video.sampling import clip_frame_indices
 
 CONFIG = Config().replace(crop_size=32, batch_size=4, num_frames=8)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from har_keras.errors import UsageError
-from har_keras.training.distribution import chosen_devices
+from har_keras.training.devices import chosen_devices
 
 # 21 clips in batches of 8: the last has 5, and 3 + 2 for two devices.
 TRAIN = """

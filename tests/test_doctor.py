@@ -6,8 +6,8 @@ from importlib import metadata
 
 import pytest
 
-from har_keras import doctor
-from har_keras.reporting import backends, health, packages
+from har_keras.doctor import __main__ as doctor
+from har_keras.doctor import backends, health, packages
 from har_keras.wandb_key import has_wandb_key
 
 
@@ -135,7 +135,7 @@ def test_an_ffmpeg_that_does_not_run_is_bad(monkeypatch, tmp_path):
     program.write_text("#!/bin/sh\nexit 1\n")
     program.chmod(0o755)
     code = (
-        "from har_keras.reporting import health\n"
+        "from har_keras.report import health\n"
         "(found,) = health.ffmpeg()\n"
         "print(found.state, found.mend)"
     )

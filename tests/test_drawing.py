@@ -4,16 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
-from har_keras import sample as sample_verb
-from har_keras.video.drawing import (
-    ACTIONS,
-    Scene,
-    draw_sample,
-    draw_samples,
-    draw_video,
-)
-from har_keras.video.drawing.camera import Camera
-from har_keras.video.drawing.figures import Person, bend, skeleton
+from har_keras.sample import __main__ as sample_verb
+from har_keras.sample.actions import ACTIONS
+from har_keras.sample.camera import Camera
+from har_keras.sample.figures import Person, bend, skeleton
+from har_keras.sample.samples import draw_sample, draw_samples
+from har_keras.sample.videos import Scene, draw_video
 
 EVERY_ACTION = [
     (name, action.__name__) for name in ACTIONS for action in ACTIONS[name]

@@ -4,7 +4,8 @@ from conftest import X264, ffmpeg, write_video
 
 from har_keras.config import ClipConfig, StoreConfig
 from har_keras.errors import DataError
-from har_keras.video.duplicates import (
+from har_keras.manifest.manifest import Manifest
+from har_keras.store.duplicates import (
     Fingerprint,
     _diagonal_sums,
     agreement,
@@ -12,8 +13,7 @@ from har_keras.video.duplicates import (
     leaking_groups,
     report_leaks,
 )
-from har_keras.video.manifest import Manifest
-from har_keras.video.preparation import decode_all
+from har_keras.store.preparation import decode_all
 
 CLIP = ClipConfig(num_frames=8, crop_size=56)
 

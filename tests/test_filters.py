@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from har_keras.model.filters import CosineFilters, cosines, scaled_waves
+from har_keras.model.initializers import CosineFilters, cosines, scaled_waves
 from har_keras.model.layers import TubeletEmbedding
 
 SHAPE = (2, 16, 16, 3, 48)

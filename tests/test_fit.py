@@ -18,7 +18,7 @@ from har_keras.training import callbacks
 from har_keras.training.callbacks import KeepBest
 from har_keras.training.checkpoint import TrainingState
 from har_keras.training.fit import fit
-from har_keras.training.steps import Trainer
+from har_keras.training.trainer import Trainer
 
 CONFIG = Config().replace(
     crop_size=32,

@@ -9,11 +9,7 @@ from tiny_run import untrained_run
 from tiny_serving import CONFIG, NAMES, USAGE, smooth_clips
 
 from har_keras import export as verb
-from har_keras.errors import (
-    DataError,
-    EnvironmentFault,
-    UsageError,
-)
+from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.model.build import build_model
 from har_keras.serving import comparison, formats
 from har_keras.serving.runtimes import open_exported, package

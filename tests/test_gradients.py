@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from har_keras.model.gradients import GradientEmbedding, directions, gradients
+from har_keras.model.gradient_embedding import (
+    GradientEmbedding,
+    directions,
+    gradients,
+)
 from har_keras.model.vit import VideoViT
 
 RNG = np.random.default_rng(0)

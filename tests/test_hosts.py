@@ -14,12 +14,12 @@ import pytest
 from conftest import draw_folder
 from moving_squares import SquaresStore, squares_manifest
 
+from har_keras.clips.dataset import ClipDataset
+from har_keras.clips.masking import MaskedClips
 from har_keras.config import Config, HostsConfig
 from har_keras.errors import UsageError
 from har_keras.run import Run
 from har_keras.training.hosts import Agreement, from_first, join_hosts
-from har_keras.video.dataset import ClipDataset
-from har_keras.video.masking import MaskedClips
 
 # 24 clips, two a video, in batches of 8: the same on 1, 2 and 4 hosts.
 TRAIN = """
@@ -58,7 +58,7 @@ def main():
         run.path, num_videos=12, splits=("train", "val")
     )
     store = SquaresStore(config.clip)
-    from har_keras.video.dataset import ClipDataset
+    from har_keras.clips.dataset import ClipDataset
     fit(run, config, store, manifest, Task(ClipDataset, make))
     np.savez(f"{folder}-{index}.npz", *map(array_of, kept[0].variables))
     print(len(store.asked))

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from har_keras.benchmark import main
+from har_keras.benchmark import input as input_speed
+from har_keras.benchmark import reading as speed
+from har_keras.benchmark.__main__ import main
 from har_keras.config import ClipConfig, Config
-from har_keras.training import input_speed
-from har_keras.video import speed
-from har_keras.video.manifest import Manifest
+from har_keras.manifest.manifest import Manifest
 
 SMALL = Config().replace(num_frames=4, crop_size=32, hidden_dim=8, num_heads=2)
 

@@ -4,10 +4,10 @@ import pytest
 from conftest import draw_video, moving_square
 
 from har_keras.errors import UsageError
+from har_keras.store.spool import FrameSpool
 from har_keras.video.ffmpeg import VideoError, read_frames
-from har_keras.video.inputs import Source, find_sources, own_names
-from har_keras.video.pictures import pictures_in, read_array, read_pictures
-from har_keras.video.spool import FrameSpool
+from har_keras.video.images import pictures_in, read_array, read_pictures
+from har_keras.video.sources import Source, find_sources, own_names
 
 OPTIONS = {"fps": 16.0, "short_side": 24, "timeout_seconds": 30.0}
 
@@ -145,7 +145,7 @@ def test_arrays_that_are_no_frames(frames):
 
 @pytest.mark.parametrize("form", ["raw", "jpeg"])
 def test_a_spool_gives_frames_as_the_store_would(form, monkeypatch):
-    monkeypatch.setattr("har_keras.video.spool._BYTES_IN_MEMORY", 9000)
+    monkeypatch.setattr("har_keras.store.spool._BYTES_IN_MEMORY", 9000)
     frames = moving_square(10)
     spool = FrameSpool(frames, form)
     found = spool.frames("", np.array([7, 0, 7]))

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from har_keras.errors import DataError
-from har_keras.video.manifest import Manifest
+from har_keras.manifest.manifest import Manifest
 
 CLASSES = "gym\nwalk\n"
 

@@ -9,12 +9,12 @@ from conftest import X264, ffmpeg, moving_square, write_video
 
 from har_keras.config import ClipConfig, Config
 from har_keras.errors import DataError
-from har_keras.reporting.classifier import Classifier
-from har_keras.reporting.live import watch
-from har_keras.reporting.printing import JsonLines, Table
-from har_keras.reporting.timeline import TimelineConfig
-from har_keras.video.inputs import Source
+from har_keras.inference.classifier import Classifier
+from har_keras.inference.live import watch
+from har_keras.inference.timeline import TimelineConfig
+from har_keras.report.printing import JsonLines, Table
 from har_keras.video.live import LiveReader, live_command
+from har_keras.video.sources import Source
 
 CLIP = ClipConfig(num_frames=4, crop_size=56)  # short side 64
 

@@ -4,7 +4,7 @@ import pytest
 
 from har_keras.config import Config
 from har_keras.training.losses import build_accuracy, build_loss
-from har_keras.training.steps import build_trainer
+from har_keras.training.trainer import build_trainer
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(6, 3)).astype("float32")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from har_keras.errors import DataError, UsageError
-from har_keras.video.groups import guess_groups, join_groups, split_groups
-from har_keras.video.manifest import Manifest, Video
+from har_keras.manifest.groups import guess_groups, join_groups, split_groups
+from har_keras.manifest.manifest import Manifest, Video
 
 
 def touch(root, *files):

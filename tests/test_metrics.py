@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from har_keras.errors import DataError
-from har_keras.reporting import metrics
+from har_keras.evaluation import metrics
 
 LABELS = np.array([0, 0, 0, 1, 1, 2])
 PROBABILITIES = np.array(

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from har_keras.video.balance import balanced_order, class_weights, occurrences
-from har_keras.video.mixing import Mix, draw_mix, mix_clips, mix_rows
+from har_keras.clips.balance import balanced_order, class_weights, occurrences
+from har_keras.clips.mixing import Mix, draw_mix, mix_clips, mix_rows
 
 
 def plain_clips(number=5):

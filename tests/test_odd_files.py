@@ -14,9 +14,9 @@ import pytest
 from conftest import draw_video, truncate
 
 from har_keras.config import ClipConfig, StoreConfig
+from har_keras.manifest.manifest import Manifest
+from har_keras.store.preparation import decode_all
 from har_keras.video.ffmpeg import VideoError, read_frames
-from har_keras.video.manifest import Manifest
-from har_keras.video.preparation import decode_all
 
 CLIP = ClipConfig(num_frames=8, crop_size=42)  # 48 pixels, clips of 1 s
 READ = {"fps": 16.0, "short_side": 48, "timeout_seconds": 60}
@@ -182,8 +182,8 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 from har_keras.config import ClipConfig, StoreConfig
-from har_keras.video.manifest import Manifest
-from har_keras.video.preparation import decode_all
+from har_keras.manifest.manifest import Manifest
+from har_keras.store.preparation import decode_all
 root = Path(sys.argv[1])
 config = StoreConfig("jpeg", root / "store", workers=1)
 manifest = Manifest.from_folder(root / "videos")

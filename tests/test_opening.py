@@ -15,18 +15,18 @@ from tiny_serving import NAMES, USAGE, smooth_clips, tiny_model
 import har_keras
 from har_keras import evaluate as evaluate_verb
 from har_keras import predict as verb
+from har_keras.benchmark import server as load
 from har_keras.config import Config
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.evaluate import evaluate
 from har_keras.export import export
-from har_keras.reporting.opening import kind_of, usage_of
+from har_keras.inference.load import kind_of, usage_of
 from har_keras.run import Run
-from har_keras.serving import load
 from har_keras.serving.client import Answer
+from har_keras.serving.model_info import Usage
 from har_keras.serving.remote import Remote
 from har_keras.serving.runtimes import open_exported
 from har_keras.serving.signatures import export_saved_model
-from har_keras.serving.usage import Usage
 
 FILES = {
     "onnx": ("onnx/model.onnx", ("onnx", "tf2onnx", "onnxruntime")),

@@ -4,8 +4,8 @@ import pytest
 from conftest import moving_square, write_video
 
 from har_keras.errors import EnvironmentFault
-from har_keras.reporting.overlay import Band, write_overlay
-from har_keras.reporting.timeline import Segment, Timeline
+from har_keras.inference.timeline import Segment, Timeline
+from har_keras.report.overlay import Band, write_overlay
 from har_keras.video.ffmpeg import VideoError, probe, read_frames
 from har_keras.video.writer import VideoWriter, encode_mp4
 

@@ -7,7 +7,7 @@ import pytest
 from har_keras import cli
 from har_keras.config import Config
 from har_keras.progress import ProgressBar
-from har_keras.training import pace
+from har_keras.training import time_estimate as pace
 from har_keras.training.checkpoint import TrainingState
 
 

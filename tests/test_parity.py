@@ -8,10 +8,10 @@ import parity_table
 import pytest
 
 from har_keras.config import Config
+from har_keras.manifest.manifest import Manifest
 from har_keras.model.build import build_model
 from har_keras.prepare import prepare
-from har_keras.serving.usage import Usage
-from har_keras.video.manifest import Manifest
+from har_keras.serving.model_info import Usage
 
 NAMES = ("gym", "walk", "work")
 WAYS = [

@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from har_keras.reporting import plots
-from har_keras.reporting.strips import Strip
+from har_keras.report import plots
+from har_keras.report.film_strips import Strip
 
 HEADER = "epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds\n"
 

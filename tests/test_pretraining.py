@@ -11,11 +11,13 @@ from moving_squares import SquaresStore, squares_manifest
 
 from har_keras import pretrain, train
 from har_keras.cli import Interrupted
+from har_keras.clips.masking import MaskedClips
 from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
+from har_keras.inference.loading import load_any_model, load_model
+from har_keras.manifest.manifest import Manifest
 from har_keras.model.build import build_model
-from har_keras.reporting.loading import load_any_model, load_model
-from har_keras.reporting.reconstruction import (
+from har_keras.report.reconstruction import (
     reconstruction_strips,
     shown_and_guessed,
 )
@@ -23,14 +25,12 @@ from har_keras.run import Run
 from har_keras.training import callbacks
 from har_keras.training.checkpoint import array_of
 from har_keras.training.fit import fit
+from har_keras.training.initial_weights import start_from
 from har_keras.training.pretraining import (
     PRETRAINING,
     build_autoencoder,
     compiled_autoencoder,
 )
-from har_keras.training.starting import start_from
-from har_keras.video.manifest import Manifest
-from har_keras.video.masking import MaskedClips
 
 CONFIG = Config().replace(
     recipe="pretrain", crop_size=64, num_frames=4, hidden_dim=16,

@@ -2,9 +2,9 @@ import cv2
 import numpy as np
 import pytest
 
-from har_keras.reporting.plots import plot_ranking, plot_reliability
-from har_keras.reporting.ranking import curve, ranking
-from har_keras.reporting.robustness import DAMAGES
+from har_keras.evaluation.ranking import curve, ranking
+from har_keras.evaluation.robustness import DAMAGES
+from har_keras.report.plots import plot_ranking, plot_reliability
 
 
 def pairwise_auc(truth, scores):

@@ -1,6 +1,5 @@
 """The README tells the truth: its commands parse, its tree is the folder."""
 
-import importlib
 import re
 import shlex
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from har_keras import cli
-from har_keras.__main__ import VERBS
+from har_keras.__main__ import VERBS, verb_module
 from har_keras.config import Config
 from har_keras.run import Run
 
@@ -29,7 +28,7 @@ def commands(blocks):
 
 def options_of(verb, flags):
     """Returns the dataclass of a verb's flags, and the flags left for it."""
-    module = importlib.import_module(f"har_keras.{verb}")
+    module = verb_module(verb)
     if verb == "benchmark":
         verb, *flags = flags
     return getattr(module, f"{verb.capitalize()}Options"), flags

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from har_keras.config import Config
-from har_keras.reporting import results
-from har_keras.reporting.card import model_card
-from har_keras.reporting.metrics import evaluate_predictions
-from har_keras.reporting.results import Results
+from har_keras.evaluation.metrics import evaluate_predictions
+from har_keras.manifest.manifest import Manifest, Video
+from har_keras.report import evaluation_files as results
+from har_keras.report.evaluation_files import Results
+from har_keras.report.model_card import model_card
 from har_keras.run import Run
-from har_keras.video.manifest import Manifest, Video
 
 EVIL = "<script>alert(1)</script>"
 NAMES = ("=cmd", EVIL, "walk")

@@ -4,9 +4,9 @@ import pytest
 from conftest import moving_square
 
 from har_keras.errors import UsageError
+from har_keras.inference import attention_rollout as rollout
 from har_keras.model.baselines import CNN3D
 from har_keras.model.vit import VideoViT
-from har_keras.reporting import rollout
 
 FORMS = ("joint", "factorised", "divided")
 

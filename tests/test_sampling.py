@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from har_keras.video.sampling import (
+from har_keras.clips.sampling import (
     clip_frame_indices,
     clips_per_video,
     crop_box,

@@ -6,11 +6,11 @@ from conftest import saved_model_cli
 from tensorflow.core.protobuf import saved_model_pb2
 from tiny_serving import CONFIG, NAMES, USAGE, random_clips, tiny_model
 
+from har_keras.clips.sampling import clip_frame_indices, crop_clip
 from har_keras.config import ClipConfig
 from har_keras.errors import EnvironmentFault
 from har_keras.model.build import build_model
 from har_keras.serving import preprocessing, signatures
-from har_keras.video.sampling import clip_frame_indices, crop_clip
 
 
 @pytest.fixture(scope="module")

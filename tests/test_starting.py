@@ -9,8 +9,8 @@ import pytest
 from har_keras.config import Config
 from har_keras.errors import UsageError
 from har_keras.model.build import build_model
-from har_keras.training.starting import DRAWN_ACTIONS, give_start
-from har_keras.video.drawing.actions import ACTIONS
+from har_keras.sample.actions import ACTIONS
+from har_keras.training.initial_weights import DRAWN_ACTIONS, give_start
 
 # What small-data has, in a smaller picture.
 DRAWN = Config().replace(start="drawn-actions", stem="gradients", crop_size=32)

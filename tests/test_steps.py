@@ -10,7 +10,7 @@ from keras import ops
 from har_keras.config import TrainingConfig
 from har_keras.model.vit import VideoViT
 from har_keras.training.losses import build_loss
-from har_keras.training.steps import (
+from har_keras.training.trainer import (
     TOKENS_AT_ONCE,
     Trainer,
     build_trainer,

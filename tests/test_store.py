@@ -13,12 +13,13 @@ from conftest import draw_folder, draw_video, truncate
 
 from har_keras.config import ClipConfig, StoreConfig
 from har_keras.errors import DataError, EnvironmentFault, UsageError
+from har_keras.manifest.manifest import Manifest, content_hash
 from har_keras.prepare import _shard, main, prepare
-from har_keras.video import filling, forms
+from har_keras.store import decoding as filling
+from har_keras.store import forms
+from har_keras.store.decoding import Task, fill
+from har_keras.store.store import Store, StoreSpec
 from har_keras.video.ffmpeg import read_frames
-from har_keras.video.filling import Task, fill
-from har_keras.video.manifest import Manifest, content_hash
-from har_keras.video.store import Store, StoreSpec
 
 CLIP = ClipConfig(num_frames=8, crop_size=56)  # 64 pixels, clips of 1 s
 
@@ -272,7 +273,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from har_keras.prepare import main
-from har_keras.video import filling
+from har_keras.store import decoding as filling
 filling._SHARD_BYTES = 1
 sys.exit(main(sys.argv[1:]))
 """

@@ -3,7 +3,7 @@ import pytest
 from moving_squares import SquaresStore, squares_manifest
 
 from har_keras.config import Config
-from har_keras.reporting.strips import training_strips
+from har_keras.report.film_strips import training_strips
 
 CONFIG = Config().replace(crop_size=32, num_frames=8)
 

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from har_keras.errors import EnvironmentFault
-from har_keras.video import keras_cv_clips, strong
-from har_keras.video.rand_augment import (
+from har_keras.clips import keras_cv as keras_cv_clips
+from har_keras.clips import strong
+from har_keras.clips.rand_augment import (
     OPERATIONS,
     is_geometric,
     move,
@@ -14,7 +14,8 @@ from har_keras.video.rand_augment import (
     recolour,
     warped,
 )
-from har_keras.video.strong import erase, strong_clip
+from har_keras.clips.strong import erase, strong_clip
+from har_keras.errors import EnvironmentFault
 
 RECOLOURS = [name for name in OPERATIONS if not is_geometric(name)]
 MOVES = [name for name in OPERATIONS if is_geometric(name)]

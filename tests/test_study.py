@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from conftest import draw_video
 
-from har_keras.benchmark import main
+from har_keras.benchmark.__main__ import main
+from har_keras.benchmark.study import plot_study, study_rows, study_table
 from har_keras.errors import DataError, UsageError
-from har_keras.reporting.study import plot_study, study_rows, study_table
-from har_keras.video.folds import folds
-from har_keras.video.manifest import Manifest, Video
+from har_keras.manifest.folds import folds
+from har_keras.manifest.manifest import Manifest, Video
 
 
 @pytest.fixture

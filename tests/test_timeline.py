@@ -9,13 +9,13 @@ import pytest
 
 from har_keras.config import ClipConfig
 from har_keras.errors import UsageError
-from har_keras.reporting.calibration import (
+from har_keras.inference.calibration import (
     Calibration,
     fit_calibration,
     fit_temperature,
     soften,
 )
-from har_keras.reporting.timeline import (
+from har_keras.inference.timeline import (
     NONE,
     Segment,
     TimelineConfig,
@@ -24,8 +24,8 @@ from har_keras.reporting.timeline import (
     with_hysteresis,
     without_short,
 )
-from har_keras.reporting.timeline_files import srt, webvtt, write_timeline
-from har_keras.reporting.windows import read_ahead, windows
+from har_keras.inference.windows import read_ahead, windows
+from har_keras.report.timeline_files import srt, webvtt, write_timeline
 from har_keras.run import Run
 
 CLIP = ClipConfig(num_frames=4, crop_size=8)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from har_keras.config import ClipConfig, EvaluationConfig
-from har_keras.reporting import views
-from har_keras.video.manifest import Manifest, Video
+from har_keras.inference import views
+from har_keras.manifest.manifest import Manifest, Video
 
 CLIP = ClipConfig(num_frames=4, crop_size=56)  # short side 64
 NAMES = ("gym", "walk")

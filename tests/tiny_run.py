@@ -4,10 +4,10 @@ import numpy as np
 
 from har_keras.config import Config
 from har_keras.evaluate import evaluate
+from har_keras.manifest.manifest import Manifest
 from har_keras.model.build import build_model
 from har_keras.prepare import prepare
 from har_keras.run import Run
-from har_keras.video.manifest import Manifest
 
 
 def untrained_run(folder, videos):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from har_keras.config import Config
-from har_keras.serving.usage import Usage
+from har_keras.serving.model_info import Usage
 
 NAMES = ("gym", "walk", "work")
 CONFIG = Config().replace(num_frames=4, crop_size=32, patch_size=16)

@@ -1,1 +1,1 @@
-"""Clips in, probabilities out: the networks, in Keras ops alone."""
+"""Clips to logits: the networks, in Keras ops alone."""

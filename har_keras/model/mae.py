@@ -39,7 +39,7 @@ class MaskedAutoencoder(keras.Model):
     Input shape:
         A pair: clips, uint8 `(batch_size, num_frames, crop_size, crop_size,
         3)`; and the order of their places, int32 `(batch_size, S)`, those
-        that stay visible first. See `har_keras.video.masking`.
+        that stay visible first. See `har_keras.clips.masking`.
 
     Output shape:
         `(batch_size, 1)`, mean squared error of each clip's hidden pixels.

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from har_keras.model.filters import cosines, rotation
+from har_keras.model.initializers import cosines, rotation
 
 # Root mean square of a value of a position, beside about 1 of a token.
 _STRENGTH = 0.5

@@ -7,7 +7,7 @@ import keras
 from keras import layers, ops
 
 from har_keras.model.blocks import Activation, DividedBlock, EncoderBlock
-from har_keras.model.gradients import GradientEmbedding
+from har_keras.model.gradient_embedding import GradientEmbedding
 from har_keras.model.layers import (
     ClassToken,
     PositionEmbedding,

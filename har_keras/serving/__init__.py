@@ -1,1 +1,1 @@
-"""From a run to what a server loads, and what talks to that server."""
+"""A run to what a server loads, and the client of that server."""

@@ -4,12 +4,7 @@ import re
 import urllib.parse
 from dataclasses import dataclass
 
-from har_keras.errors import (
-    DataError,
-    EnvironmentFault,
-    HarError,
-    UsageError,
-)
+from har_keras.errors import DataError, EnvironmentFault, HarError, UsageError
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.serving.address import Address, Busy
-from har_keras.serving.client_rest import RestTransport
+from har_keras.serving.transports import RestTransport
 
 Frames = Literal["jpeg", "png", "raw"]
 

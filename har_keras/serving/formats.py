@@ -17,6 +17,7 @@ import tensorflow as tf
 from har_keras import cli
 from har_keras.errors import EnvironmentFault, HarError
 from har_keras.files import whole_file
+from har_keras.serving.model_info import Usage
 from har_keras.serving.runtimes import (
     INPUT,
     LABELS_FILE,
@@ -28,7 +29,6 @@ from har_keras.serving.runtimes import (
     open_exported,
     package,
 )
-from har_keras.serving.usage import Usage
 
 TOLERANCE = 1e-5
 # Whole numbers lose something: so many of the top labels must stay the same.

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from har_keras.serving.client import ServingClient
-from har_keras.serving.usage import Usage
+from har_keras.serving.model_info import Usage
 
 _NUM_CLIENTS = 4
 # At the very worst a request of so many pixels has less than the 4 MB which

@@ -16,7 +16,7 @@ import numpy as np
 
 from har_keras import cli
 from har_keras.errors import DataError, EnvironmentFault, UsageError
-from har_keras.serving.usage import Usage
+from har_keras.serving.model_info import Usage
 
 # Of the tensors in every format, and of what is kept with them.
 INPUT, OUTPUT = "clips", "probabilities"

@@ -12,17 +12,14 @@ import tensorflow as tf
 from har_keras.config import ClipConfig
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.files import whole_file
+from har_keras.serving.model_info import Usage
 from har_keras.serving.preprocessing import (
     Tensor,
     clips_from_frames,
     clips_from_gifs,
     clips_from_pictures,
 )
-from har_keras.serving.tensorflow_serving import (
-    write_checksums,
-    write_warm_up,
-)
-from har_keras.serving.usage import Usage
+from har_keras.serving.tensorflow_serving import write_checksums, write_warm_up
 
 _NUM_TOP = 5
 _NUM_CHECKED = 3

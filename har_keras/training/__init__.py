@@ -1,1 +1,1 @@
-"""What `fit` needs around it: optimizer, steps, checkpoints, callbacks."""
+"""Batches to a trained model: fit, optimizer, checkpoints, callbacks."""

@@ -8,12 +8,14 @@ from typing import Any
 
 import keras
 
+from har_keras.clips.dataset import ClipDataset
 from har_keras.config import Config
 from har_keras.errors import DataError, EnvironmentFault
 from har_keras.files import remove_leftovers
+from har_keras.manifest.manifest import Manifest
 from har_keras.model.build import build_model
 from har_keras.run import Run
-from har_keras.training.beginning import Beginning
+from har_keras.store.store import Store
 from har_keras.training.callbacks import (
     Checkpoints,
     Events,
@@ -29,7 +31,8 @@ from har_keras.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from har_keras.training.distribution import device_scope, num_shares
+from har_keras.training.devices import device_scope, num_shares
+from har_keras.training.fingerprint import Beginning
 from har_keras.training.guards import (
     KeepFinite,
     LossGuard,
@@ -37,14 +40,11 @@ from har_keras.training.guards import (
     is_out_of_memory,
 )
 from har_keras.training.hosts import current_hosts
-from har_keras.training.pace import Pace
-from har_keras.training.starting import give_start
-from har_keras.training.steps import build_trainer
+from har_keras.training.initial_weights import give_start
 from har_keras.training.stopping import stop_signals
+from har_keras.training.time_estimate import Pace
+from har_keras.training.trainer import build_trainer
 from har_keras.training.wandb_log import WeightsAndBiases, start_wandb
-from har_keras.video.dataset import ClipDataset
-from har_keras.video.manifest import Manifest
-from har_keras.video.store import Store
 
 logger = logging.getLogger("har_keras")
 

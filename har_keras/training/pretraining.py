@@ -2,18 +2,18 @@
 
 from keras import ops
 
+from har_keras.clips.masking import MaskedClips
 from har_keras.config import Config
 from har_keras.errors import UsageError
+from har_keras.manifest.manifest import Manifest
 from har_keras.model.build import build_model
 from har_keras.model.layers import Tensor
 from har_keras.model.mae import MaskedAutoencoder
 from har_keras.ranges import flag
 from har_keras.run import Run
 from har_keras.training.fit import Task
-from har_keras.training.starting import start_from
-from har_keras.training.steps import Trainer, build_trainer
-from har_keras.video.manifest import Manifest
-from har_keras.video.masking import MaskedClips
+from har_keras.training.initial_weights import start_from
+from har_keras.training.trainer import Trainer, build_trainer
 
 
 def build_autoencoder(config: Config) -> MaskedAutoencoder:

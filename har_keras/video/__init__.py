@@ -1,1 +1,1 @@
-"""From files to frames: manifest, decoding, store, sampling, data set."""
+"""A file to frames: the bundled ffmpeg, images, live sources."""

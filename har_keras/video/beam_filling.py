@@ -4,10 +4,10 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from har_keras.beam_pool import each_by_beam, everywhere
+from har_keras.beam import each_by_beam, everywhere
 from har_keras.errors import EnvironmentFault
-from har_keras.video.filling import Task, planned_shards, write_shard
-from har_keras.video.store import Store, StoreSpec
+from har_keras.store.decoding import Task, planned_shards, write_shard
+from har_keras.store.store import Store, StoreSpec
 
 
 def fill_by_beam(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from har_keras.clips.sampling import Frames
 from har_keras.errors import DataError, EnvironmentFault
 from har_keras.video.ffmpeg import (
     CONTAINERS,
@@ -17,8 +18,7 @@ from har_keras.video.ffmpeg import (
     frame_arguments,
 )
 from har_keras.video.ffmpeg_log import MAX_PIXELS
-from har_keras.video.inputs import Source
-from har_keras.video.sampling import Frames
+from har_keras.video.sources import Source
 
 logger = logging.getLogger("har_keras")
 

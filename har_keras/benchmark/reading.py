@@ -1,0 +1,344 @@
+"""How fast clips come in, in clips per second of processor time.
+
+Processor time, that of child processes included, is what stays comparable on
+a machine that does other things as well. Ways are taken in turn, round after
+round, and compared by the median of the rounds' ratios.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from har_keras.clips.augment import FrameSource, augment_clip
+from har_keras.clips.dataset import ClipDataset
+from har_keras.clips.sampling import (
+    FRAME_STRIDE,
+    clip_frame_indices,
+    last_start,
+)
+from har_keras.config import ClipConfig, Config, StoreConfig
+from har_keras.manifest.manifest import Manifest, Video
+from har_keras.store.decoding import num_cores
+from har_keras.store.preparation import decode_all
+from har_keras.store.store import Form, LazyFrames, Store, decode_jpeg
+from har_keras.video.ffmpeg import ffmpeg_binary
+
+_CLIPS_A_ROUND = 320
+_DIRECT_CLIPS_A_ROUND = 16
+# Longer than a training; a round reads an epoch of it.
+_EPOCHS = 10**6
+# In which batches that are made ahead get done, so that they are counted.
+_SETTLING_SECONDS = 0.3
+
+LEVELS = ("none", "light", "strong")
+"""Augmentations that are measured besides the one of the config."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What some work took.
+
+    Args:
+        cpu_seconds: float. Processor time, with child processes.
+        wall_seconds: float. Time on the clock.
+    """
+
+    cpu_seconds: float
+    wall_seconds: float
+
+    @property
+    def cores(self) -> float:
+        """Processor cores that were busy, on average."""
+        return self.cpu_seconds / self.wall_seconds
+
+
+def cost(work: Callable[[], object]) -> Cost:
+    """Does some work and returns what it took."""
+    cpu, wall = _cpu(), time.perf_counter()
+    work()
+    return Cost(_cpu() - cpu, time.perf_counter() - wall)
+
+
+def _cpu() -> float:
+    times = os.times()
+    # Children's times come in hundredths, which is enough for whole programs.
+    return time.process_time() + times.children_user + times.children_system
+
+
+def draw_benchmark_videos(root: Path, *, per_class: int = 3) -> Path:
+    """Draws ten-second videos of 320 x 240 at 25 frames a second.
+
+    They are noisy, so that their size is that of a camera's, with a key frame
+    every ten seconds, as encoders make them when they are not told otherwise.
+    """
+    for name in ("a", "b"):
+        for number in range(per_class):
+            path = root / name / f"{name}{number}.mp4"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture = (
+                "testsrc2=size=320x240:rate=25:duration=10,"
+                f"noise=alls=8:allf=t:all_seed={number + ord(name)},"
+                f"hue=h={60 * number}"
+            )
+            subprocess.run(
+                [
+                    *(ffmpeg_binary(), "-v", "error", "-nostdin", "-f"),
+                    *("lavfi", "-i", picture, "-c:v", "libx264", "-g", "250"),
+                    *("-pix_fmt", "yuv420p", str(path)),
+                ],
+                check=True,
+            )
+    return root
+
+
+def measure_reading(
+    videos: Path, config: Config, *, rounds: int
+) -> dict[str, list[float]]:
+    """Measures ways from a video to a training clip.
+
+    Args:
+        videos: Path. A folder of videos.
+        config: Config. The sections `clip` and `training` are used.
+        rounds: int. How often each way is taken.
+
+    Returns:
+        Clips per second of processor time of every round, by way. All of
+        them give `uint8` clips, those named "augmented" cropped and coloured.
+    """
+    with contextlib.ExitStack() as stack:
+        manifest = Manifest.from_folder(videos)
+        stores: dict[Form, Store] = {}
+        for form in ("jpeg", "raw"):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            options = StoreConfig(form, folder)
+            stores[form], manifest = decode_all(manifest, config.clip, options)
+        ways = _ways(manifest, stores, config)
+        found: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(rounds + 1):
+            for name, (number, way) in ways.items():
+                found[name].append(number / cost(way).cpu_seconds)
+    # The first round warms caches and libraries up.
+    return {name: rates[1:] for name, rates in found.items()}
+
+
+def _ways(
+    manifest: Manifest, stores: dict[Form, Store], config: Config
+) -> dict[str, tuple[int, Callable[[], object]]]:
+    """Returns ways to get clips: how many at a time, and how."""
+    usable = [video for video in manifest.videos if video.kept_frames]
+    rng = np.random.default_rng(0)
+    ways: dict[str, tuple[int, Callable[[], object]]] = {}
+
+    def repeat(number: int, read: Callable[[], Any]) -> Callable[[], object]:
+        return lambda: [read() for _ in range(number)]
+
+    def add(name: str, number: int, read: Callable[[], Any]) -> None:
+        ways[name] = number, repeat(number, read)
+
+    def augmented(read: Callable[[], FrameSource]) -> Callable[[], Any]:
+        size = config.clip.crop_size
+        return lambda: augment_clip(read(), rng, crop_size=size)
+
+    def lazy(store: Store) -> LazyFrames:
+        video, indices = _choose(usable, config.clip, rng)
+        return store.lazy_frames(video.sha256, indices)
+
+    def direct() -> np.ndarray:
+        video = usable[int(rng.integers(len(usable)))]
+        return direct_clip(manifest.path(video), config.clip, rng)
+
+    add("direct decode, augmented", _DIRECT_CLIPS_A_ROUND, augmented(direct))
+    for form, store in stores.items():
+        read = _reader(store, usable, config.clip, rng)
+        if form == "jpeg":
+            clips = itertools.cycle(
+                [
+                    _jpeg_data(store, *_choose(usable, config.clip, rng))
+                    for _ in range(_CLIPS_A_ROUND)
+                ]
+            )
+            decode = functools.partial(_decode_next, clips)
+            add("decode of JPEG alone", _CLIPS_A_ROUND, decode)
+        add(f"{form} store", _CLIPS_A_ROUND, read)
+        read_lazily = functools.partial(lazy, store)
+        add(f"{form} store, augmented", _CLIPS_A_ROUND, augmented(read_lazily))
+        ways[f"{form} store, augmented, in batches"] = _batches(
+            store, manifest, usable, config
+        )
+    for level in LEVELS:
+        ways[f"jpeg store, {level}, in batches"] = _batches(
+            stores["jpeg"],
+            manifest,
+            usable,
+            config.replace(**config.flat() | {"augment": level}),
+        )
+    return ways
+
+
+def _decode_next(clips: Iterator[Sequence[NDArray[np.uint8]]]) -> None:
+    for data in next(clips):
+        decode_jpeg(data)
+
+
+def _reader(
+    store: Store,
+    videos: Sequence[Video],
+    clip: ClipConfig,
+    rng: np.random.Generator,
+) -> Callable[[], np.ndarray]:
+    """Returns a function that reads a random clip of a random video."""
+
+    def read() -> np.ndarray:
+        video, indices = _choose(videos, clip, rng)
+        return store.frames(video.sha256, indices)
+
+    return read
+
+
+def _choose(
+    videos: Sequence[Video], clip: ClipConfig, rng: np.random.Generator
+) -> tuple[Video, NDArray[np.int64]]:
+    """Returns a random video and the stored frames of a random clip of it."""
+    video = videos[int(rng.integers(len(videos)))]
+    options: dict[str, Any] = {
+        "num_frames": clip.num_frames,
+        "frame_stride": FRAME_STRIDE,
+    }
+    last = last_start(video.kept_frames, **options)
+    start = float(rng.integers(last + 1))
+    return video, clip_frame_indices(video.kept_frames, start=start, **options)
+
+
+def _jpeg_data(
+    store: Store, video: Video, indices: NDArray[np.int64]
+) -> list[NDArray[np.uint8]]:
+    """Returns frames as they are stored, to be decoded from memory."""
+    stored = store.video(video.sha256)
+    assert stored.shard is not None
+    shard = np.fromfile(stored.shard, np.uint8)
+    places = zip(stored.offsets[indices], stored.sizes[indices], strict=True)
+    return [shard[begin : begin + size].copy() for begin, size in places]
+
+
+def _batches(
+    store: Store, manifest: Manifest, videos: Sequence[Video], config: Config
+) -> tuple[int, Callable[[], object]]:
+    """Returns how many clips an epoch has, and a function that reads one.
+
+    The pipeline is made once, as in a training, and kept.
+    """
+    per_video = -(-_CLIPS_A_ROUND // len(videos))
+    changes = {"batch_size": 16, "clips_per_video": per_video, "repeats": 1}
+    options = config.replace(**config.flat() | changes)
+    clips = ClipDataset(store, manifest, videos, options, training=True)
+    batches = iter(clips.batches(epochs=_EPOCHS))
+
+    def read() -> None:
+        for _ in range(clips.steps_per_epoch):
+            next(batches)
+        time.sleep(_SETTLING_SECONDS)
+
+    return clips.num_clips, read
+
+
+def direct_clip(
+    path: Path, clip: ClipConfig, rng: np.random.Generator
+) -> np.ndarray:
+    """Decodes a random clip of a file, as one would without a store.
+
+    OpenCV seeks and decodes in the process by the same library as ffmpeg;
+    facts gathered for this project found it as fast as PyAV and decord.
+
+    Args:
+        path: Path. The file.
+        clip: ClipConfig. Gives length, rate and size.
+        rng: numpy `Generator`.
+
+    Returns:
+        `uint8` array of shape `(T, H, W, 3)`.
+    """
+    capture = cv2.VideoCapture(str(path))
+    number = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    stride = max(1, round(capture.get(cv2.CAP_PROP_FPS) / clip.fps))
+    span = stride * (clip.num_frames - 1)
+    capture.set(
+        cv2.CAP_PROP_POS_FRAMES, int(rng.integers(max(1, number - span)))
+    )
+    frames: list[np.ndarray] = []
+    for index in range(span + 1):
+        if not capture.grab():
+            break
+        if index % stride == 0:
+            frames.append(_scaled(capture.retrieve()[1], clip.short_side))
+    capture.release()
+    frames += frames[-1:] * (clip.num_frames - len(frames))
+    return np.stack(frames)
+
+
+def _scaled(frame: np.ndarray, short_side: int) -> np.ndarray:
+    height, width = frame.shape[:2]
+    scale = short_side / min(height, width)
+    size = round(width * scale), round(height * scale)
+    rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA))
+
+
+def measure_preparing(
+    videos: Path, config: Config, *, rounds: int
+) -> Iterator[tuple[str, list[Cost]]]:
+    """Measures filling the store against ffmpeg alone.
+
+    Args:
+        videos: Path. A folder of videos.
+        config: Config. The section `clip` is used.
+        rounds: int. How often each is done.
+
+    Yields:
+        A name, and the costs of every round: ffmpeg alone decoding, scaling
+        and converting every frame; then filling a store with one worker, and
+        with one for every core.
+    """
+    manifest = Manifest.from_folder(videos)
+    usable = [manifest.path(video) for video in manifest.videos]
+    short_side = config.clip.short_side
+    works: dict[str, Callable[[], object]] = {
+        "ffmpeg alone": lambda: _plain(usable, short_side),
+        "prepare, 1 worker": lambda: _fill(manifest, config.clip, 1),
+        f"prepare, {num_cores()} workers": lambda: _fill(
+            manifest, config.clip, num_cores()
+        ),
+    }
+    costs: dict[str, list[Cost]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            costs[name].append(cost(work))
+    yield from costs.items()
+
+
+def _plain(paths: Sequence[Path], short_side: int) -> None:
+    side = short_side
+    scale = f"w='if(lt(iw,ih),{side},-1)':h='if(lt(iw,ih),-1,{side})'"
+    for path in paths:
+        command = [
+            *(ffmpeg_binary(), "-v", "error", "-nostdin", "-threads", "1"),
+            *("-i", f"file:{path}", "-an", "-vf", f"scale={scale}"),
+            *("-f", "rawvideo", "-pix_fmt", "rgb24", "-y", os.devnull),
+        ]
+        subprocess.run(command, check=True)
+
+
+def _fill(manifest: Manifest, clip: ClipConfig, workers: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        decode_all(manifest, clip, StoreConfig("jpeg", Path(folder), workers))

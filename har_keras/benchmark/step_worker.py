@@ -1,0 +1,154 @@
+"""One contestant of `benchmark step`, in a process of its own.
+
+It builds its model, then trains as many steps as each line of standard input
+asks for and answers each line with what they cost, as JSON.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from har_keras.config import Config
+from har_keras.toml import read_toml
+
+Train = Callable[[int], None]
+
+
+def main(contestant: str, config_file: str) -> None:
+    """Answers lines of standard input until it ends."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever libraries print must not become an answer
+    config = Config().replace(**read_toml(Path(config_file)))
+    train = CONTESTANTS[contestant](config)
+    train(1)
+    print("{}", file=answers)
+    for line in sys.stdin:
+        steps = int(line)
+        wall, cpu = time.perf_counter(), time.process_time()
+        train(steps)
+        clips = steps * config.training.batch_size
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        answer = {
+            "seconds": (time.perf_counter() - wall) / clips,
+            "cpu_seconds": (time.process_time() - cpu) / clips,
+            "peak_bytes": usage.ru_maxrss * 1024,
+        }
+        print(json.dumps(answer), file=answers)
+
+
+def batch_of(config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """Returns clips of noise and their labels."""
+    rng = np.random.default_rng(0)
+    side = config.clip.crop_size
+    size = config.training.batch_size
+    shape = (size, config.clip.num_frames, side, side, 3)
+    clips = rng.integers(0, 256, shape, dtype=np.uint8)
+    return clips, rng.integers(0, 3, size).astype("int32")
+
+
+def ours(config: Config) -> Train:
+    """Our model through `fit`."""
+    from har_keras.model.build import build_model
+    from har_keras.training.trainer import build_trainer
+
+    network = build_model(config.model, config.clip, num_classes=3)
+    trainer = build_trainer(network, config.training, steps_per_epoch=100)
+    return _fitting(trainer, batch_of(config))
+
+
+def _fitting(model: Any, batch: tuple[np.ndarray, np.ndarray]) -> Train:
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensors(batch).repeat()
+
+    def train(steps: int) -> None:
+        model.fit(data, steps_per_epoch=steps, verbose=0, shuffle=False)
+
+    return train
+
+
+def bare(config: Config) -> Train:
+    """Our step by itself, without `fit`, on TensorFlow."""
+    import tensorflow as tf
+
+    from har_keras.model.build import build_model
+    from har_keras.training.trainer import build_trainer
+
+    network = build_model(config.model, config.clip, num_classes=3)
+    trainer = build_trainer(network, config.training, steps_per_epoch=100)
+    batch = tuple(tf.constant(item) for item in batch_of(config))
+    trainer.optimizer.build(trainer.trainable_variables)
+    trainer.fit(batch[0][:1], batch[1][:1], verbose=0)
+    step = tf.function(trainer.train_step, jit_compile=trainer.jit_compile)
+
+    def train(steps: int) -> None:
+        for _ in range(steps):
+            logs = step(batch)
+        float(logs["loss"])
+
+    return train
+
+
+def naive(config: Config) -> Train:
+    """The same network from Keras's own layers, as one would first write it."""
+    import keras
+    from keras import layers
+
+    from har_keras.model.layers import PositionEmbedding
+
+    dims, clip = config.model, config.clip
+    inputs = keras.Input((clip.num_frames, *[clip.crop_size] * 2, 3))
+    tubelet = (dims.tubelet_frames, *[dims.patch_size] * 2)
+    x = layers.Rescaling(1 / 127.5, -1)(inputs)
+    x = layers.Conv3D(dims.hidden_dim, tubelet, tubelet)(x)
+    x = layers.Reshape((-1, dims.hidden_dim))(x)
+    x = PositionEmbedding()(x)
+    for _ in range(dims.num_layers):
+        y = layers.LayerNormalization(epsilon=1e-6)(x)
+        width = dims.hidden_dim // dims.num_heads
+        x = x + layers.MultiHeadAttention(dims.num_heads, width)(y, y)
+        y = layers.LayerNormalization(epsilon=1e-6)(x)
+        y = layers.Dense(dims.mlp_dim, activation="gelu")(y)
+        x = x + layers.Dense(dims.hidden_dim)(y)
+    x = layers.LayerNormalization(epsilon=1e-6)(x)
+    x = layers.Dense(3)(layers.GlobalAveragePooling1D()(x))
+    model = keras.Model(inputs, x)
+    model.compile(
+        keras.optimizers.AdamW(config.training.learning_rate),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    clips, labels = batch_of(config)
+    return _fitting(model, (clips.astype("float32"), labels))
+
+
+def torch(config: Config) -> Train:
+    """A plain PyTorch twin with its fused attention and AdamW."""
+    from har_keras.benchmark.step_peers import torch_twin
+
+    return torch_twin(config, *batch_of(config))
+
+
+def vivit(config: Config) -> Train:
+    """Hugging Face's ViViT with scaled-dot-product attention."""
+    from har_keras.benchmark.step_peers import hugging_face_vivit
+
+    return hugging_face_vivit(config, *batch_of(config))
+
+
+CONTESTANTS: dict[str, Callable[[Config], Train]] = {
+    "ours": ours,
+    "bare": bare,
+    "naive": naive,
+    "torch": torch,
+    "vivit": vivit,
+}
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Stored frames to batches of clips: sampling, augmentation, the data set."""

@@ -1,0 +1,377 @@
+"""Frames to batches of clips: the tf.data pipeline that all backends train on.
+
+Order and augmentation are a pure function of (seed, epoch, index), so that a
+run that was stopped anywhere goes on with exactly the clips it would have had.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import tensorflow as tf
+
+from har_keras.clips.augment import (
+    Frames,
+    augment_clip,
+    cropped,
+    kept_sides,
+    random_speed,
+    shift_clip,
+)
+from har_keras.clips.balance import balanced_order, class_weights, occurrences
+from har_keras.clips.batch_memory import BatchMemory
+from har_keras.clips.keras_cv import keras_cv_clip, keras_cv_layers
+from har_keras.clips.mixing import draw_mix, mix_clips, mix_rows
+from har_keras.clips.sampling import (
+    clip_frame_indices,
+    clips_per_video,
+    crop_box,
+    last_start,
+)
+from har_keras.clips.strong import strong_clip
+from har_keras.config import Config
+from har_keras.manifest.manifest import Manifest, Video
+from har_keras.store.decoding import num_cores
+from har_keras.store.store import Store
+
+# Two stored frames to a clip frame: see ClipConfig.store_fps.
+FRAME_STRIDE = 2
+
+AUGMENTATIONS: dict[str, Callable[..., Frames]] = {
+    "light": shift_clip,
+    "basic": augment_clip,
+    "strong": strong_clip,
+    "keras-cv": keras_cv_clip,
+}
+"""What `--augment` names, besides "none"."""
+
+# Sets what is drawn for a batch apart from what is drawn for its clips.
+_MIXING = (0, 1)
+
+Batch = tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class ClipSlot:
+    """A share of a video's footage, from which one clip an epoch is taken."""
+
+    video: Video
+    label: int
+    part: int
+    num_parts: int
+
+
+class ClipDataset:
+    """The clips of some videos, in batches.
+
+    An epoch covers the footage: a video longer than a clip is divided into as
+    many parts as clips fit in it, and each part gives one clip.
+
+    Args:
+        store: Store. Where the frames are.
+        manifest: Manifest. Gives labels in the order of `class_names`.
+        videos: Sequence of Video. Those to take clips from.
+        config: Config. The sections `clip` and `training` are used.
+        training: bool. Whether clips are shuffled and augmented, with random
+            starts; otherwise they are the middle of each part, centre crop.
+        num_shares: int. Every batch can be divided by it; the last few clips
+            of an epoch's order that can't are left out. Defaults to `1`.
+        part: tuple of int. Which part of each batch is read here, counted
+            from 0, and of how many, which divide `num_shares`: that of one
+            host. Defaults to `(0, 1)`, all of it.
+
+    Raises:
+        UsageError: If `keep_side` names a class that there isn't.
+        EnvironmentFault: If keras-cv is asked for and not installed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        manifest: Manifest,
+        videos: Sequence[Video],
+        config: Config,
+        *,
+        training: bool,
+        num_shares: int = 1,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.store = store
+        self.num_shares = num_shares
+        self.part = part
+        self.clip = config.clip
+        self.options = config.training
+        self.training = training
+        self.num_classes = len(manifest.class_names)
+        self.slots = [
+            ClipSlot(video, manifest.label(video), part, num_parts)
+            for video in videos
+            for num_parts in [self._num_parts(video)]
+            for part in range(num_parts)
+        ]
+        self._labels = np.array([slot.label for slot in self.slots], np.int64)
+        self._weights = class_weights(self._labels, self.num_classes)
+        self._keep_side = kept_sides(
+            self.options.keep_side, manifest.class_names
+        )
+        self._plan: tuple[int, np.ndarray, np.ndarray] | None = None
+        if training and self.options.augment == "keras-cv":
+            keras_cv_layers()
+
+    @property
+    def num_clips(self) -> int:
+        """Clips in an epoch."""
+        return self._num_drawn - self.num_left_out
+
+    @property
+    def num_left_out(self) -> int:
+        """Clips that are left out of an epoch, for equal shares."""
+        return self._num_drawn % self.num_shares
+
+    @property
+    def _num_drawn(self) -> int:
+        repeats = self.options.repeats if self.training else 1
+        return len(self.slots) * repeats
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch; the last one may be smaller."""
+        return -(-self.num_clips // self.options.batch_size)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Returns the indices of an epoch's clips, `int64` `(num_clips,)`.
+
+        An index that is drawn again, by repeats or by balanced sampling, is
+        the same footage in another augmentation.
+        """
+        indices = np.arange(len(self.slots))
+        if not self.training:
+            return indices[: self.num_clips]
+        rng = self._rng(epoch)
+        if self.options.balance == "sampling":
+            indices = balanced_order(self._labels, rng)
+        else:
+            rng.shuffle(indices)
+        return np.repeat(indices, self.options.repeats)[: self.num_clips]
+
+    def videos_of(self, epoch: int, step: int) -> list[Video]:
+        """Returns the videos that a batch has clips of, in its order."""
+        first = step * self.options.batch_size
+        indices = self.order(epoch)[first : first + self.options.batch_size]
+        return list(dict.fromkeys(self.slots[i].video for i in indices))
+
+    def read(
+        self,
+        epoch: int,
+        index: int,
+        occurrence: int = 0,
+        out: Frames | None = None,
+    ) -> tuple[Frames, np.int32]:
+        """Reads one clip.
+
+        Args:
+            epoch: int. Counted from 0.
+            index: int. Which slot.
+            occurrence: int. How often the epoch had the slot before; each
+                time it is augmented anew. Defaults to `0`.
+            out: `uint8` array of the clip's shape or None. Memory for it.
+
+        Returns:
+            The clip, `uint8` of shape `(T, crop_size, crop_size, 3)`, and its
+            label.
+        """
+        slot = self.slots[index]
+        # Without occurrences a seed is what it was before there were any.
+        again = (occurrence,) if occurrence else ()
+        rng = self._rng(epoch, index, *again)
+        within = rng.random() if self.training else 0.5
+        jitter = self.options.speed_jitter if self.training else 0.0
+        speed = random_speed(rng, jitter) if jitter else 1.0
+        which = self._frame_indices(slot, within, speed)
+        frames = self.store.lazy_frames(slot.video.sha256, which)
+        size = self.clip.crop_size
+        if self.training and self.options.augment != "none":
+            clip = AUGMENTATIONS[self.options.augment](
+                frames,
+                rng,
+                crop_size=size,
+                flip=self.options.flip and slot.label not in self._keep_side,
+                out=out,
+            )
+        else:
+            height, width = frames.shape[1:3]
+            corner = crop_box(height, width, crop_size=size)
+            clip = cropped(frames, (*corner, size, size), size, out)
+        return clip, np.int32(slot.label)
+
+    def read_batch(
+        self,
+        epoch: int,
+        step: int,
+        pool: ThreadPoolExecutor | None = None,
+        memory: BatchMemory | None = None,
+    ) -> Batch:
+        """Reads one batch.
+
+        Args:
+            epoch: int. Counted from 0.
+            step: int. The batch of that epoch, counted from 0.
+            pool: ThreadPoolExecutor or None. Reads clips at the same time.
+            memory: BatchMemory or None. Memory for the clips.
+
+        Returns:
+            Clips, `uint8` of shape `(B, T, crop_size, crop_size, 3)`, and
+            labels: `int32` of shape `(B,)`, or with MixUp or CutMix `float32`
+            shares of shape `(B, K)`. With class weights, those of the clips
+            too, `float32` of shape `(B,)`. `B` counts the clips of this part.
+        """
+        indices, repeats = self._part_of_order(epoch, step)
+        own = self.rows(len(indices))
+        wanted = self._with_partners(own, len(indices))
+        indices = [indices[row] for row in wanted]
+        repeats = [repeats[row] for row in wanted]
+        memory = memory or self._batch_memory()
+        clips = memory.take(len(indices))
+
+        def fill(place: int) -> None:
+            self.read(epoch, indices[place], repeats[place], clips[place])
+
+        # A list, for an error must not be lost.
+        list((pool.map if pool else map)(fill, range(len(indices))))
+        batch = self._mixed(clips, self._labels[indices], epoch, step)
+        return tuple(array[: len(own)] for array in batch)
+
+    def rows(self, num_clips: int) -> range:
+        """Returns which rows of a whole batch are read here.
+
+        Args:
+            num_clips: int. In the whole batch.
+        """
+        index, number = self.part
+        return range(
+            num_clips * index // number, num_clips * (index + 1) // number
+        )
+
+    def _with_partners(self, own: range, num_clips: int) -> list[int]:
+        """Returns own rows, and those that they are mixed with.
+
+        The first clip of a batch is mixed with the last one and so on, so
+        partners come in the reverse order, as they stand in a whole batch.
+        """
+        if not self._is_mixed or len(own) == num_clips:
+            return list(own)
+        return [*own, *(num_clips - 1 - row for row in reversed(own))]
+
+    def batches(
+        self, *, epochs: int = 1, epoch: int = 0, step: int = 0
+    ) -> tf.data.Dataset:
+        """Returns batches of clips and labels, from a point in training on.
+
+        Args:
+            epochs: int. Where to stop: the number of epochs in all.
+            epoch: int. The epoch to begin with, counted from 0.
+            step: int. The batch of that epoch to begin with.
+
+        Returns:
+            A `tf.data.Dataset` of what `read_batch` returns.
+        """
+        steps = self.steps_per_epoch
+        pool, memory = ThreadPoolExecutor(num_cores()), self._batch_memory()
+        # Every core has a clip of its own to work at.
+        cv2.setNumThreads(1)
+
+        def read(number: np.int64) -> Batch:
+            return self.read_batch(*divmod(int(number), steps), pool, memory)
+
+        def tensors(number: Any) -> tuple[Any, ...]:
+            arrays = tf.numpy_function(read, [number], self._dtypes)
+            return self._with_shapes(arrays)
+
+        numbers = tf.data.Dataset.range(epoch * steps + step, epochs * steps)
+        return numbers.map(
+            tensors, num_parallel_calls=2, deterministic=True
+        ).prefetch(1)
+
+    def _batch_memory(self) -> BatchMemory:
+        size = self.clip.crop_size
+        whole = min(self.options.batch_size, self.num_clips)
+        number = len(self._with_partners(self.rows(whole), whole))
+        return BatchMemory((number, self.clip.num_frames, size, size, 3))
+
+    @property
+    def _is_mixed(self) -> bool:
+        options = self.options
+        return self.training and bool(options.mixup or options.cutmix)
+
+    @property
+    def _is_weighted(self) -> bool:
+        return self.training and self.options.balance == "weights"
+
+    @property
+    def _dtypes(self) -> tuple[Any, ...]:
+        labels = tf.float32 if self._is_mixed else tf.int32
+        weights = (tf.float32,) if self._is_weighted else ()
+        return (tf.uint8, labels, *weights)
+
+    def _with_shapes(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
+        size = self.clip.crop_size
+        classes = (self.num_classes,) if self._is_mixed else ()
+        shapes = ((self.clip.num_frames, size, size, 3), classes, ())
+        for array, shape in zip(arrays, shapes, strict=False):
+            array.set_shape((None, *shape))
+        return tuple(arrays)
+
+    def _part_of_order(
+        self, epoch: int, step: int
+    ) -> tuple[list[int], list[int]]:
+        """Returns a batch's indices and how often each came before."""
+        plan = self._plan
+        if plan is None or plan[0] != epoch:
+            order = self.order(epoch)
+            plan = self._plan = (epoch, order, occurrences(order))
+        first = step * self.options.batch_size
+        part = slice(first, first + self.options.batch_size)
+        return plan[1][part].tolist(), plan[2][part].tolist()
+
+    def _mixed(
+        self, clips: Frames, labels: np.ndarray, epoch: int, step: int
+    ) -> Batch:
+        """Returns a batch after MixUp, CutMix and weights, if asked for."""
+        weights = self._weights[labels]
+        targets: np.ndarray = labels.astype(np.int32)
+        if self._is_mixed:
+            mix = draw_mix(
+                self._rng(epoch, step, *_MIXING),
+                mixup=self.options.mixup,
+                cutmix=self.options.cutmix,
+                size=self.clip.crop_size,
+            )
+            mix_clips(clips, mix)
+            shares = np.eye(self.num_classes, dtype=np.float32)[labels]
+            targets, weights = mix_rows(shares, mix), mix_rows(weights, mix)
+        return (clips, targets, *([weights] if self._is_weighted else []))
+
+    def _num_parts(self, video: Video) -> int:
+        return self.options.clips_per_video or clips_per_video(
+            video.kept_frames,
+            num_frames=self.clip.num_frames,
+            frame_stride=FRAME_STRIDE,
+        )
+
+    def _frame_indices(
+        self, slot: ClipSlot, within: float, speed: float
+    ) -> np.ndarray:
+        """Returns the stored frames of a clip that begins in a slot's part."""
+        shape: dict[str, Any] = {
+            "num_frames": self.clip.num_frames,
+            "frame_stride": FRAME_STRIDE * speed,
+        }
+        last = last_start(slot.video.kept_frames, **shape)
+        start = round((slot.part + within) / slot.num_parts * last)
+        return clip_frame_indices(slot.video.kept_frames, start=start, **shape)
+
+    def _rng(self, *numbers: int) -> np.random.Generator:
+        return np.random.default_rng((self.options.seed, *numbers))

@@ -1,0 +1,284 @@
+"""RandAugment for clips: a few operations, drawn once for all frames.
+
+Those that move pixels are composed with the crop into one map, so that every
+frame is interpolated once; those that recolour run over the whole clip.
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from har_keras.clips.augment import (
+    LUMA,
+    Frames,
+    FrameSource,
+    memory_for,
+    transform_colours,
+)
+
+Matrix = NDArray[np.float64]
+
+# Cubuk et al., 2019, section 4.3: two operations. The strength is a share of
+# the largest one; it is noisy, so that the model sees weak ones, too.
+_NUM_OPERATIONS = 2
+_STRENGTH, _STRENGTH_NOISE = 0.5, 0.15
+# The largest strengths are those of AutoAugment, table 6 of its appendix.
+_SHEAR = 0.3
+_TRANSLATION_FRACTION = 0.45
+_ROTATION_DEGREES = 30.0
+_ENHANCEMENT = 0.9
+_POSTERIZED_BITS = 4
+# What lies outside of the frame.
+_GREY = (128, 128, 128)
+# A histogram is that of one row in so many: enough for a curve of tones.
+_ROW_STRIDE = 8
+# Pillow's SMOOTH, from which its sharpness is measured.
+_SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
+
+
+def random_operations(rng: np.random.Generator) -> list[tuple[str, float]]:
+    """Draws operations and how strong they are.
+
+    Returns:
+        Names, the same one perhaps twice, and strengths in `[-1, 1]`.
+
+    Reference:
+        - [Cubuk et al., 2019](https://arxiv.org/abs/1909.13719).
+    """
+    names = rng.choice(OPERATIONS, _NUM_OPERATIONS)
+    strengths = rng.normal(_STRENGTH, _STRENGTH_NOISE, _NUM_OPERATIONS)
+    signs = rng.choice((-1.0, 1.0), _NUM_OPERATIONS)
+    signed = np.clip(strengths, 0, 1) * signs
+    return [
+        (str(name), float(strength))
+        for name, strength in zip(names, signed, strict=True)
+    ]
+
+
+def is_geometric(name: str) -> bool:
+    """Tells whether an operation moves pixels."""
+    return name in _MOVES
+
+
+def move(name: str, strength: float, size: int) -> Matrix:
+    """Returns an operation that moves pixels as a map of their places.
+
+    Args:
+        name: str. A geometric operation.
+        strength: float. In `[-1, 1]`.
+        size: int. Height and width of the clip in pixels.
+
+    Returns:
+        `float64` array of shape `(3, 3)`, from places in the new picture to
+        places in the old one, both counted from the middle of the picture.
+
+    Example:
+
+    >>> move("translate_x", 1.0, 100) @ [0, 0, 1]
+    array([45.,  0.,  1.])
+    """
+    return _MOVES[name](strength, size)
+
+
+def warped(
+    frames: FrameSource,
+    box: tuple[int, int, int, int],
+    moves: Matrix,
+    size: int,
+    out: Frames | None = None,
+) -> Frames:
+    """Crops, resizes and moves in one interpolation.
+
+    The places are worked out once and rounded to 1/32 of a pixel, which makes
+    a frame cheaper than `cv2.warpAffine`, which begins anew with each. Where
+    a move looks beyond the crop it finds the rest of the frame.
+
+    Args:
+        frames: `uint8` array of shape `(T, H, W, 3)`, or what gives its
+            frames one by one.
+        box: tuple of int. Top, left, height and width of the crop in pixels.
+        moves: `float64` array of shape `(3, 3)`, see `move`.
+        size: int. Height and width of the result in pixels.
+        out: `uint8` array of the result's shape or None. Memory for it.
+
+    Returns:
+        `uint8` array of shape `(T, size, size, 3)`; grey where the frame ends.
+    """
+    x_of, y_of = _places(box, moves, size)
+    fixed = cv2.convertMaps(x_of, y_of, cv2.CV_16SC2)
+    clip = memory_for(frames, size) if out is None else out
+    for source, target in zip(frames, clip, strict=True):
+        cv2.remap(
+            source,
+            *fixed,
+            cv2.INTER_LINEAR,
+            dst=target,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=_GREY,
+        )
+    return clip
+
+
+def _places(
+    box: tuple[int, int, int, int], moves: Matrix, size: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Returns from which x and y of a frame every pixel comes."""
+    top, left, height, width = box
+    # Pixels have their middle at half a unit, as `cv2.resize` has it.
+    zoom = np.array(
+        [
+            [width / size, 0, left + width / 2 - 0.5],
+            [0, height / size, top + height / 2 - 0.5],
+        ]
+    )
+    whole = zoom @ moves  # (2, 3)
+    steps = np.arange(size) + 0.5 - size / 2
+    x_of, y_of = (
+        row[0] * steps[None, :] + row[1] * steps[:, None] + row[2]
+        for row in whole
+    )
+    return x_of.astype(np.float32), y_of.astype(np.float32)
+
+
+def recolour(clip: Frames, name: str, strength: float) -> None:
+    """Carries out an operation that recolours, in place.
+
+    Args:
+        clip: `uint8` array of shape `(T, H, W, 3)`, contiguous.
+        name: str. A photometric operation.
+        strength: float. In `[-1, 1]`.
+    """
+    _RECOLOURS[name](clip, strength)
+
+
+def _shear_x(strength: float, size: int) -> Matrix:
+    return np.array([[1, _SHEAR * strength, 0], [0, 1, 0], [0, 0, 1]])
+
+
+def _translate_x(strength: float, size: int) -> Matrix:
+    far = _TRANSLATION_FRACTION * strength * size
+    return np.array([[1.0, 0, far], [0, 1, 0], [0, 0, 1]])
+
+
+def _shear_y(strength: float, size: int) -> Matrix:
+    return _shear_x(strength, size).T
+
+
+def _translate_y(strength: float, size: int) -> Matrix:
+    far = _TRANSLATION_FRACTION * strength * size
+    return np.array([[1.0, 0, 0], [0, 1, far], [0, 0, 1]])
+
+
+def _rotate(strength: float, size: int) -> Matrix:
+    angle = np.deg2rad(_ROTATION_DEGREES * strength)
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+
+
+_MOVES: dict[str, Callable[[float, int], Matrix]] = {
+    "shear_x": _shear_x,
+    "shear_y": _shear_y,
+    "translate_x": _translate_x,
+    "translate_y": _translate_y,
+    "rotate": _rotate,
+}
+
+
+def _keep(clip: Frames, strength: float) -> None:
+    """The identity, which is an operation like the others."""
+
+
+def _mix(clip: Frames, factor: float, towards: Matrix) -> None:
+    """Moves colours away from (factor above 1) or towards what is given."""
+    kept = np.hstack([np.eye(3), np.zeros((3, 1))])
+    matrix = factor * kept + (1 - factor) * towards
+    transform_colours(clip, matrix.astype(np.float32))
+
+
+def _saturate(clip: Frames, strength: float) -> None:
+    grey = np.hstack([np.tile(LUMA, (3, 1)), np.zeros((3, 1))])
+    _mix(clip, 1 + _ENHANCEMENT * strength, grey)
+
+
+def _brighten(clip: Frames, strength: float) -> None:
+    _mix(clip, 1 + _ENHANCEMENT * strength, np.zeros((3, 4)))
+
+
+def _contrast(clip: Frames, strength: float) -> None:
+    # Around the mean brightness, which so stays where it is.
+    mean = float(_histograms(clip) @ np.arange(256) @ LUMA)
+    middle = np.zeros((3, 4))
+    middle[:, 3] = mean
+    _mix(clip, 1 + _ENHANCEMENT * strength, middle)
+
+
+def _sharpen(clip: Frames, strength: float) -> None:
+    same = np.zeros((3, 3))
+    same[1, 1] = 1
+    factor = 1 + _ENHANCEMENT * strength
+    kernel = (factor * same + (1 - factor) * _SMOOTH).astype(np.float32)
+    for frame in clip:
+        cv2.filter2D(frame, -1, kernel, dst=frame)
+
+
+def _posterize(clip: Frames, strength: float) -> None:
+    bits = 8 - round((8 - _POSTERIZED_BITS) * abs(strength))
+    np.bitwise_and(clip, 0xFF << (8 - bits) & 0xFF, out=clip)
+
+
+def _solarize(clip: Frames, strength: float) -> None:
+    tones = np.arange(256)
+    threshold = 256 * (1 - abs(strength))
+    inverted = np.where(tones < threshold, tones, 255 - tones)
+    _look_up(clip, inverted.astype(np.uint8))
+
+
+def _auto_contrast(clip: Frames, strength: float) -> None:
+    found = _histograms(clip) > 0
+    low = found.argmax(axis=1)
+    high = 255 - found[:, ::-1].argmax(axis=1)
+    scale = np.where(high > low, 255 / np.maximum(high - low, 1), 1.0)
+    offset = np.where(high > low, -low * scale, 0.0)
+    matrix = np.hstack([np.diag(scale), offset[:, None]])
+    transform_colours(clip, matrix.astype(np.float32))
+
+
+def _equalize(clip: Frames, strength: float) -> None:
+    share = _histograms(clip).cumsum(axis=1)  # (3, 256)
+    table = np.round(255 * share).astype(np.uint8).T.reshape(1, 256, 3)
+    _look_up(clip, np.ascontiguousarray(table))
+
+
+def _look_up(clip: Frames, table: Frames) -> None:
+    """Replaces tones by a table for all channels or one for each."""
+    for frame in clip:
+        cv2.LUT(frame, table, dst=frame)
+
+
+def _histograms(clip: Frames) -> NDArray[np.float64]:
+    """Returns the share of each tone, over all frames, `(3, 256)`."""
+    rows = np.ascontiguousarray(clip[:, ::_ROW_STRIDE])
+    rows = rows.reshape(-1, *clip.shape[2:])
+    counts = [
+        cv2.calcHist([rows], [channel], None, [256], [0, 256]).ravel()
+        for channel in range(3)
+    ]
+    return np.array(counts, np.float64) / (rows.size / 3)
+
+
+_RECOLOURS: dict[str, Callable[[Frames, float], None]] = {
+    "identity": _keep,
+    "auto_contrast": _auto_contrast,
+    "equalize": _equalize,
+    "solarize": _solarize,
+    "posterize": _posterize,
+    "saturation": _saturate,
+    "contrast": _contrast,
+    "brightness": _brighten,
+    "sharpness": _sharpen,
+}
+
+OPERATIONS = (*_RECOLOURS, *_MOVES)
+"""The fourteen operations of RandAugment, section 4.3."""

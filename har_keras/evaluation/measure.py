@@ -1,0 +1,123 @@
+"""How good a model is on decoded videos: every figure of an evaluation."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from har_keras.config import Config
+from har_keras.evaluation.metrics import calibration, evaluate_predictions
+from har_keras.evaluation.ranking import ranking
+from har_keras.evaluation.robustness import DAMAGES
+from har_keras.inference.calibration import fit_calibration, soften
+from har_keras.inference.classifier import Classifier
+from har_keras.inference.views import (
+    CONTROLS,
+    predict_videos,
+    predict_views_of_videos,
+)
+from har_keras.manifest.manifest import Manifest, Video
+from har_keras.progress import ProgressBar
+from har_keras.report.evaluation_files import versions
+from har_keras.run import Run
+from har_keras.store.store import Store
+
+
+def measure(
+    classifier: Classifier,
+    store: Store,
+    manifest: Manifest,
+    chosen: Sequence[Video],
+    *,
+    robustness: bool = False,
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Measures a model on videos, as they are and without their time.
+
+    Args:
+        classifier: Classifier. The model, its views and its calibration.
+        store: Store. The decoded frames.
+        manifest: Manifest. Gives classes and their order.
+        chosen: Sequence of Video. What to measure on, usable or not.
+        robustness: bool. Whether to measure on worse pictures, too.
+
+    Returns:
+        The figures of `evaluation.json`, but the split; and the probabilities
+        of the usable videos, `float64` `(num_videos, K)`.
+    """
+    config, scored = classifier.config, usable(chosen)
+    labels = np.array([manifest.label(video) for video in scored], dtype=int)
+    damages = DAMAGES if robustness else ()
+    passes = 1 + len(CONTROLS) + len(damages)
+    with ProgressBar("Evaluating", len(scored) * passes) as bar:
+
+        def predicted(**options: Any) -> np.ndarray:
+            return predict_videos(
+                classifier.model, store, manifest, scored,
+                config.clip, config.evaluation,
+                progress=bar.advance, **options,
+            )  # fmt: skip
+
+        def accuracy(**options: Any) -> float:
+            return float((predicted(**options).argmax(1) == labels).mean())
+
+        probabilities = predicted()
+        controls = {name: accuracy(control=name) for name in CONTROLS}
+        worse = [
+            {
+                "name": damage.name,
+                "what": damage.text,
+                "accuracy": accuracy(change=damage.change),
+            }
+            for damage in damages
+        ]
+    figures = evaluate_predictions(
+        labels,
+        probabilities,
+        class_names=manifest.class_names,
+        groups=[video.group for video in scored],
+        failed=[(v.file, v.reason) for v in chosen if not v.kept_frames],
+    )
+    figures["views"] = dataclasses.asdict(config.evaluation)
+    figures["controls"] = controls
+    figures["robustness"] = worse
+    figures["ranking"] = ranking(labels, probabilities, manifest.class_names)
+    figures["damaged"] = [
+        {"file": v.file, "reason": v.reason} for v in scored if v.reason
+    ]
+    figures["versions"] = versions()
+    figures["frames"] = store.spec.form
+    figures["calibrated"] = {
+        **dataclasses.asdict(classifier.calibration),
+        **calibration(
+            labels, soften(probabilities, classifier.calibration.temperature)
+        ),
+    }
+    return figures, probabilities
+
+
+def fit_on_validation(
+    run: Run, model: Any, store: Store, manifest: Manifest, config: Config
+) -> None:
+    """Fits the run's temperatures on its validation videos, and keeps them.
+
+    Args:
+        run: Run. Where they are written.
+        model: `keras.Model` from uint8 clips to probabilities `(B, K)`.
+        store: Store. The decoded frames.
+        manifest: Manifest. The run's own videos.
+        config: Config. That of the run.
+    """
+    videos = manifest.usable("val")
+    labels = np.array([manifest.label(video) for video in videos], dtype=int)
+    with ProgressBar("Calibrating", len(videos)) as bar:
+        views = predict_views_of_videos(
+            model, store, manifest, videos, config.clip, config.evaluation,
+            progress=bar.advance,
+        )  # fmt: skip
+    fit_calibration(labels, views).write(run)
+
+
+def usable(videos: Sequence[Video]) -> list[Video]:
+    """Returns the videos that could be decoded."""
+    return [video for video in videos if video.kept_frames]

@@ -1,0 +1,1 @@
+"""A video to a prediction: loading a model, views, timelines."""

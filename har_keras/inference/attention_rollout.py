@@ -1,0 +1,250 @@
+"""Where a model looked: attention rollout over tubelets.
+
+Shape letters: B clips, T tubelets in time, S in space, N tokens, D hidden.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+
+from har_keras.clips.sampling import Frames
+from har_keras.errors import UsageError
+
+_GREY_LIGHT = 0.75
+_GLOW_SHARE = 0.75
+_FULL_GLOW_PERCENTILE = 98
+
+
+def attention_rollout(model: Any, clips: Frames) -> np.ndarray:
+    """Returns how much of an answer was read from each tubelet.
+
+    A layer mixes tokens by its attention, averaged over heads, and half of
+    each token stays as it is because the layer's answer is added back. The
+    product over layers says what share of each output token came from each
+    tubelet; the head reads the mean of them, or the class token.
+
+    Args:
+        model: `VideoViT`, with any form of attention.
+        clips: `uint8` array of shape `(B, num_frames, H, W, 3)`.
+
+    Returns:
+        `float64` array of shape `(B, T, H', W')`, the grid of tubelets; each
+        clip's sums to 1.
+
+    Raises:
+        UsageError: If the model is no `VideoViT`.
+
+    Reference:
+        - [Abnar and Zuidema, 2020](https://arxiv.org/abs/2005.00928), section
+          3.
+    """
+    from har_keras.model.vit import VideoViT
+
+    if not isinstance(model, VideoViT):
+        raise UsageError(
+            "Attention can be shown of the model 'vit' only. Received: "
+            f"{type(model).__name__}."
+        )
+    shares = np.stack(
+        [_shares(model, _weights(model, clip[None])) for clip in clips]
+    )
+    return shares.reshape(len(clips), *model.grid)
+
+
+def _shares(model: Any, weights: list[np.ndarray]) -> np.ndarray:
+    """Returns the share of each tubelet in one clip's answer, `(TS,)`."""
+    first = int(model.class_token is not None)
+    if model.attention == "factorised":
+        spatial = weights[: model.num_layers]  # each (T, [1 +] S, [1 +] S)
+        temporal = weights[model.num_layers :]  # each (1, [1 +] T, [1 +] T)
+        frames = pooled(rolled_out(temporal), first)  # (1, T)
+        within = pooled(rolled_out(spatial), first)  # (T, S)
+        return np.asarray(frames[0][:, None] * within).ravel()
+    if model.attention == "divided":
+        weights = [
+            mixed
+            for time, space in zip(weights[::2], weights[1::2], strict=True)
+            for mixed in (along_time(time, first), within_frames(space, first))
+        ]
+    return np.asarray(pooled(rolled_out(weights), first)[0])
+
+
+def rolled_out(weights: list[np.ndarray]) -> np.ndarray:
+    """Returns what each output token of some layers is made of.
+
+    Args:
+        weights: List of arrays of shape `(B, N, N)`, one a layer, whose rows
+            sum to 1.
+
+    Returns:
+        Array of shape `(B, N, N)`, whose rows sum to 1.
+
+    Example:
+
+    >>> rolled_out([np.full((1, 2, 2), 0.5)] * 2)[0].tolist()
+    [[0.625, 0.375], [0.375, 0.625]]
+    """
+    product = np.eye(weights[0].shape[-1])[None]
+    for layer in weights:
+        product = (layer @ product + product) / 2
+    return product
+
+
+def pooled(shares: np.ndarray, first: int) -> np.ndarray:
+    """Returns what the pooled answer is made of, without the class token.
+
+    Args:
+        shares: Array of shape `(B, N, N)`, whose rows sum to 1.
+        first: int. 1 if the first token is a class token, which is what the
+            answer is read from; else 0, and it is the mean of all.
+
+    Returns:
+        Array of shape `(B, N - first)`, whose rows sum to 1.
+    """
+    row = shares[:, 0, 1:] if first else shares.mean(1)
+    return np.asarray(row / row.sum(-1, keepdims=True))
+
+
+def along_time(weights: np.ndarray, first: int) -> np.ndarray:
+    """Returns attention along time as one over all tokens.
+
+    Args:
+        weights: Array of shape `(S, T, T)`.
+        first: int. 1 if there is a class token, which stays as it is.
+
+    Returns:
+        Array of shape `(1, N, N)`, whose rows sum to 1.
+    """
+    places, times = weights.shape[:2]
+    number = first + times * places
+    whole = np.eye(number)
+    for place in range(places):
+        tokens = first + place + places * np.arange(times)
+        whole[np.ix_(tokens, tokens)] = weights[place]
+    return whole[None]
+
+
+def within_frames(weights: np.ndarray, first: int) -> np.ndarray:
+    """Returns attention within frames as one over all tokens.
+
+    Args:
+        weights: Array of shape `(T, first + S, first + S)`.
+        first: int. 1 if there is a class token, which reads every frame by
+            itself and takes the mean.
+
+    Returns:
+        Array of shape `(1, N, N)`, whose rows sum to 1.
+    """
+    times, tokens = weights.shape[:2]
+    places = tokens - first
+    whole = np.zeros((first + times * places,) * 2)
+    for time in range(times):
+        own = first + time * places + np.arange(places)
+        whole[np.ix_(own, own)] = weights[time, first:, first:]
+        if first:
+            whole[own, 0] = weights[time, 1:, 0]
+            whole[0, own] = weights[time, 0, 1:] / times
+    if first:
+        whole[0, 0] = weights[:, 0, 0].mean()
+    return whole[None]
+
+
+def _weights(model: Any, clips: Frames) -> list[np.ndarray]:
+    """Returns each attention layer's weights, in the order they are used."""
+    with _recorded(model) as calls:
+        model.features(clips, training=False)
+    return [attention_weights(layer, x) for layer, x in calls]
+
+
+@contextlib.contextmanager
+def _recorded(model: Any) -> Iterator[list[tuple[Any, Any]]]:
+    """Yields a list of attention layers and what they are called with."""
+    from har_keras.model.attention import SelfAttention
+
+    calls: list[tuple[Any, Any]] = []
+    watched = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, SelfAttention)
+    ]
+
+    def watch(layer: Any) -> None:
+        answer = layer.call
+
+        def call(x: Any, training: bool | None = None) -> Any:
+            calls.append((layer, x))
+            return answer(x, training=training)
+
+        object.__setattr__(layer, "call", call)
+
+    for layer in watched:
+        watch(layer)
+    try:
+        yield calls
+    finally:
+        for layer in watched:
+            object.__delattr__(layer, "call")
+
+
+def attention_weights(layer: Any, x: Any) -> np.ndarray:
+    """Returns who reads whom, averaged over heads.
+
+    Args:
+        layer: `SelfAttention`.
+        x: Tensor of shape `(B, N, D)`. What it is called with.
+
+    Returns:
+        `float64` array of shape `(B, N, N)`, queries by keys; rows sum to 1.
+    """
+    query, key, _ = heads(layer, x)
+    scores = query @ key.swapaxes(-1, -2) / query.shape[-1] ** 0.5
+    scores = np.exp(scores - scores.max(-1, keepdims=True))
+    return np.asarray((scores / scores.sum(-1, keepdims=True)).mean(1))
+
+
+def heads(layer: Any, x: Any) -> np.ndarray:
+    """Returns queries, keys and values, `float64` `(3, B, h, N, d)`."""
+    from keras import ops
+
+    mixed = ops.cast(layer.query_key_value(x), "float32")
+    found = np.asarray(ops.convert_to_numpy(mixed), np.float64)
+    if not layer.key_bias:
+        query, value = np.asarray(
+            ops.convert_to_numpy(layer.query_value_bias), np.float64
+        )
+        found += np.concatenate([query, np.zeros_like(query), value])
+    batch, tokens, width = found.shape
+    shape = (batch, tokens, 3, layer.num_heads, width // 3 // layer.num_heads)
+    return found.reshape(shape).transpose(2, 0, 3, 1, 4)
+
+
+def light_up(clip: Frames, shares: np.ndarray) -> Frames:
+    """Returns a clip in grey that glows where it was looked at.
+
+    Args:
+        clip: `uint8` array of shape `(num_frames, H, W, 3)`.
+        shares: Array of shape `(T, H', W')`, as `attention_rollout` has them.
+
+    Returns:
+        `uint8` array of the clip's shape. Over the clip, the least share has
+        no glow and the largest hundredths have all of it.
+    """
+    height, width = clip.shape[1:3]
+    depth = len(clip) // len(shares)
+    low = float(shares.min())
+    high = max(float(np.percentile(shares, _FULL_GLOW_PERCENTILE)), low + 1e-9)
+    shown = np.empty_like(clip)
+    for index, frame in enumerate(clip):
+        glow = (shares[index // depth] - low) / (high - low)
+        glow = cv2.resize(glow, (width, height), interpolation=cv2.INTER_CUBIC)
+        glow = np.clip(glow, 0, 1)
+        colours = cv2.applyColorMap(
+            (255 * glow).astype(np.uint8), cv2.COLORMAP_INFERNO
+        )[..., ::-1]
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)[..., None] * _GREY_LIGHT
+        share = _GLOW_SHARE * glow[..., None]
+        shown[index] = (grey * (1 - share) + colours * share).round()
+    return shown

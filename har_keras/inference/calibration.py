@@ -1,0 +1,122 @@
+"""Confidence that means what it says: one temperature, fitted on validation."""
+
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from har_keras.evaluation.metrics import log_loss
+from har_keras.files import whole_file
+from har_keras.run import Run
+
+_SMALLEST, _LARGEST = 0.05, 20.0
+_GOLDEN = (5**0.5 - 1) / 2
+_NUM_STEPS = 60
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """By how much a run's probabilities are to be softened or sharpened.
+
+    Args:
+        temperature: float. For probabilities of whole videos, which are means
+            over views. 1 changes nothing, above 1 is less sure.
+        window_temperature: float. For one clip by itself, as in a timeline.
+        num_videos: int. Validation videos that they were fitted on; 0 where
+            there were none and nothing is changed.
+    """
+
+    temperature: float = 1.0
+    window_temperature: float = 1.0
+    num_videos: int = 0
+
+    def write(self, run: Run) -> None:
+        """Writes it into a run."""
+        with whole_file(run.calibration_file) as file:
+            text = json.dumps(asdict(self), indent=2)
+            file.write_text(text + "\n", "utf-8")
+
+    @classmethod
+    def read(cls, run: Run) -> "Calibration":
+        """Reads that of a run; one that changes nothing if it has none."""
+        if not run.calibration_file.is_file():
+            return cls()
+        return cls(**json.loads(run.calibration_file.read_text("utf-8")))
+
+
+def fit_calibration(labels: np.ndarray, views: np.ndarray) -> Calibration:
+    """Fits both temperatures on validation videos.
+
+    Args:
+        labels: int array of shape `(num_videos,)`.
+        views: float array of shape `(num_videos, V, K)`. Probabilities of
+            each view.
+
+    Returns:
+        A `Calibration`.
+    """
+    if not len(labels):
+        return Calibration()
+    num_views, num_classes = views.shape[1:]
+    return Calibration(
+        temperature=fit_temperature(labels, views.mean(1)),
+        window_temperature=fit_temperature(
+            np.repeat(labels, num_views), views.reshape(-1, num_classes)
+        ),
+        num_videos=len(labels),
+    )
+
+
+def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Returns the temperature at which the log loss is smallest.
+
+    The loss has one valley along the logarithm of the temperature, which is
+    closed in on by golden sections between 0.05 and 20.
+
+    Args:
+        labels: int array of shape `(num_videos,)`.
+        probabilities: float array of shape `(num_videos, K)`.
+
+    Returns:
+        float. Above 1 where the probabilities are too sure.
+
+    Example:
+
+    >>> sure = np.array([[0.99, 0.01]] * 4)
+    >>> round(fit_temperature(np.array([0, 0, 0, 1]), sure), 2)
+    4.18
+
+    Reference:
+        - [Guo et al., 2017](https://arxiv.org/abs/1706.04599), section 4.2.
+    """
+
+    def loss(log_temperature: float) -> float:
+        changed = soften(probabilities, float(np.exp(log_temperature)))
+        return log_loss(labels, changed)
+
+    low, high = np.log(_SMALLEST), np.log(_LARGEST)
+    for _ in range(_NUM_STEPS):
+        left = high - _GOLDEN * (high - low)
+        right = low + _GOLDEN * (high - low)
+        low, high = (low, right) if loss(left) <= loss(right) else (left, high)
+    return float(np.exp((low + high) / 2))
+
+
+def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Returns probabilities at another temperature.
+
+    Args:
+        probabilities: float array of shape `(..., K)`.
+        temperature: float. Above 0.
+
+    Returns:
+        `float64` array of the same shape; the order of classes is kept.
+
+    Example:
+
+    >>> soften(np.array([0.8, 0.2]), 2.0).round(3)
+    array([0.667, 0.333])
+    """
+    scores = np.log(np.maximum(probabilities, 1e-12)) / temperature
+    scores = np.exp(scores - scores.max(-1, keepdims=True))
+    return np.asarray(scores / scores.sum(-1, keepdims=True))

@@ -1,0 +1,98 @@
+"""Answers about a camera or a stream while it runs."""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+
+import numpy as np
+
+from har_keras.clips.sampling import crop_clip
+from har_keras.errors import DataError
+from har_keras.inference.calibration import soften
+from har_keras.inference.classifier import Classifier, Prediction
+from har_keras.inference.timeline import NONE, TimelineConfig, next_label
+from har_keras.store.spool import as_stored
+from har_keras.video.live import LiveReader
+from har_keras.video.sources import Source
+
+_WAIT_SECONDS = 0.5
+
+
+def watch(
+    classifier: Classifier,
+    source: Source,
+    options: TimelineConfig,
+    *,
+    max_seconds: float = 0.0,
+) -> Iterator[Prediction]:
+    """Says what a live source shows, once a hop.
+
+    Each answer is about the newest clip. Where the model is slower than the
+    hop, answers come less often and not later.
+
+    Args:
+        classifier: Classifier. A loaded run.
+        source: Source. A live one.
+        options: TimelineConfig. Hop, smoothing, threshold and hysteresis.
+        max_seconds: float. When to end; 0 never does.
+
+    Raises:
+        DataError: If the address is that of a file, which ends.
+
+    Yields:
+        A `Prediction` each, its label smoothed over `smooth_seconds`; "none"
+        under the threshold. `seconds` counts from the start.
+    """
+    clip = classifier.config.clip
+    began = time.monotonic()
+    # The first call compiles; then no frame has to wait for it.
+    shape = (1, clip.num_frames, clip.crop_size, clip.crop_size, 3)
+    classifier.model.predict_on_batch(np.zeros(shape, np.uint8))
+    hop = max(1, round(options.hop_seconds * clip.fps))
+    rows: deque[np.ndarray] = deque(
+        maxlen=max(1, round(options.smooth_seconds / options.hop_seconds))
+    )
+    label, last, connection = -1, 0, 0
+    with LiveReader(
+        source,
+        num_frames=clip.num_frames,
+        fps=clip.fps,
+        short_side=clip.short_side,
+    ) as reader:
+        while not max_seconds or time.monotonic() - began < max_seconds:
+            found = reader.newest(
+                after=last + hop - 1 if last else 0,
+                timeout_seconds=_WAIT_SECONDS,
+            )
+            if found is None and reader.file_seconds:
+                raise DataError(
+                    f"'{source.name}' is a file of {reader.file_seconds:.0f} s "
+                    "and not live. Download it and give the file."
+                )
+            if found is None:
+                continue
+            last, frames, arrived = found
+            if reader.num_connections != connection:
+                # What was seen before a break says nothing of what is now.
+                connection, label = reader.num_connections, -1
+                rows.clear()
+            stored = [as_stored(x, classifier.form) for x in frames]
+            shown = crop_clip(np.stack(stored), clip.crop_size)
+            row = np.asarray(classifier.model.predict_on_batch(shown[None]))[0]
+            rows.append(row.astype("float64"))
+            mean = np.mean(rows, axis=0)
+            temperature = classifier.calibration.window_temperature
+            calm = soften(mean, temperature)
+            label = next_label(
+                label, calm, options.threshold, options.hysteresis
+            )
+            yield Prediction(
+                source.name,
+                NONE if label < 0 else classifier.class_names[label],
+                float(calm.max() if label < 0 else calm[label]),
+                dict(
+                    zip(classifier.class_names, map(float, mean), strict=True)
+                ),
+                seconds=time.monotonic() - began,
+                delay_seconds=time.monotonic() - arrived,
+            )

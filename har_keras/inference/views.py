@@ -1,0 +1,299 @@
+"""Probabilities of whole videos: the mean over views in time and space."""
+
+import collections
+import itertools
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Literal
+
+import numpy as np
+
+from har_keras.clips.sampling import (
+    FRAME_STRIDE,
+    clip_frame_indices,
+    crop_clip,
+    view_starts,
+)
+from har_keras.config import ClipConfig, EvaluationConfig
+from har_keras.manifest.manifest import Manifest, Video
+from har_keras.store.spool import FrameSpool
+from har_keras.store.store import Store
+
+Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Control = Literal["single_frame", "shuffled", "reversed", "background"]
+CONTROLS: tuple[Control, ...] = (
+    "single_frame", "shuffled", "reversed", "background",
+)  # fmt: skip
+
+# Clips given to the model at once. Constant, the last batch filled up, so that
+# a model is compiled once and a video's figures don't depend on its company.
+_BATCH_SIZE = 24
+
+
+def predict_videos(
+    model: Any,
+    store: Store,
+    manifest: Manifest,
+    videos: Sequence[Video],
+    clip: ClipConfig,
+    evaluation: EvaluationConfig,
+    *,
+    control: Control | None = None,
+    change: Change | None = None,
+    progress: Callable[[], object] | None = None,
+) -> np.ndarray:
+    """Returns the probabilities of videos, averaged over their views.
+
+    Args:
+        model: `keras.Model` from uint8 clips to probabilities `(B, K)`.
+        store: Store. The decoded frames.
+        manifest: Manifest. Gives the number of classes, K.
+        videos: Sequence of Video. Usable ones: each has `kept_frames > 0`.
+        clip: ClipConfig. What the model was trained on.
+        evaluation: EvaluationConfig. Number of views in time and in space.
+        control: str or None. Takes time out of the clips, to show what it is
+            worth: "single_frame" repeats the middle frame, "shuffled" puts
+            the frames in a random order, "reversed" turns it around.
+        change: Callable or None. Makes the pictures of a clip worse, from
+            `uint8` `(T, H, W, 3)` to the same shape, with a generator of
+            random numbers that is the video's own.
+        progress: Callable or None. Called after each video.
+
+    Returns:
+        `float64` array of shape `(num_videos, K)`; each row sums to 1.
+    """
+    return predict_views_of_videos(
+        model, store, manifest, videos, clip, evaluation,
+        control=control, change=change, progress=progress,
+    ).mean(1)  # fmt: skip
+
+
+def predict_views_of_videos(
+    model: Any,
+    store: Store,
+    manifest: Manifest,
+    videos: Sequence[Video],
+    clip: ClipConfig,
+    evaluation: EvaluationConfig,
+    *,
+    control: Control | None = None,
+    change: Change | None = None,
+    progress: Callable[[], object] | None = None,
+) -> np.ndarray:
+    """Returns the probabilities of each view of videos.
+
+    Frames are read ahead of the model by a few videos and dropped after it,
+    so memory stays the same for any number of videos.
+
+    Args:
+        model: `keras.Model` from uint8 clips to probabilities `(B, K)`.
+        store: Store. The decoded frames.
+        manifest: Manifest. Gives the number of classes, K.
+        videos: Sequence of Video. Usable ones: each has `kept_frames > 0`.
+        clip: ClipConfig. What the model was trained on.
+        evaluation: EvaluationConfig. Number of views in time and in space.
+        control: str or None. As for `predict_videos`.
+        change: Callable or None. As for `predict_videos`.
+        progress: Callable or None. Called after each video.
+
+    Returns:
+        `float64` array of shape `(num_videos, V, K)`.
+    """
+
+    def read(video: Video) -> np.ndarray:
+        return view_clips(
+            store, video, clip, evaluation, control=control, change=change
+        )
+
+    num_views = evaluation.num_clips * evaluation.num_crops
+    found = np.empty((len(videos), num_views, len(manifest.class_names)))
+    for index, rows in enumerate(predict_views(model, read, videos)):
+        found[index] = rows
+        if progress:
+            progress()
+    return found
+
+
+def predict_views(
+    model: Any,
+    read: Callable[[Any], np.ndarray],
+    items: Iterable[Any],
+) -> Iterator[np.ndarray]:
+    """Yields the probabilities of each item's views, in the items' order.
+
+    Items are read ahead of the model by threads, a few at a time, and the
+    views of several items share a batch.
+
+    Args:
+        model: `keras.Model` from uint8 clips to probabilities `(B, K)`.
+        read: Callable. Returns the views of an item, `uint8` of shape
+            `(V, T, crop_size, crop_size, 3)`; V may be 0.
+        items: Iterable. What `read` takes.
+
+    Yields:
+        `float64` arrays of shape `(V, K)`; `(0, 0)` for an item without views.
+    """
+    sizes: collections.deque[int] = collections.deque()
+    rows: collections.deque[np.ndarray] = collections.deque()
+
+    def views() -> Iterator[np.ndarray]:
+        for clips in _read_ahead(read, items):
+            sizes.append(len(clips))
+            yield from clips
+
+    for batch in _batches(views()):
+        rows.extend(_predict(batch, model))
+        # The last item may have views that are still to come.
+        while sizes and sizes[0] <= len(rows):
+            taken = [rows.popleft() for _ in range(sizes.popleft())]
+            yield np.array(taken) if taken else np.empty((0, 0))
+    yield from (np.empty((0, 0)) for _ in sizes)
+
+
+def view_clips(
+    store: Store | FrameSpool,
+    video: Video,
+    clip: ClipConfig,
+    evaluation: EvaluationConfig,
+    *,
+    control: Control | None = None,
+    change: Change | None = None,
+) -> np.ndarray:
+    """Reads every view of a video.
+
+    Args:
+        store: Store. The decoded frames.
+        video: Video. A usable one.
+        clip: ClipConfig. What the model was trained on.
+        evaluation: EvaluationConfig. Number of views.
+        control: str or None. As for `predict_videos`.
+        change: Callable or None. As for `predict_videos`.
+
+    Returns:
+        `uint8` array of shape `(V, T, crop_size, crop_size, 3)`: clips in time
+        slowest, crops fastest.
+    """
+    indices = view_indices(
+        video.kept_frames, clip, evaluation.num_clips
+    )  # (num_clips, T)
+    name = video.file.encode(errors="surrogateescape")
+    rng = np.random.default_rng(zlib.crc32(name))
+    if control and control != "background":
+        indices = np.stack([reordered(row, control, rng) for row in indices])
+    # Clips overlap in a short video: each of its frames is read once.
+    needed, places = np.unique(indices, return_inverse=True)
+    frames = store.frames(video.sha256, needed)
+    clips = (frames[row] for row in places.reshape(indices.shape))
+    if control == "background":
+        clips = (background_of(x) for x in clips)
+    return np.stack(
+        [
+            crop_clip(shown, clip.crop_size, position=position)
+            for shown in (change(x, rng) if change else x for x in clips)
+            for position in crop_positions(evaluation.num_crops)
+        ]
+    )
+
+
+def view_indices(
+    num_video_frames: int, clip: ClipConfig, num_clips: int
+) -> np.ndarray:
+    """Returns the stored frames of each clip, `int64` `(num_clips, T)`."""
+    options = {"num_frames": clip.num_frames, "frame_stride": FRAME_STRIDE}
+    starts = view_starts(num_video_frames, num_clips=num_clips, **options)
+    return np.stack(
+        [
+            clip_frame_indices(num_video_frames, start=start, **options)
+            for start in starts
+        ]
+    )
+
+
+def crop_positions(num_crops: int) -> list[float]:
+    """Returns where crops lie along the long side, 0 to 1.
+
+    Example:
+
+    >>> crop_positions(1), crop_positions(3)
+    ([0.5], [0.0, 0.5, 1.0])
+    """
+    if num_crops == 1:
+        return [0.5]
+    return [float(position) for position in np.linspace(0, 1, num_crops)]
+
+
+def reordered(
+    indices: np.ndarray, control: Control, rng: np.random.Generator
+) -> np.ndarray:
+    """Returns the frames of a clip with time taken out of them.
+
+    Example:
+
+    >>> rng = np.random.default_rng(0)
+    >>> reordered(np.arange(4), "reversed", rng)
+    array([3, 2, 1, 0])
+    >>> reordered(np.arange(4), "single_frame", rng)
+    array([2, 2, 2, 2])
+    """
+    if control == "single_frame":
+        return np.full_like(indices, indices[len(indices) // 2])
+    if control == "reversed":
+        return indices[::-1]
+    return rng.permutation(indices)
+
+
+def background_of(frames: np.ndarray) -> np.ndarray:
+    """Returns a clip of what does not move in it, as long as it was.
+
+    Each pixel is its median over time: what only passes is gone where the
+    camera stands still. What stays in its place, such as a trunk above arms
+    that move, is left.
+
+    Args:
+        frames: `uint8` array of shape `(T, H, W, 3)`.
+
+    Returns:
+        `uint8` array of the same shape.
+
+    Example:
+
+    >>> frames = np.zeros((5, 1, 5, 3), "uint8")
+    >>> frames[range(5), 0, range(5)] = 255  # one bright pixel that wanders
+    >>> int(background_of(frames).max())
+    0
+    """
+    middle = np.median(frames, axis=0).astype("uint8")
+    return np.broadcast_to(middle, frames.shape)
+
+
+def _read_ahead(
+    read: Callable[[Any], np.ndarray], items: Iterable[Any]
+) -> Iterator[np.ndarray]:
+    """Yields what `read` returns for each item, in order, read in threads."""
+    workers = min(8, os.cpu_count() or 1)
+    waiting: collections.deque[Future[np.ndarray]] = collections.deque()
+    with ThreadPoolExecutor(workers, "views") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(read, item))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _batches(views: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    while batch := list(itertools.islice(views, _BATCH_SIZE)):
+        yield batch
+
+
+def _predict(clips: list[np.ndarray], model: Any) -> np.ndarray:
+    """Returns the probabilities of up to a batch of clips, `(B, K)`."""
+    filled = np.stack(clips + clips[-1:] * (_BATCH_SIZE - len(clips)))
+    probabilities = np.asarray(model.predict_on_batch(filled), dtype="float64")
+    return probabilities[: len(clips)]

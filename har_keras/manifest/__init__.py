@@ -1,0 +1,1 @@
+"""A folder of videos to a manifest: classes, splits, groups, folds."""

@@ -1,0 +1,247 @@
+"""Which files of a folder are videos, and of which class: its four forms."""
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from har_keras.errors import DataError
+from har_keras.manifest.entries import (
+    EXTENSIONS,
+    Found,
+    FoundVideo,
+    inside,
+    missing,
+    refusal,
+)
+from har_keras.manifest.lists import has_lists, videos_from_lists
+
+_SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+_FILE_NAME = "manifest.csv"
+_OWN_COLUMNS = (
+    "file", "class", "split", "group", "sha256", "kept_frames", "reason",
+    "root",
+)  # fmt: skip
+
+
+def find_videos(root: Path) -> Found:
+    """Finds the videos of a folder, in the first form that matches.
+
+    Args:
+        root: Path. The folder, resolved.
+
+    Returns:
+        A `Found`. Videos are sorted by name; one that leads out of the
+        folder, or is listed and missing, is there with the reason.
+
+    Raises:
+        DataError: If a `manifest.csv` or a list has a wrong line; names it.
+    """
+    if (root / _FILE_NAME).is_file():
+        return _from_csv(root, root / _FILE_NAME)
+    if has_lists(root):
+        return videos_from_lists(root)
+    files, notes = _list_files(root)
+    if _has_split_folders(root):
+        videos = [
+            FoundVideo(
+                file,
+                class_name=PurePosixPath(file).parts[1],
+                split=_SPLIT_FOLDERS[PurePosixPath(file).parts[0].lower()],
+                reason=refusal(root, file),
+            )
+            for file in files
+            if len(PurePosixPath(file).parts) > 2
+        ]
+        depth = 2
+    else:
+        videos = [
+            FoundVideo(
+                file,
+                class_name=PurePosixPath(file).parts[0],
+                reason=refusal(root, file),
+            )
+            for file in files
+            if len(PurePosixPath(file).parts) > 1
+        ]
+        depth = 1
+    loose = [f for f in files if len(PurePosixPath(f).parts) <= depth]
+    if loose:
+        notes.append(
+            f"{len(loose)} videos lie in no class folder and are left out, "
+            f"such as '{loose[0]}'."
+        )
+    notes += _empty_folders(root, videos, depth)
+    return Found(tuple(videos), tuple(notes))
+
+
+def find_every_video(root: Path, class_name: str) -> Found:
+    """Finds the videos of a folder wherever they lie in it.
+
+    Args:
+        root: Path. The folder, resolved.
+        class_name: str. The class of all of them.
+
+    Returns:
+        A `Found`. One that leads out of the folder is there with the reason.
+    """
+    files, notes = _list_files(root)
+    videos = [
+        FoundVideo(file, class_name, reason=refusal(root, file))
+        for file in files
+    ]
+    return Found(tuple(videos), tuple(notes))
+
+
+def _empty_folders(
+    root: Path, videos: list[FoundVideo], depth: int
+) -> list[str]:
+    """Returns a sentence on the class folders that have no video."""
+    filled = {PurePosixPath(video.file).parts[:depth] for video in videos}
+    empty = [
+        path.relative_to(root).as_posix()
+        for path in sorted(root.glob("/".join("*" * depth)))
+        if path.is_dir()
+        and not any(p.startswith(".") for p in path.relative_to(root).parts)
+        and path.relative_to(root).parts not in filled
+    ]
+    if not empty or not videos:
+        return []
+    names = ", ".join(f"'{name}'" for name in empty)
+    return [f"No video in {names}; a class has at least one."]
+
+
+def _has_split_folders(root: Path) -> bool:
+    """Whether the folders in `root` are splits, with folders in "train"."""
+    names = [
+        item.name
+        for item in root.iterdir()
+        if item.is_dir() and not item.name.startswith(".")
+    ]
+    splits = [_SPLIT_FOLDERS.get(name.lower()) for name in names]
+    return (
+        "train" in splits
+        and all(splits)
+        and any(
+            item.is_dir()
+            for name, split in zip(names, splits, strict=True)
+            if split == "train"
+            for item in (root / name).iterdir()
+        )
+    )
+
+
+def _list_files(root: Path) -> tuple[list[str], list[str]]:
+    """Returns videos, sorted, and notes on files that are left out."""
+    files, ignored, links = [], Counter[str](), []
+    for folder, names, members in os.walk(root):
+        # Hidden files are other programs' notes, such as "._one.mp4".
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        links += [
+            os.path.join(folder, name)
+            for name in names
+            if os.path.islink(os.path.join(folder, name))
+        ]
+        for name in members:
+            suffix = Path(name).suffix.lower()
+            if suffix in EXTENSIONS and not name.startswith("."):
+                path = Path(folder, name).relative_to(root)
+                files.append(path.as_posix())
+            elif not name.startswith("."):
+                ignored[suffix or "no ending"] += 1
+    notes = [
+        f"The folder '{os.path.relpath(link, root)}' is a link and is not "
+        "followed. Put the folder itself there, or list its videos in a "
+        f"{_FILE_NAME} beside them."
+        for link in links
+    ]
+    if ignored:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in ignored.most_common(5))
+        notes.append(
+            f"{ignored.total()} files are left out, for their names are not "
+            f"those of videos: {kinds}."
+        )
+    return sorted(files), notes
+
+
+def _from_csv(root: Path, path: Path) -> Found:
+    videos: dict[str, FoundVideo] = {}
+    rows = list(_rows(path))
+    for line, row in rows:
+        video = _video(root, path, line, row)
+        if video.file in videos:
+            raise DataError(
+                f"'{path}', line {line}: '{video.file}' is listed a second "
+                "time. Leave one of the lines out."
+            )
+        videos[video.file] = video
+    some = [video for video in videos.values() if video.split]
+    if some and len(some) < len(videos):
+        lines = [n for n, row in rows if not (row.get("split") or "").strip()]
+        raise DataError(
+            f"'{path}', line {lines[0]}: the split is empty, but other lines "
+            "have one. Fill in all (train, val or test) or none."
+        )
+    listed = tuple(videos[name] for name in sorted(videos))
+    return Found(listed, (f"Listed in {path.name}.",))
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yields lines of a CSV file with their numbers, whatever its commas."""
+    text = path.read_text("utf-8-sig", errors="surrogateescape")
+    header = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=header.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    columns = [name.strip().lower() for name in reader.fieldnames or ()]
+    reader.fieldnames = columns
+    absent = [name for name in ("file", "class") if name not in columns]
+    if absent:
+        raise DataError(
+            f"'{path}' has no column '{absent[0]}'. Its first line must name "
+            "the columns file and class, and may name split and group. "
+            f"Received: {header.strip()[:80]!r}."
+        )
+    for row in reader:
+        yield (
+            reader.line_num,
+            {name: cell or "" for name, cell in row.items() if name},
+        )
+
+
+def _video(
+    root: Path, path: Path, line: int, row: dict[str, str]
+) -> FoundVideo:
+    """Returns the video of one line."""
+    file, class_name = row["file"], row["class"].strip()
+    if not file or not class_name:
+        raise DataError(f"'{path}', line {line}: file or class is empty.")
+    split = row.get("split", "").strip().lower()
+    if split and split not in _SPLIT_FOLDERS:
+        raise DataError(
+            f"'{path}', line {line}: the split must be train, val or test. "
+            f"Received: {split!r}."
+        )
+    listed = inside(root, file)
+    if listed is None:
+        raise DataError(
+            f"'{path}', line {line}: '{file}' lies outside of '{root}'. Move "
+            f"{_FILE_NAME} to a folder that holds all its videos."
+        )
+    return FoundVideo(
+        listed,
+        class_name,
+        split=_SPLIT_FOLDERS.get(split, ""),
+        group=row.get("group", ""),
+        reason=missing(root, listed),
+        others=tuple((k, v) for k, v in row.items() if k not in _OWN_COLUMNS),
+    )

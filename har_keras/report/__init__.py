@@ -1,0 +1,1 @@
+"""Figures and predictions to pages, pictures and files for people."""

@@ -1,0 +1,308 @@
+"""What `check` found in a folder of videos, for people and as tables."""
+
+import csv
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from har_keras.files import whole_file
+from har_keras.manifest.manifest import SPLITS, Manifest, Video, guarded
+from har_keras.report.html import page, section, table
+from har_keras.store.duplicates import Duplicate, leaking_groups
+from har_keras.store.shards import StoredVideo, Thumbnails
+from har_keras.store.store import Store
+
+Cell = str | int | float
+
+# Of 255. Video noise changes a 16 x 16 picture by less.
+_LARGEST_STILL_CHANGE = 2
+_BRIGHTEST_BLACK = 24
+# A header may count the last frame or a lead-in otherwise than the decoder.
+_LEAST_DECODED = 0.9
+
+_VIDEO_COLUMNS = (
+    "file", "class", "split", "group", "verdict", "reason", "remarks",
+    "seconds", "width", "height", "fps", "variable_rate", "rotation", "audio",
+    "container", "codec", "pixel_format", "decoded_frames", "sha256",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What was found in a folder.
+
+    Args:
+        title: str. The folder's name.
+        manifest: Manifest. The videos, with kept frames and reasons.
+        store: Store. What decoding found.
+        duplicates: Sequence of Duplicate.
+    """
+
+    title: str
+    manifest: Manifest
+    store: Store
+    duplicates: Sequence[Duplicate]
+
+    @property
+    def leaks(self) -> list[Duplicate]:
+        """Duplicates in different splits."""
+        return [pair for pair in self.duplicates if pair.is_leak]
+
+    def write(self, folder: Path) -> None:
+        """Writes `videos.csv`, `duplicates.csv` and `report.html`."""
+        rows = [self._video_row(*found) for found in self._remarked]
+        _write_csv(folder / "videos.csv", _VIDEO_COLUMNS, rows)
+        pairs = [
+            (pair.first.file, pair.first.split, pair.second.file,
+             pair.second.split, pair.kind, round(pair.agreement, 2),
+             round(pair.shift_seconds, 2), _yes(pair.is_leak))
+            for pair in self.duplicates
+        ]  # fmt: skip
+        _write_csv(folder / "duplicates.csv", _PAIR_COLUMNS, pairs)
+        with whole_file(folder / "report.html") as file:
+            file.write_text(self.html(), "utf-8", errors="replace")
+
+    def html(self) -> str:
+        """Returns the page."""
+        pairs = [
+            [
+                pair.first.file,
+                pair.second.file,
+                pair.kind,
+                f"{pair.agreement:.2f}",
+            ]
+            for pair in self.duplicates
+        ]
+        leaks = [
+            row
+            for row, pair in zip(pairs, self.duplicates, strict=True)
+            if pair.is_leak
+        ]
+        bad = [
+            [
+                video.file,
+                "used in part" if video.kept_frames else "not used",
+                video.reason,
+            ]
+            for video in self.manifest.videos
+            if video.reason
+        ]
+        remarks = [[v.file, "; ".join(r)] for v, r in self._remarked if r]
+        groups = [
+            [g, " and ".join(s)]
+            for g, s in leaking_groups(self.manifest).items()
+        ]
+        parts = [
+            f"<h1>{escape(self.title)}</h1>\n<p>{escape(self.headline())}</p>",
+            *(f'<p class="note">{escape(x)}</p>' for x in self.manifest.notes),
+            section("Classes and splits", table(_COUNT_COLUMNS, self.counts())),
+            section("Leaks between splits", _table(_PAIR_HEADER, leaks)),
+            section("Groups in several splits", _table(_GROUP_HEADER, groups)),
+            section("Videos not wholly used", _table(_BAD_HEADER, bad)),
+            section("Worth a look", _table(["video", "remark"], remarks)),
+            section("Duplicates", _table(_PAIR_HEADER, pairs)),
+            section("Kinds of video", table(["class", *_KINDS], self.kinds())),
+        ]  # fmt: skip
+        return page(f"Check of {self.title}", parts)
+
+    def headline(self) -> str:
+        """Returns the result in a sentence."""
+        videos = self.manifest.videos
+        usable = sum(video.kept_frames > 0 for video in videos)
+        seconds = sum(video.kept_frames for video in videos) / self._fps
+        return (
+            f"{usable} of {len(videos)} videos can be used, "
+            f"{seconds / 60:.1f} minutes; {len(self.duplicates)} pairs of "
+            f"duplicates, {len(self.leaks)} of them across splits."
+        )
+
+    def counts(self) -> list[list[str]]:
+        """Returns a row per class and split: videos, usable, seconds."""
+        rows = []
+        for name in self.manifest.class_names:
+            for split in SPLITS:
+                mine = [
+                    video
+                    for video in self.manifest.split(split)
+                    if video.class_name == name
+                ]
+                usable = [video for video in mine if video.kept_frames]
+                seconds = sum(v.kept_frames for v in usable) / self._fps
+                groups = len({video.group for video in mine})
+                counts = (len(mine), len(usable), groups, round(seconds))
+                rows.append([name, split, *map(str, counts)])
+        return rows
+
+    def kinds(self) -> list[list[str]]:
+        """Returns a row per class: its sizes, rates, codecs and so on."""
+        return [
+            [name, *(_most_common(map(kind, mine)) for kind in _KINDS.values())]
+            for name in self.manifest.class_names
+            for mine in [self._stored(name)]
+        ]
+
+    def text(self) -> str:
+        """Returns tables and names for a terminal."""
+        lines = [_columns(_COUNT_COLUMNS, self.counts()), ""]
+        for name, *values in self.kinds():
+            pairs = zip(_KINDS, values, strict=True)
+            said = [f"{kind} {value}" for kind, value in pairs if value]
+            lines.append(f"{name}: {'; '.join(said)}")
+        for video, remarks in self._remarked:
+            lines += [f"'{video.file}': {'; '.join(remarks)}"] * bool(remarks)
+        lines += [f"Duplicates: {pair}" for pair in self.duplicates]
+        for group, splits in leaking_groups(self.manifest).items():
+            lines.append(f"Group '{group}' stands in {' and '.join(splits)}")
+        return "\n".join([*lines, "", self.headline()])
+
+    @property
+    def _fps(self) -> float:
+        return self.store.spec.fps
+
+    def _stored(self, class_name: str) -> list[StoredVideo]:
+        return [
+            self.store.video(video.sha256)
+            for video in self.manifest.videos
+            if video.class_name == class_name and video.kept_frames
+        ]
+
+    @functools.cached_property
+    def _remarked(self) -> list[tuple[Video, list[str]]]:
+        """Every video with what is odd about its pictures."""
+        videos = self.manifest.videos
+        hashes = {video.sha256 for video in videos if video.kept_frames}
+        pictures = self.store.thumbnails(hashes)
+        found = {
+            sha256: remarks(self.store.video(sha256), pictures[sha256])
+            for sha256 in hashes
+        }
+        return [(video, found.get(video.sha256, [])) for video in videos]
+
+    def _video_row(
+        self, video: Video, found: Sequence[str]
+    ) -> tuple[Cell, ...]:
+        known = video.sha256 in self.store
+        stored = self.store.video(video.sha256) if known else StoredVideo("")
+        info = stored.info
+        verdict = "used" if video.kept_frames else "not used"
+        verdict += " in part" if video.kept_frames and stored.damage else ""
+        return (
+            video.file, video.class_name, video.split, video.group, verdict,
+            video.reason, "; ".join(found),
+            round(video.kept_frames / self._fps, 2), info.width, info.height,
+            info.fps, _yes(stored.variable_rate), info.rotation,
+            _yes(info.has_audio), info.container, info.codec,
+            info.pixel_format, stored.source_frames, video.sha256,
+        )  # fmt: skip
+
+
+def remarks(video: StoredVideo, thumbnails: Thumbnails) -> list[str]:
+    """Returns what is odd about a video that can be decoded.
+
+    Args:
+        video: StoredVideo. What decoding found.
+        thumbnails: `uint8` array of shape `(N, 16, 16)`, grey.
+
+    Returns:
+        Remarks in a few words, such as "frozen throughout".
+    """
+    found = []
+    declared = round(video.info.duration_seconds * video.info.fps)
+    if not video.damage and video.source_frames < _LEAST_DECODED * declared - 1:
+        found.append(
+            f"declares {declared} frames but {video.source_frames} decode"
+        )
+    change = np.ptp(thumbnails.astype(np.int16), axis=0).max()
+    if int(thumbnails.max()) <= _BRIGHTEST_BLACK:
+        found.append("black throughout")
+    elif len(thumbnails) > 1 and change <= _LARGEST_STILL_CHANGE:
+        found.append("frozen throughout")
+    elif len(thumbnails) == 1:
+        found.append("hardly more than one picture")
+    return found
+
+
+_COUNT_COLUMNS = ("class", "split", "videos", "usable", "groups", "seconds")
+_PAIR_HEADER = ("first", "second", "what", "agreement")
+_GROUP_HEADER = ("group", "splits")
+_BAD_HEADER = ("video", "verdict", "reason")
+_PAIR_COLUMNS = (
+    "first", "first_split", "second", "second_split", "kind", "agreement",
+    "shift_seconds", "leak",
+)  # fmt: skip
+_KINDS: dict[str, Callable[[StoredVideo], str]] = {
+    "sizes": lambda video: f"{video.info.width}x{video.info.height}",
+    "rates": lambda video: f"{video.info.fps:g}/s",
+    "codecs": lambda video: f"{video.info.codec} in {video.info.container}",
+    "rotation": lambda video: f"{video.info.rotation}\N{DEGREE SIGN}",
+    "rate": lambda video: "variable" if video.variable_rate else "even",
+    "audio": lambda video: "with" if video.info.has_audio else "without",
+}
+
+
+def _most_common(values: Iterable[str]) -> str:
+    """Returns values with their counts, the most frequent first.
+
+    Example:
+
+    >>> _most_common(["a", "b", "a"])
+    '2 a, 1 b'
+    """
+    counts = Counter(values)
+    said = [f"{count} {value}" for value, count in counts.most_common(4)]
+    others = counts.total() - sum(n for _, n in counts.most_common(4))
+    return ", ".join([*said, *([f"{others} others"] if others else [])])
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else ""
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return table(header, rows) if rows else ""
+
+
+def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Sets rows in columns of plain text, figures to the right.
+
+    Example:
+
+    >>> print(_columns(["class", "videos"], [["walk", "7"], ["gym", "12"]]))
+    class  videos
+    walk        7
+    gym        12
+    """
+    every = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*every, strict=True)]
+    lines = []
+    for row in every:
+        cells = zip(row, rows[0] if rows else row, widths, strict=True)
+        lines.append(
+            "  ".join(
+                cell.rjust(width) if model.isdecimal() else cell.ljust(width)
+                for cell, model, width in cells
+            ).rstrip()
+        )
+    return "\n".join(lines)
+
+
+def _write_csv(
+    path: Path, header: Sequence[str], rows: Iterable[Sequence[Cell]]
+) -> None:
+    with (
+        whole_file(path) as temporary,
+        temporary.open(
+            "w", newline="", encoding="utf-8", errors="surrogateescape"
+        ) as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for row in rows:
+            writer.writerow(
+                guarded(cell) if isinstance(cell, str) else cell for cell in row
+            )

@@ -1,0 +1,269 @@
+"""The files of an evaluation, from its figures and probabilities."""
+
+import csv
+import dataclasses
+import json
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from har_keras import __version__
+from har_keras.clips.sampling import Frames
+from har_keras.config import Config, EvaluationConfig
+from har_keras.evaluation.ranking import curve
+from har_keras.files import whole_file
+from har_keras.inference.attention_rollout import light_up
+from har_keras.inference.views import view_clips
+from har_keras.manifest.manifest import Manifest, Video
+from har_keras.report.evaluation_page import Report
+from har_keras.report.film_strips import (
+    Strip,
+    read_strip,
+    sample_strips,
+    training_strips,
+)
+from har_keras.report.model_card import model_card
+from har_keras.report.plots import (
+    plot_confusion,
+    plot_curves,
+    plot_ranking,
+    plot_reliability,
+    plot_samples,
+)
+from har_keras.run import Run
+from har_keras.store.store import Store
+
+_MAX_MISTAKES = 24
+_NUM_EXAMPLES = 4
+_NUM_LOOKED_AT = 3
+_NUM_SHOWN = 8
+# What a spreadsheet takes for a formula.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Videos that were scored, and how to show them.
+
+    Args:
+        manifest: Manifest. Every video of the folder.
+        store: Store. The decoded frames.
+        config: Config. That of the run.
+        videos: Sequence of Video. Those that were scored.
+        probabilities: float array of shape `(num_videos, K)`.
+        figures: Mapping. What goes into `evaluation.json`.
+        look: Callable or None. From clips `(B, num_frames, H, W, 3)` to the
+            attention on their tubelets `(B, T, H', W')`.
+        options: Mapping or None. Options to show. Defaults to all of the run.
+    """
+
+    manifest: Manifest
+    store: Store
+    config: Config
+    videos: Sequence[Video]
+    probabilities: np.ndarray
+    figures: Mapping[str, Any]
+    look: Callable[[Frames], np.ndarray] | None = None
+    options: Mapping[str, Any] | None = None
+
+    def write(self, folder: Run, title: str, history_file: Path | None) -> None:
+        """Writes figures, table, confusion matrix and page into a folder.
+
+        Args:
+            folder: Run. Names the files; a run, or a folder named like one.
+            title: str. Heading of the page.
+            history_file: Path or None. That of the training, if there is one.
+        """
+        with whole_file(folder.evaluation_file) as file:
+            text = json.dumps(self.figures, indent=2, allow_nan=False)
+            file.write_text(text + "\n", "utf-8")
+        with whole_file(folder.videos_file) as file:
+            self._write_table(file)
+        plot_confusion(
+            self.figures["confusion"],
+            self.figures["class_names"],
+            folder.confusion_file,
+        )
+        pictures = {"Confusion": folder.confusion_file}
+        pictures |= self._plot_probabilities(folder)
+        if history_file and history_file.is_file():
+            plot_curves(history_file, folder.curves_file)
+            pictures["Training"] = folder.curves_file
+        self._report(title, pictures).write(folder.report_file)
+
+    def _plot_probabilities(self, folder: Run) -> dict[str, Path]:
+        """Draws how probabilities rank the videos, and what they are worth."""
+        labels = self._labels
+        curves = {
+            name: curve(labels == label, self.probabilities[:, label])
+            for label, name in enumerate(self.manifest.class_names)
+        }
+        plot_ranking(curves, folder.ranking_file)
+        plot_reliability(
+            self.figures["calibration"]["bins"],
+            self.figures.get("calibrated", {}).get("bins", ()),
+            folder.reliability_file,
+        )
+        return {
+            "Each class against the rest": folder.ranking_file,
+            "Reliability": folder.reliability_file,
+        }
+
+    @property
+    def _labels(self) -> np.ndarray:
+        return np.array([self.manifest.label(v) for v in self.videos])
+
+    def write_samples(self, folder: Run, split: str) -> None:
+        """Draws film strips: of the training's clips, and of those scored."""
+        known = {
+            video.file: row
+            for video, row in zip(self.videos, self.probabilities, strict=True)
+        }
+        strips = {
+            "train": training_strips(self.store, self.manifest, self.config),
+            split: sample_strips(
+                self.store,
+                self.manifest,
+                split,
+                self.config.clip,
+                probabilities=known,
+            ),
+        }
+        for name, drawn in strips.items():
+            if drawn:
+                plot_samples(drawn, folder.samples_file(name))
+
+    def write_card(self, run: Run, num_parameters: int) -> None:
+        """Writes the run's model card."""
+        text = model_card(
+            run.path.resolve().name,
+            self.config,
+            self.figures,
+            count_videos(self.manifest),
+            num_parameters,
+        )
+        with whole_file(run.card_file) as file:
+            file.write_text(text, "utf-8", errors="replace")
+
+    def _write_table(self, path: Path) -> None:
+        names = self.manifest.class_names
+        with path.open(
+            "w", newline="", encoding="utf-8", errors="surrogateescape"
+        ) as file:
+            writer = csv.writer(file)
+            header = ["file", "label", "prediction", *names]
+            writer.writerow(map(spreadsheet_text, header))
+            for video, row in zip(self.videos, self.probabilities, strict=True):
+                texts = [video.file, video.class_name, names[int(row.argmax())]]
+                writer.writerow(
+                    [*map(spreadsheet_text, texts), *map(float, row)]
+                )
+
+    def _report(self, title: str, pictures: Mapping[str, Path]) -> Report:
+        labels = self._labels
+        predictions = self.probabilities.argmax(1)
+        surest = np.argsort(-self.probabilities.max(1), kind="stable")
+        right = [i for i in surest if labels[i] == predictions[i]]
+        wrong = [i for i in surest if labels[i] != predictions[i]]
+        return Report(
+            title=title,
+            evaluation=self.figures,
+            pictures=pictures,
+            mistakes=[self._strip(i) for i in wrong[:_MAX_MISTAKES]],
+            examples={
+                "Right and sure": [
+                    self._strip(i) for i in right[:_NUM_EXAMPLES]
+                ],
+                "Right and unsure": [
+                    self._strip(i)
+                    for i in right[_NUM_EXAMPLES:][::-1][:_NUM_EXAMPLES]
+                ],
+            },
+            videos=count_videos(self.manifest),
+            options=self.options or self.config.flat(),
+            attention=[
+                self._looked_at(i)
+                for i in [*right[:_NUM_LOOKED_AT], *wrong[:_NUM_LOOKED_AT]]
+                if self.look
+            ],
+        )
+
+    def _looked_at(self, index: int) -> tuple[Strip, Strip]:
+        """Returns a strip of the middle clip, and where the model looked."""
+        assert self.look is not None
+        (clip,) = view_clips(
+            self.store,
+            self.videos[index],
+            self.config.clip,
+            EvaluationConfig(num_clips=1, num_crops=1),
+        )
+        lit = light_up(clip, self.look(clip[None])[0])
+        step = max(1, len(clip) // _NUM_SHOWN)
+        strip = self._strip(index)
+        return (
+            dataclasses.replace(strip, frames=clip[::step], mp4=b""),
+            dataclasses.replace(strip, frames=lit[::step], mp4=b""),
+        )
+
+    def _strip(self, index: int) -> Strip:
+        row = self.probabilities[index]
+        return read_strip(
+            self.store,
+            self.videos[index],
+            self.config.clip,
+            prediction=self.manifest.class_names[int(row.argmax())],
+            score=float(row.max()),
+            playable=True,
+        )
+
+
+def spreadsheet_text(text: str) -> str:
+    """Returns a cell that no spreadsheet runs as a formula.
+
+    Example:
+
+    >>> spreadsheet_text("=cmd|' /C calc'!A0"), spreadsheet_text("walk")
+    ("'=cmd|' /C calc'!A0", 'walk')
+    """
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def count_videos(manifest: Manifest) -> dict[str, dict[str, int]]:
+    """Returns how many videos there are, by class and by split.
+
+    Those that could not be decoded are counted apart, under "not usable".
+    """
+    counts = {}
+    for name in manifest.class_names:
+        videos = [v for v in manifest.videos if v.class_name == name]
+        usable = [v.split for v in videos if v.kept_frames]
+        counts[name] = {
+            split: usable.count(split) for split in ("train", "val", "test")
+        }
+        counts[name]["not usable"] = len(videos) - len(usable)
+    return counts
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what computed the figures."""
+    import keras
+
+    return {
+        "har_keras": __version__,
+        "keras": str(keras.__version__),
+        "backend": str(keras.backend.backend()),
+        "tensorflow": _version_of_tensorflow(),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _version_of_tensorflow() -> str:
+    import tensorflow
+
+    return str(tensorflow.__version__)

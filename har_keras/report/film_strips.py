@@ -1,0 +1,229 @@
+"""Film strips: a few frames of a video side by side, with what was said."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from har_keras.clips.sampling import crop_clip
+from har_keras.config import ClipConfig, Config
+from har_keras.inference.views import view_indices
+from har_keras.manifest.manifest import Manifest, Video
+from har_keras.store.store import Store
+from har_keras.video.writer import encode_mp4
+
+_JPEG_QUALITY = 82
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Frames of a video in a row, and its classes.
+
+    Args:
+        file: str. Name of the video.
+        frames: uint8 array of shape `(T, H, W, 3)`, RGB.
+        truth: str. Its class by the folder.
+        prediction: str. Its class by the model; empty where there is none.
+        score: float. Probability of the prediction.
+        mp4: bytes. The clip, to be played; empty where there is none.
+    """
+
+    file: str
+    frames: np.ndarray
+    truth: str
+    prediction: str = ""
+    score: float = 0.0
+    mp4: bytes = b""
+
+    @property
+    def right(self) -> bool:
+        """Whether the prediction is the truth."""
+        return self.truth == self.prediction
+
+    def image(self, gap_pixels: int = 2) -> np.ndarray:
+        """Returns the frames side by side, `uint8` `(H, width, 3)`.
+
+        Example:
+
+        >>> frames = np.zeros((3, 8, 10, 3), "uint8")
+        >>> Strip("a.mp4", frames, "gym").image().shape
+        (8, 34, 3)
+        """
+        num_frames, height, width, _ = self.frames.shape
+        step = width + gap_pixels
+        image = np.full(
+            (height, num_frames * step - gap_pixels, 3), 255, "uint8"
+        )
+        for index, frame in enumerate(self.frames):
+            image[:, index * step : index * step + width] = frame
+        return image
+
+    def jpeg(self) -> bytes:
+        """Returns the image, encoded."""
+        _, encoded = cv2.imencode(
+            ".jpg",
+            cv2.cvtColor(self.image(), cv2.COLOR_RGB2BGR),
+            [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY],
+        )
+        return bytes(encoded)
+
+
+def read_strip(
+    store: Store,
+    video: Video,
+    clip: ClipConfig,
+    *,
+    num_frames: int = 8,
+    prediction: str = "",
+    score: float = 0.0,
+    playable: bool = False,
+) -> Strip:
+    """Reads the strip of a video: the middle clip's centre view, thinned out.
+
+    Args:
+        store: Store. The decoded frames.
+        video: Video. A usable one.
+        clip: ClipConfig. What the model was trained on.
+        num_frames: int. Frames in the strip, at most those of a clip.
+        prediction: str. Its class by the model; empty where there is none.
+        score: float. Probability of the prediction.
+        playable: bool. Whether to add the clip as a small MP4.
+
+    Returns:
+        The `Strip`.
+    """
+    indices = view_indices(video.kept_frames, clip, 1)[0]
+    frames = store.frames(video.sha256, indices)
+    thinned = _thinned(frames, num_frames)
+    return Strip(
+        video.file,
+        crop_clip(thinned, clip.crop_size),
+        video.class_name,
+        prediction,
+        score,
+        encode_mp4(frames, clip.fps) if playable else b"",
+    )
+
+
+def _thinned(frames: np.ndarray, number: int = 8) -> np.ndarray:
+    """Returns up to `number` of the frames, evenly spread."""
+    places = np.linspace(0, len(frames) - 1, min(number, len(frames)))
+    return frames[places.round().astype(int)]
+
+
+def sample_strips(
+    store: Store,
+    manifest: Manifest,
+    split: str,
+    clip: ClipConfig,
+    *,
+    probabilities: Mapping[str, np.ndarray] | None = None,
+    num_strips: int = 9,
+) -> list[Strip]:
+    """Reads strips of a split, the classes in turn, spread over its videos.
+
+    Args:
+        store: Store. The decoded frames.
+        manifest: Manifest. The videos.
+        split: str. "train", "val" or "test".
+        clip: ClipConfig. What the model was trained on.
+        probabilities: Mapping or None. By file, for those that were predicted.
+        num_strips: int. At most so many.
+
+    Returns:
+        A list of `Strip`, sorted by class.
+    """
+    chosen = spread_over_classes(manifest, split, num_strips)
+    strips = []
+    for video in chosen:
+        row = (probabilities or {}).get(video.file)
+        strips.append(
+            read_strip(store, video, clip)
+            if row is None
+            else read_strip(
+                store,
+                video,
+                clip,
+                prediction=manifest.class_names[int(row.argmax())],
+                score=float(row.max()),
+            )
+        )
+    return strips
+
+
+def training_strips(
+    store: Store, manifest: Manifest, config: Config, *, num_strips: int = 9
+) -> list[Strip]:
+    """Makes strips of what the model sees in training, changed as there.
+
+    They are the first clips of the first epoch. With MixUp and CutMix they
+    are mixed among themselves, and every class in a clip is said with its
+    share.
+
+    Args:
+        store: Store. The decoded frames.
+        manifest: Manifest. The videos; those of the split "train" are used.
+        config: Config. Every option of the training.
+        num_strips: int. At most so many.
+
+    Returns:
+        A list of `Strip`, without predictions.
+    """
+    # Brings TensorFlow, which a verb starts first, and quietly.
+    from har_keras.clips.dataset import ClipDataset
+
+    repeats = config.training.repeats
+    options = config.replace(batch_size=-(-num_strips // repeats) * repeats)
+    videos = manifest.usable("train")
+    data = ClipDataset(store, manifest, videos, options, training=True)
+    if not data.num_clips:
+        return []
+    clips, labels, *_ = data.read_batch(0, 0)
+    return [
+        Strip(
+            data.slots[index].video.file,
+            _thinned(clip),
+            _shares_in_words(label, manifest.class_names),
+        )
+        for clip, label, index in zip(
+            clips[:num_strips], labels, data.order(0), strict=False
+        )
+    ]
+
+
+def _shares_in_words(label: np.ndarray, class_names: Sequence[str]) -> str:
+    """Returns a label in words: "walk", or "walk 0.60 + gym 0.40"."""
+    if not label.ndim:
+        return class_names[int(label)]
+    found = [place for place in np.argsort(-label) if label[place] > 0]
+    if len(found) == 1:
+        return class_names[found[0]]
+    return " + ".join(f"{class_names[i]} {label[i]:.2f}" for i in found)
+
+
+def spread_over_classes(
+    manifest: Manifest, split: str, number: int
+) -> list[Video]:
+    """Returns up to `number` usable videos, as many of each class as can be."""
+    chosen: list[Video] = []
+    names = manifest.class_names
+    for place, name in enumerate(names):
+        videos = [v for v in manifest.usable(split) if v.class_name == name]
+        share = number // len(names) + (place < number % len(names))
+        chosen += evenly(videos, share)
+    return chosen
+
+
+def evenly(videos: Sequence[Video], number: int) -> list[Video]:
+    """Returns `number` of the videos, evenly spread, or all if there are fewer.
+
+    Example:
+
+    >>> evenly(list("abcdefg"), 3)
+    ['a', 'd', 'g']
+    """
+    if len(videos) <= number:
+        return list(videos)
+    places = np.linspace(0, len(videos) - 1, number).round().astype(int)
+    return [videos[place] for place in places]

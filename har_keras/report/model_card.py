@@ -1,0 +1,145 @@
+"""The model card of a run: its README.md."""
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from har_keras.config import Config
+from har_keras.ranges import flag
+from har_keras.report.evaluation_page import headline, percent
+
+
+def model_card(
+    name: str,
+    config: Config,
+    evaluation: Mapping[str, Any],
+    videos: Mapping[str, Mapping[str, int]],
+    num_parameters: int,
+) -> str:
+    """Returns what somebody who is handed a run should know, as Markdown.
+
+    Args:
+        name: str. The name of the run.
+        config: Config. That of the run.
+        evaluation: Mapping. The figures of `evaluation.json`.
+        videos: Mapping from class to counts of videos by split.
+        num_parameters: int. Weights of the model, counted one by one.
+
+    Returns:
+        The text of `README.md`.
+    """
+    parts = [
+        f"# {markdown_text(name)}",
+        _model(config, evaluation, num_parameters),
+        "## Result",
+        f"On the {evaluation['split']} split: {headline(evaluation)}",
+        _class_table(evaluation, videos),
+        "![Confusion matrix](confusion.png)\n\n![Training](curves.png)",
+        *_controls(evaluation),
+        "## Use",
+        _use(config),
+        "## Limits",
+        _limits(evaluation),
+        "## How it was made",
+        _options(config),
+        _versions(evaluation),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_text(text: str) -> str:
+    r"""Returns a name so that Markdown shows it as it is.
+
+    Example:
+
+    >>> markdown_text("a|b <script> *c*")
+    'a\\|b &lt;script&gt; \\*c\\*'
+    """
+    text = escape(" ".join(text.split()), quote=False)
+    for letter in "\\`*_[]|#!~":
+        text = text.replace(letter, "\\" + letter)
+    return text
+
+
+def _model(
+    config: Config, evaluation: Mapping[str, Any], num_parameters: int
+) -> str:
+    names = [markdown_text(name) for name in evaluation["class_names"]]
+    clip = config.clip
+    return (
+        "A Vision Transformer on tubelets that tells which of "
+        f"{len(names)} classes a video shows: {', '.join(names)}. It sees "
+        f"{clip.num_frames} frames at {clip.fps:g} per second "
+        f"({clip.span_seconds:g} s), {clip.crop_size} x {clip.crop_size} "
+        f"pixels, and has {num_parameters:,} parameters."
+    )
+
+
+def _class_table(
+    evaluation: Mapping[str, Any], videos: Mapping[str, Mapping[str, int]]
+) -> str:
+    lines = [
+        "| class | precision | recall | F1 | tested on | trained on |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in evaluation["per_class"]:
+        name = row["class"]
+        figures = [f"{row[key]:.3f}" for key in ("precision", "recall", "f1")]
+        trained = videos.get(name, {}).get("train", 0)
+        cells = [markdown_text(name), *figures, row["support"], trained]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def _controls(evaluation: Mapping[str, Any]) -> list[str]:
+    controls = evaluation.get("controls")
+    if not controls:
+        return []
+    return [
+        "With one frame repeated it is right in "
+        f"{percent(controls['single_frame'])}, with the frames shuffled in "
+        f"{percent(controls['shuffled'])}, backwards in "
+        f"{percent(controls['reversed'])}: the distance to the result is what "
+        "the model reads from motion."
+    ]
+
+
+def _use(config: Config) -> str:
+    return (
+        "```sh\n"
+        "python -m har_keras.evaluate . --videos FOLDER\n"
+        "```\n\n"
+        "`saved_model/` is for TensorFlow Serving. `model.keras` opens with "
+        "`keras.models.load_model` once `har_keras.model.build` is imported. "
+        "Both take `uint8` RGB frames and scale them inside."
+    )
+
+
+def _limits(evaluation: Mapping[str, Any]) -> str:
+    return (
+        f"The result is from {evaluation['num_videos']} videos of "
+        f"{evaluation['num_groups']} recordings that are like the training "
+        "videos; other places, cameras and people can do worse. The model "
+        "names one of its classes for any video, also for one that shows none "
+        "of them. A class name is not a judgement of the person who is seen."
+    )
+
+
+def _options(config: Config) -> str:
+    defaults = Config().flat()
+    changed = [
+        f"{flag(name)} {value}"
+        for name, value in config.flat().items()
+        if value != defaults[name]
+    ]
+    text = "; ".join(f"`{option.replace('`', '')}`" for option in changed)
+    return (
+        "Every option is in `config.toml`. "
+        + (f"Other than the defaults: {text}." if changed else "All defaults.")
+        + " The videos, their splits and groups are in `manifest.csv`."
+    )
+
+
+def _versions(evaluation: Mapping[str, Any]) -> str:
+    pairs = evaluation.get("versions", {}).items()
+    return "Made with " + ", ".join(f"{name} {v}" for name, v in pairs) + "."

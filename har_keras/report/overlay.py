@@ -1,0 +1,223 @@
+"""A video with the answer drawn on it: label, bar and timeline, sound kept."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from har_keras.clips.sampling import Frames
+from har_keras.files import whole_file
+from har_keras.inference.timeline import Timeline
+from har_keras.report.plots import plain_text
+from har_keras.report.timeline_files import class_colour
+from har_keras.video.ffmpeg import FrameReader, probe, read_frames
+from har_keras.video.images import read_pictures, size_of_pictures
+from har_keras.video.writer import VideoWriter
+
+_LARGEST_SIDE = 1080
+_MOST_FPS = 60.0
+_BAND_LIGHT = 0.3
+_WHITE = (255, 255, 255)
+_EMPTY = (110, 110, 110)
+
+
+def write_overlay(
+    video: Path,
+    timeline: Timeline,
+    path: Path,
+    *,
+    timeout_seconds: float,
+    pictures_fps: float = 25.0,
+) -> None:
+    """Writes a video again with what is seen when drawn over its foot.
+
+    Size, rate, length and sound stay; a short side above 1080 pixels and a
+    rate above 60 come down to that. Frames pass through one by one.
+
+    Args:
+        video: Path. The file, or a folder of pictures.
+        timeline: Timeline. What is seen when.
+        path: Path. The MP4 file, which appears when it is whole.
+        timeout_seconds: float. Limit on the time spent waiting for ffmpeg.
+        pictures_fps: float. Pictures per second in a folder of them.
+
+    Raises:
+        VideoError: If the file can't be read.
+    """
+    reader, fps, sound = _opened(video, timeout_seconds, pictures_fps)
+    with reader, whole_file(path) as temporary:
+        write_drawn(reader, timeline, temporary, fps=fps, sound=sound)
+
+
+def _opened(
+    video: Path, timeout_seconds: float, pictures_fps: float
+) -> tuple[FrameReader, float, Path | None]:
+    """Returns the frames at their own size and rate, and where sound is."""
+    if video.is_dir():
+        fps = min(pictures_fps, _MOST_FPS)
+        pictures = read_pictures(
+            video,
+            pictures_fps=pictures_fps,
+            fps=fps,
+            short_side=min(*size_of_pictures(video), _LARGEST_SIDE),
+            timeout_seconds=timeout_seconds,
+        )
+        return pictures, fps, None
+    info = probe(video)
+    fps = min(info.fps or 25.0, _MOST_FPS)
+    reader = read_frames(
+        video,
+        fps=fps,
+        short_side=min(info.width, info.height, _LARGEST_SIDE),
+        timeout_seconds=timeout_seconds,
+    )
+    return reader, fps, video if info.has_audio else None
+
+
+def write_drawn(
+    frames: Iterable[Frames],
+    timeline: Timeline,
+    path: Path,
+    *,
+    fps: float,
+    sound: Path | None = None,
+) -> None:
+    """Writes frames with a timeline drawn on them.
+
+    Args:
+        frames: Iterable of `uint8` arrays of shape `(H, W, 3)`.
+        timeline: Timeline. What is seen when.
+        path: Path. The MP4 file.
+        fps: float. Frames per second.
+        sound: Path or None. A file whose sound goes along.
+    """
+    writer: VideoWriter | None = None
+    band = None
+    try:
+        for number, frame in enumerate(frames):
+            if writer is None or band is None:
+                size = (frame.shape[1], frame.shape[0])
+                writer = VideoWriter(path, size, fps, sound=sound)
+                band = Band(timeline, frame.shape[0], frame.shape[1])
+            writer.write(band.drawn(frame, number / fps))
+    except BaseException as error:
+        if writer is not None:
+            writer.__exit__(type(error), error, None)
+        raise
+    if writer is not None:
+        writer.__exit__(None, None, None)
+
+
+class Band:
+    """The foot of a video: the class, how sure it is, and what comes when.
+
+    Args:
+        timeline: Timeline. What is seen when.
+        height: int. Of the frames, in pixels.
+        width: int. Of the frames, in pixels.
+    """
+
+    def __init__(self, timeline: Timeline, height: int, width: int) -> None:
+        self.timeline = timeline
+        self.width = width
+        self.unit = max(9, round(min(height, width) / 17))
+        self.height = min(height, round(2.9 * self.unit))
+        self.margin = self.unit // 2
+        self.strip = self._strip()
+
+    def drawn(self, frame: Frames, seconds: float) -> Frames:
+        """Returns a frame with the band over its foot.
+
+        Args:
+            frame: `uint8` array of shape `(H, W, 3)`.
+            seconds: float. Its time.
+
+        Returns:
+            `uint8` array of the same shape; the frame is not changed.
+        """
+        segment, row = self.timeline.at(seconds)
+        frame = frame.copy()
+        band = frame[len(frame) - self.height :]
+        band[:] = (band * _BAND_LIGHT).astype(np.uint8)
+        names = list(self.timeline.class_names)
+        known = segment.label in names
+        score = row[names.index(segment.label)] if known else row.max()
+        colour = _rgb(names.index(segment.label)) if known else _EMPTY
+        self._write(band, segment.label, float(score))
+        self._bar(band, float(score), colour)
+        self._time(band, seconds)
+        return frame
+
+    def _write(self, band: Frames, label: str, score: float) -> None:
+        text = f"{plain_text(label, 24)}  {100 * score:.0f} %"
+        letters = _letters(text.replace(r"\$", "$"), round(1.05 * self.unit))
+        top, left = self.margin // 2 + 1, self.margin
+        letters = letters[: len(band) - top, : max(0, self.width // 2 - left)]
+        place = band[
+            top : top + letters.shape[0], left : left + letters.shape[1]
+        ]
+        share = letters[..., None] / 255
+        place[:] = (place * (1 - share) + 255 * share).astype(np.uint8)
+
+    def _bar(
+        self, band: Frames, score: float, colour: tuple[int, int, int]
+    ) -> None:
+        left, right = self.width // 2 + self.margin, self.width - self.margin
+        top = self.margin // 2 + 1 + round(0.35 * self.unit)
+        rows = slice(top, top + max(3, round(0.6 * self.unit)))
+        band[rows, left:right] = (70, 70, 70)
+        band[rows, left : left + round(score * (right - left))] = colour
+
+    def _time(self, band: Frames, seconds: float) -> None:
+        top = min(round(1.75 * self.unit), len(band) - 1)
+        strip = self.strip[: len(band) - top]
+        left, right = self.margin, self.width - self.margin
+        band[top : top + len(strip), left:right] = strip
+        share = min(1.0, seconds / max(self.timeline.seconds, 1e-9))
+        head = left + round(share * (right - left - 1))
+        half = max(1, self.unit // 10)
+        band[
+            top - 2 : top + len(strip) + 2, max(0, head - half) : head + half
+        ] = _WHITE
+
+    def _strip(self) -> Frames:
+        """Returns the segments side by side, on a line of time."""
+        width = max(1, self.width - 2 * self.margin)
+        strip = np.full((max(3, round(0.7 * self.unit)), width, 3), 70, "uint8")
+        names = list(self.timeline.class_names)
+        for segment in self.timeline.segments:
+            if segment.label in names:
+                share = width / max(self.timeline.seconds, 1e-9)
+                begin = round(segment.start_seconds * share)
+                end = round(segment.end_seconds * share)
+                strip[:, begin:end] = _rgb(names.index(segment.label))
+        return strip
+
+
+def _rgb(label: int) -> tuple[int, int, int]:
+    colour = class_colour(label)
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+@lru_cache(maxsize=512)
+def _letters(text: str, height: int) -> np.ndarray:
+    """Returns a line of text, `uint8` `(rows, columns)`, 255 where it is."""
+    from PIL import Image, ImageDraw
+
+    font = _font(height)
+    left, _, right, _ = (int(x) for x in font.getbbox(text))
+    image = Image.new("L", (max(1, right - left + 2), round(1.4 * height)))
+    ImageDraw.Draw(image).text((-left, 0), text, fill=255, font=font)
+    return np.asarray(image)
+
+
+@lru_cache(maxsize=8)
+def _font(height: int) -> Any:
+    """Returns the font that matplotlib brings along."""
+    from matplotlib import font_manager
+    from PIL import ImageFont
+
+    bold = font_manager.FontProperties(family="DejaVu Sans", weight="bold")
+    return ImageFont.truetype(font_manager.findfont(bold), height)

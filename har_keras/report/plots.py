@@ -1,0 +1,293 @@
+"""Pictures for people, drawn without a screen.
+
+Colours are from Okabe and Ito's palette, which people with any kind of colour
+blindness can tell apart; what a colour says is said by a mark or word as well.
+"""
+
+import csv
+import unicodedata
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from har_keras.evaluation.ranking import Curve
+from har_keras.files import whole_file
+from har_keras.report.film_strips import Strip
+
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
+PALETTE = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#4D4D4D",
+)  # fmt: skip
+"""Colours of classes."""
+_DPI = 120
+_MAX_LABEL = 28
+# Above this many classes a cell is too small for its count.
+_MAX_COUNTED_CLASSES = 20
+
+
+def plot_curves(history_file: Path, path: Path) -> None:
+    """Draws loss and accuracy by epoch, for training and validation.
+
+    Args:
+        history_file: Path. CSV with a line an epoch: `epoch`, `loss`,
+            `accuracy`, and `val_loss`, `val_accuracy` where there is
+            validation.
+        path: Path. The PNG file.
+    """
+    with history_file.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name in ("loss", "accuracy") if rows[0].get(name)]
+    with figure_file(path, 4.2 * len(names), 3.2) as figure:
+        panels = figure.subplots(1, len(names), squeeze=False)[0]
+        for panel, name in zip(panels, names, strict=True):
+            _draw_curves(panel, rows, name)
+        panels[0].set_ylim(bottom=0)
+        if len(names) > 1:
+            panels[1].set_ylim(0, 1.02)
+        panels[-1].legend(frameon=False)
+
+
+def _draw_curves(panel: Any, rows: list[dict[str, str]], name: str) -> None:
+    kinds = (("", "training", BLUE, "-"), ("val_", "validation", ORANGE, "--"))
+    for prefix, label, colour, line in kinds:
+        points = [
+            (int(row["epoch"]), float(row[prefix + name]))
+            for row in rows
+            if row.get(prefix + name)
+        ]
+        if points:
+            marker = "o" if len(points) < 3 else None
+            panel.plot(
+                *zip(*points, strict=True),
+                color=colour,
+                linestyle=line,
+                marker=marker,
+                label=label,
+                linewidth=1.8,
+            )
+    panel.set_title(name.capitalize(), loc="left", fontweight="bold")
+    panel.set_xlabel("epoch")
+    panel.xaxis.get_major_locator().set_params(integer=True)
+    panel.grid(axis="y", color="#dddddd", linewidth=0.8)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def plot_confusion(
+    confusion: Sequence[Sequence[int]], class_names: Sequence[str], path: Path
+) -> None:
+    """Draws the confusion matrix: counts, coloured by the share of their row.
+
+    Args:
+        confusion: Counts of videos by truth (row) and prediction (column).
+        class_names: Names in label order.
+        path: Path. The PNG file.
+    """
+    counts = np.asarray(confusion)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    names = [plain_text(name) for name in class_names]
+    size = min(14.0, 2.4 + 0.75 * len(names))
+    with figure_file(path, size + 0.9, size) as figure:
+        panel = figure.subplots()
+        panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        panel.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        panel.set_yticks(range(len(names)), names)
+        if len("".join(names)) <= 24 and len(names) <= 6:
+            panel.set_xticks(range(len(names)), names, rotation=0, ha="center")
+        panel.set_xlabel("predicted")
+        panel.set_ylabel("truth")
+        panel.tick_params(length=0)
+        panel.spines[:].set_visible(False)
+        if len(names) <= _MAX_COUNTED_CLASSES:
+            _write_counts(panel, counts, shares)
+
+
+def _write_counts(panel: Any, counts: np.ndarray, shares: np.ndarray) -> None:
+    for (row, column), count in np.ndenumerate(counts):
+        panel.text(
+            column,
+            row,
+            f"{count}\n{shares[row, column]:.0%}" if count else "0",
+            ha="center",
+            va="center",
+            color="white" if shares[row, column] > 0.55 else "black",
+            fontsize=11 if count else 9,
+            alpha=1.0 if count else 0.45,
+            fontweight="bold" if row == column else "normal",
+        )
+
+
+def plot_reliability(
+    before: Sequence[Mapping[str, float]],
+    after: Sequence[Mapping[str, float]],
+    path: Path,
+) -> None:
+    """Draws accuracy over confidence; on the diagonal they are the same.
+
+    Args:
+        before: Bins of `metrics.calibration`, as the model says it.
+        after: Bins at the run's temperature; empty if there is none.
+        path: Path. The PNG file.
+    """
+    kinds = (
+        (before, "as the model says it", BLUE, "o-"),
+        (after, "calibrated", ORANGE, "s--"),
+    )
+    with figure_file(path, 4.6, 4.2) as figure:
+        panel = figure.subplots()
+        panel.plot([0, 1], [0, 1], color="#999999", linewidth=1)
+        for bins, label, colour, style in kinds:
+            if not bins:
+                continue
+            rows = [(x["confidence"], x["accuracy"], x["count"]) for x in bins]
+            confidence, accuracy, count = zip(*rows, strict=True)
+            panel.plot(confidence, accuracy, style, color=colour, label=label)
+            sizes = 20 + 280 * np.asarray(count) / sum(count)
+            panel.scatter(confidence, accuracy, sizes, color=colour, alpha=0.25)
+        panel.set_xlim(0, 1)
+        panel.set_ylim(-0.02, 1.02)
+        panel.set_xlabel("confidence (large dot: many videos)")
+        panel.set_ylabel("share that is right")
+        panel.legend(frameon=False, loc="upper left")
+        panel.spines[["top", "right"]].set_visible(False)
+
+
+def plot_ranking(curves: Mapping[str, Curve | None], path: Path) -> None:
+    """Draws the ROC and the precision-recall curve of every class.
+
+    Args:
+        curves: Mapping from class to its curve, or None if it has none.
+        path: Path. The PNG file.
+    """
+    with figure_file(path, 8.8, 3.8) as figure:
+        left, right = figure.subplots(1, 2)
+        left.plot([0, 1], [0, 1], color="#999999", linewidth=1)
+        for place, (name, found) in enumerate(curves.items()):
+            if found is None:
+                continue
+            style = {
+                "color": PALETTE[place % len(PALETTE)],
+                "linestyle": ("-", "--", ":")[place // len(PALETTE) % 3],
+                "linewidth": 1.8,
+                "label": plain_text(name),
+            }
+            left.plot(found.false_positive_rate, found.recall, **style)
+            right.step(found.recall, found.precision, where="pre", **style)
+        left.set_xlabel("share of other videos named")
+        left.set_ylabel("share of its videos named (recall)")
+        left.set_title("ROC", loc="left", fontweight="bold")
+        right.set_xlabel("recall")
+        right.set_ylabel("precision")
+        right.set_title("Precision and recall", loc="left", fontweight="bold")
+        for panel in (left, right):
+            panel.set_xlim(-0.01, 1.01)
+            panel.set_ylim(0, 1.03)
+            panel.spines[["top", "right"]].set_visible(False)
+        if len(curves) <= _MAX_COUNTED_CLASSES:
+            handles = left.get_legend_handles_labels()
+            figure.legend(*handles, loc="outside right upper", frameon=False)
+
+
+def plot_samples(strips: Sequence[Strip], path: Path) -> None:
+    """Draws film strips one below the other, each under its classes.
+
+    Args:
+        strips: Sequence of Strip. At least one, all of one size.
+        path: Path. The PNG file.
+    """
+    images = [strip.image() for strip in strips]
+    height, width, _ = images[0].shape
+    caption_pixels = 26
+    size = (width + 16, len(images) * (height + caption_pixels + 8) + 8)
+    with figure_file(
+        path, size[0] / _DPI, size[1] / _DPI, layout=None
+    ) as figure:
+        for place, (strip, image) in enumerate(
+            zip(strips, images, strict=True)
+        ):
+            top = 8 + place * (height + caption_pixels + 8)
+            _write_caption(figure, strip, top + caption_pixels / 2, size)
+            top += caption_pixels
+            panel = figure.add_axes(
+                (
+                    8 / size[0],
+                    1 - (top + height) / size[1],
+                    width / size[0],
+                    height / size[1],
+                )
+            )
+            panel.imshow(image, interpolation="none", aspect="auto")
+            panel.set_axis_off()
+
+
+def _write_caption(
+    figure: Any, strip: Strip, middle: float, size: tuple[int, int]
+) -> None:
+    """Writes the classes on the left and the name of the file on the right."""
+    height = 1 - middle / size[1]
+    text, colour = plain_text(strip.truth), "black"
+    if strip.prediction:
+        mark, colour = ("✓", BLUE) if strip.right else ("✗", ORANGE)
+        said = (
+            "" if strip.right else f", predicted {plain_text(strip.prediction)}"
+        )
+        text = f"{mark} {text}{said} ({strip.score:.2f})"
+    style = {"va": "center", "fontsize": 9.5}
+    figure.text(
+        8 / size[0], height, text, color=colour, fontweight="bold", **style
+    )
+    name = plain_text(Path(strip.file).name, 40)
+    figure.text(1 - 8 / size[0], height, name, color=GREY, ha="right", **style)
+
+
+def plain_text(text: str, longest: int = _MAX_LABEL) -> str:
+    r"""Returns a name as it can be drawn: one line, not too long, no formula.
+
+    Example:
+
+    >>> plain_text("a very long name of a class of videos")
+    'a very long name of a class…'
+    >>> plain_text("$5")
+    '\\$5'
+    """
+    shown = "".join(
+        "\N{REPLACEMENT CHARACTER}"
+        if unicodedata.category(letter) in ("Cc", "Cs")
+        else letter
+        for letter in text
+    )
+    if len(shown) > longest:
+        shown = shown[: longest - 1] + "…"
+    return shown.replace("$", r"\$")
+
+
+@contextmanager
+def figure_file(
+    path: Path,
+    width: float,
+    height: float,
+    layout: Literal["constrained"] | None = "constrained",
+) -> Iterator[Any]:
+    """Yields an empty figure of so many inches, written as PNG at the end.
+
+    Args:
+        path: Path. The PNG file.
+        width: float. Inches.
+        height: float. Inches.
+        layout: str or None. How matplotlib arranges what is in it.
+
+    Yields:
+        A `matplotlib.figure.Figure`.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure((width, height), dpi=_DPI, layout=layout)
+    yield figure
+    with whole_file(path) as temporary, warnings.catch_warnings():
+        # A script that the font lacks is drawn as boxes, not refused.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(temporary, dpi=_DPI)

@@ -1,0 +1,125 @@
+"""Answers on the standard output: a table for people, JSON lines, CSV."""
+
+import csv
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from har_keras.benchmark.server import Load
+from har_keras.inference.classifier import Prediction
+from har_keras.report.evaluation_files import spreadsheet_text
+
+
+class Table:
+    """Prints a line a video, and its segments below it."""
+
+    def __init__(self, class_names: tuple[str, ...]) -> None:
+        self.class_names = class_names
+
+    def __call__(self, found: Prediction) -> None:
+        if found.failed:
+            return
+        assert found.probabilities is not None
+        shares = "  ".join(
+            f"{printable(name)} {share:.3f}"
+            for name, share in found.probabilities.items()
+        )
+        print(
+            f"{printable(found.label):12} {found.confidence:4.0%}  "
+            f"{printable(found.name)}  [{shares}]{_delay(found)}"
+        )
+        for segment in found.segments:
+            print(
+                f"    {segment.start_seconds:8.1f} s to "
+                f"{segment.end_seconds:8.1f} s  "
+                f"{printable(segment.label):12} {segment.score:4.0%}"
+            )
+        sys.stdout.flush()
+
+
+class JsonLines:
+    """Prints a JSON object a line."""
+
+    def __init__(self, class_names: tuple[str, ...]) -> None:
+        self.class_names = class_names
+
+    def __call__(self, found: Prediction) -> None:
+        print(json.dumps(_as_json(found), allow_nan=False), flush=True)
+
+
+class Csv:
+    """Prints a table for spreadsheets."""
+
+    def __init__(self, class_names: tuple[str, ...]) -> None:
+        self.class_names = class_names
+        self.writer = csv.writer(sys.stdout, lineterminator="\n")
+        header = ["file", "prediction", "confidence", *class_names, "reason"]
+        self.writer.writerow(map(spreadsheet_text, header))
+
+    def __call__(self, found: Prediction) -> None:
+        shares = found.probabilities or {}
+        row = [
+            spreadsheet_text(printable(found.name)),
+            spreadsheet_text(found.label),
+        ]
+        row += [] if found.failed else [str(found.confidence)]
+        row += [""] * found.failed
+        row += [str(shares.get(name, "")) for name in self.class_names]
+        self.writer.writerow([*row, spreadsheet_text(found.reason)])
+        sys.stdout.flush()
+
+
+def _delay(found: Prediction) -> str:
+    """Returns how far behind a live answer is, and how long it goes on."""
+    if found.delay_seconds is None:
+        return ""
+    return f"  at {found.seconds:.1f} s, {found.delay_seconds:.2f} s behind"
+
+
+def _as_json(found: Prediction) -> dict[str, Any]:
+    if found.failed:
+        return {"file": printable(found.name), "error": found.reason}
+    delay = {"delay_seconds": found.delay_seconds}
+    return {
+        **(delay if found.delay_seconds is not None else {}),
+        "file": printable(found.name),
+        "prediction": found.label,
+        "confidence": found.confidence,
+        "probabilities": found.probabilities,
+        "seconds": found.seconds,
+        "segments": [asdict(segment) for segment in found.segments],
+        "reason": found.reason,
+    }
+
+
+def printable(text: str) -> str:
+    r"""Returns a name without what would steer a terminal.
+
+    Example:
+
+    >>> printable("a\x1b[31mb")
+    'a?[31mb'
+    """
+    return "".join(x if x.isprintable() else "?" for x in text)
+
+
+def print_load(found: Load, form: str) -> None:
+    """Prints how fast a server answers, in one of the forms of `PRINTERS`."""
+    figures = asdict(found)
+    if form == "json":
+        print(json.dumps(figures, allow_nan=False))
+    elif form == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(figures)
+        writer.writerow(spreadsheet_text(str(x)) for x in figures.values())
+    else:
+        print(found)
+
+
+PRINTERS: dict[str, type[Table] | type[JsonLines] | type[Csv]] = {
+    "table": Table,
+    "json": JsonLines,
+    "csv": Csv,
+}
+"""How answers may be printed."""

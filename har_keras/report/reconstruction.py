@@ -1,0 +1,107 @@
+"""What a masked autoencoder saw of a clip, and what it guessed."""
+
+from typing import Any
+
+import numpy as np
+
+from har_keras.config import Config
+from har_keras.manifest.manifest import Manifest
+from har_keras.report.film_strips import Strip, evenly, read_strip
+from har_keras.store.store import Store
+
+_NUM_CLIPS = 3
+_GREY = 127
+
+
+def reconstruction_strips(
+    model: Any, store: Store, manifest: Manifest, config: Config
+) -> list[Strip]:
+    """Returns three strips a clip: as it is, as it was shown, as guessed.
+
+    The guess has the mean and contrast of what was hidden, for it is made
+    without them.
+
+    Args:
+        model: MaskedAutoencoder.
+        store: Store. The decoded frames.
+        manifest: Manifest. Validation videos are taken, where there are any.
+        config: Config. That of the run.
+
+    Returns:
+        A list of `Strip`.
+    """
+    videos = manifest.usable("val") or manifest.usable("train")
+    frames = config.clip.num_frames
+    strips = []
+    for number, video in enumerate(evenly(videos, _NUM_CLIPS)):
+        whole = read_strip(store, video, config.clip, num_frames=frames)
+        clip = whole.frames
+        rng = np.random.default_rng((config.training.seed, number))
+        places = rng.permutation(model.num_places).astype("int32")
+        shown, guessed = shown_and_guessed(model, clip, places)
+        pictures = {"the clip": clip, "what was shown": shown, "guess": guessed}
+        strips += [
+            Strip(video.file, evenly_spaced(picture), name)
+            for name, picture in pictures.items()
+        ]
+    return strips
+
+
+def shown_and_guessed(
+    model: Any, clip: np.ndarray, places: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a clip with its hidden tubelets grey, and with them guessed.
+
+    Args:
+        model: MaskedAutoencoder.
+        clip: uint8 array of shape `(T, H, W, 3)`.
+        places: int32 array of shape `(S,)`, visible ones first.
+
+    Returns:
+        Two uint8 arrays of the clip's shape.
+    """
+    import keras
+
+    guess, masked = model.guess(clip[None], places[None])
+    guess, masked = (keras.ops.convert_to_numpy(x)[0] for x in (guess, masked))
+    embedding = model.encoder.embedding
+    tubelets = keras.ops.convert_to_numpy(embedding.tubelets(clip[None]))[0]
+    grid = model.encoder.grid
+    hidden = tubelets[masked].astype("float64").reshape(len(masked), -1, 3)
+    guess = guess.reshape(hidden.shape) * hidden.std(1, keepdims=True)
+    guess = (guess + hidden.mean(1, keepdims=True)).clip(0, 255)
+    shown, guessed = tubelets.copy(), tubelets.copy()
+    shown[masked] = _GREY
+    guessed[masked] = guess.reshape(len(masked), -1).round().astype("uint8")
+    return clip_of(shown, grid, clip.shape), clip_of(guessed, grid, clip.shape)
+
+
+def clip_of(
+    tubelets: np.ndarray, grid: tuple[int, int, int], shape: tuple[int, ...]
+) -> np.ndarray:
+    """Puts a clip together from its tubelets.
+
+    Args:
+        tubelets: Array of shape `(N, pixels)`, time slowest.
+        grid: Tubelets in time, height and width.
+        shape: That of the clip, `(T, H, W, 3)`.
+
+    Returns:
+        Array of the clip's shape.
+
+    Example:
+
+    >>> clip_of(np.arange(4)[:, None], (1, 2, 2), (1, 2, 2, 1))[0, ..., 0]
+    array([[0, 1],
+           [2, 3]])
+    """
+    time, rows, columns = grid
+    depth, side = shape[0] // time, shape[1] // rows
+    x = tubelets.reshape(time, rows, columns, depth, side, side, shape[3])
+    return x.transpose(0, 3, 1, 4, 2, 5, 6).reshape(shape)
+
+
+def evenly_spaced(frames: np.ndarray, number: int = 8) -> np.ndarray:
+    """Returns so many of the frames, or all if there are fewer."""
+    places = np.linspace(0, len(frames) - 1, min(number, len(frames)))
+    return frames[places.round().astype(int)]

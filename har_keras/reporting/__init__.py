@@ -1,1 +1,0 @@
-"""Answers for people: figures, pictures and pages made from a run."""

@@ -1,0 +1,352 @@
+"""Filling the store: one ffmpeg per core, each writing a shard at a time."""
+
+import contextlib
+import hashlib
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import numpy as np
+
+from har_keras.errors import EnvironmentFault
+from har_keras.files import passing_file, publish
+from har_keras.manifest.manifest import content_hash
+from har_keras.progress import ProgressBar
+from har_keras.store.shards import (
+    THUMBNAIL_STRIDE,
+    Frames,
+    StoredVideo,
+    Thumbnails,
+    thumbnail,
+    write_index,
+)
+from har_keras.store.store import Store, StoreSpec, encode_jpeg
+from har_keras.video.ffmpeg import VideoError, read_frames
+
+# Files of so many bytes together make a shard: what a killed program can lose
+# on each core. Of a few videos the shards are smaller, for all cores to work.
+_SHARD_BYTES = 128 * 2**20
+_FEWEST_SHARDS = 64
+_STALE_SECONDS = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """A file to decode, and the hash that its content should have."""
+
+    sha256: str
+    path: Path
+
+
+class Fill(Protocol):
+    """A way to decode files into a store: `fill`, or another like it."""
+
+    def __call__(
+        self,
+        store: Store,
+        tasks: Sequence[Task],
+        *,
+        workers: int = 0,
+        timeout_seconds: float,
+    ) -> dict[str, str]:
+        """Decodes the files that the store doesn't have."""
+
+
+def fill(
+    store: Store,
+    tasks: Sequence[Task],
+    *,
+    workers: int = 0,
+    timeout_seconds: float,
+) -> dict[str, str]:
+    """Decodes files into a store, which need not have all of them yet.
+
+    What was finished stays, whatever happens: an interrupted filling goes on
+    where it stopped, and two at once do no harm. The files that come of it are
+    the same, byte for byte, whoever makes them and however often it stopped.
+
+    Args:
+        store: Store. Its new videos can be read afterwards.
+        tasks: Sequence of Task. All that the store is to have.
+        workers: int. Files decoded at once; 0 is one per processor core.
+        timeout_seconds: float. Limit for one file.
+
+    Returns:
+        Reasons by hash, of files that can't be used. Lasting ones are in the
+        store, too; the others might go away.
+
+    Raises:
+        EnvironmentFault: If the disk is full or can't be written to.
+    """
+    shards = planned_shards(store, tasks)
+    if not shards:
+        return {}
+    number = min(workers or num_cores(), len(shards))
+    stopped = threading.Event()
+    with (
+        ProgressBar("Decoding", total=sum(map(len, shards))) as bar,
+        ThreadPoolExecutor(number) as pool,
+        _ending(pool, stopped),
+    ):
+
+        def write(tasks: Sequence[Task]) -> dict[str, str]:
+            try:
+                return write_shard(
+                    store.folder,
+                    store.spec,
+                    tasks,
+                    timeout_seconds=timeout_seconds,
+                    advance=bar.advance,
+                    stopped=stopped,
+                )
+            except BaseException:
+                stopped.set()  # the others need not go on
+                raise
+
+        futures = [pool.submit(write, shard) for shard in shards]
+        found = [future.result() for future in as_completed(futures)]
+    store.refresh()
+    return {k: v for reasons in found for k, v in reasons.items()}
+
+
+def planned_shards(
+    store: Store, tasks: Sequence[Task]
+) -> list[tuple[Task, ...]]:
+    """Divides what a store doesn't have yet into shards; makes its folder.
+
+    The division follows from all files, so that a filling which goes on makes
+    the shards that were missing.
+
+    Args:
+        store: Store. The folder is made.
+        tasks: Sequence of Task. All that the store is to have.
+
+    Returns:
+        list of tuple of Task, those with most to do first, so that no core
+        ends up alone with it.
+
+    Raises:
+        EnvironmentFault: If the folder can't be written to.
+    """
+    if all(task.sha256 in store for task in tasks):
+        return []
+    _make_folder(store.folder)
+    _remove_stale(store.folder)
+    sizes = {task: _size(task) for task in tasks}
+    full = min(_SHARD_BYTES, sum(sizes.values()) / _FEWEST_SHARDS)
+    shards: list[list[Task]] = []
+    held = math.inf
+    for task in sorted(tasks, key=lambda task: task.sha256):
+        if held >= full:
+            shards.append([])
+            held = 0
+        shards[-1].append(task)
+        held += sizes[task]
+    missing = [
+        tuple(task for task in shard if task.sha256 not in store)
+        for shard in shards
+    ]
+    return sorted(
+        filter(None, missing),
+        key=lambda shard: sum(sizes[task] for task in shard),
+        reverse=True,
+    )
+
+
+def num_cores() -> int:
+    """Returns how many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _ending(
+    pool: ThreadPoolExecutor, stopped: threading.Event
+) -> Iterator[None]:
+    """Ends every thread's work when the block is left, by Ctrl-C too."""
+    try:
+        yield
+    finally:
+        stopped.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def write_shard(
+    folder: Path,
+    spec: StoreSpec,
+    tasks: Sequence[Task],
+    *,
+    timeout_seconds: float,
+    advance: Callable[[], object] | None = None,
+    stopped: threading.Event | None = None,
+) -> dict[str, str]:
+    """Decodes files into one shard, which appears when it is whole.
+
+    Its name is the hash of its content: who makes it again makes the same.
+
+    Args:
+        folder: Path. The folder of a store, which exists.
+        spec: StoreSpec. What is in it.
+        tasks: Sequence of Task. The files, in the order of the shard.
+        timeout_seconds: float. Limit for one file.
+        advance: Callable or None. Called after each file.
+        stopped: threading.Event or None. Ends the work; nothing is written.
+
+    Returns:
+        Reasons by hash, of files that can't be used; as for `fill`.
+
+    Raises:
+        EnvironmentFault: If the disk is full.
+    """
+    reasons: dict[str, str] = {}
+    videos: list[StoredVideo] = []
+    with (
+        passing_file(folder / "shard.bin") as shard,
+        passing_file(folder / "shard.npz") as index,
+    ):
+        with shard.open("wb") as file:
+            for task in tasks:
+                if stopped and stopped.is_set():
+                    return {}
+                video = _decoded(task, file, spec, timeout_seconds, stopped)
+                if stopped and stopped.is_set():
+                    return {}
+                if isinstance(video, StoredVideo):
+                    videos.append(video)
+                    reason = video.reason
+                else:
+                    reason = video
+                if reason:
+                    reasons[task.sha256] = reason
+                if advance:
+                    advance()
+        if videos:
+            write_index(index, videos)
+            name = _hash_of(shard, index)
+            publish(shard, folder / f"{name}.bin")
+            publish(index, folder / f"{name}.npz")
+    return reasons
+
+
+def _hash_of(*files: Path) -> str:
+    """Returns a name for the contents of files."""
+    hashes = [content_hash(file) for file in files]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()[:32]
+
+
+def _decoded(
+    task: Task,
+    file: BinaryIO,
+    spec: StoreSpec,
+    timeout_seconds: float,
+    stopped: threading.Event | None,
+) -> StoredVideo | str:
+    """Appends a video's frames; returns its entry, or why not this time."""
+    begin = file.tell()
+    if content_hash(task.path) != task.sha256:
+        return "its content changed, or it is gone"
+    try:
+        return _append(task, file, spec, timeout_seconds, stopped)
+    except VideoError as error:
+        file.seek(begin)
+        file.truncate()
+        if error.passing:
+            return error.reason
+        return StoredVideo(task.sha256, reason=error.reason)
+
+
+def _append(
+    task: Task,
+    file: BinaryIO,
+    spec: StoreSpec,
+    timeout_seconds: float,
+    stopped: threading.Event | None,
+) -> StoredVideo:
+    """Appends a video's frames, up to where the work was stopped."""
+    writer = _FrameWriter(file, spec)
+    with read_frames(
+        task.path,
+        fps=spec.fps,
+        short_side=spec.short_side,
+        timeout_seconds=timeout_seconds,
+    ) as reader:
+        for frame in reader:
+            writer.add(frame)
+            if stopped and stopped.is_set():
+                break
+        height, width = frame.shape[:2]
+        return StoredVideo(
+            task.sha256,
+            height=height,
+            width=width,
+            damage=reader.damage,
+            variable_rate=reader.variable_rate,
+            source_frames=reader.source_frames,
+            info=reader.info,
+            offsets=np.array(writer.offsets, np.int64),
+            sizes=np.array(writer.sizes, np.int32),
+            thumbnails=np.stack(writer.thumbnails),
+        )
+
+
+class _FrameWriter:
+    """Writes frames one after the other, one that stands still only once."""
+
+    def __init__(self, file: BinaryIO, spec: StoreSpec) -> None:
+        self.offsets: list[int] = []
+        self.sizes: list[int] = []
+        self.thumbnails: list[Thumbnails] = []
+        self._file = file
+        self._spec = spec
+        self._end = file.tell()
+        self._last: Frames | None = None
+
+    def add(self, frame: Frames) -> None:
+        """Appends a frame."""
+        if len(self.offsets) % THUMBNAIL_STRIDE == 0:
+            self.thumbnails.append(thumbnail(frame))
+        if self._last is not None and np.array_equal(frame, self._last):
+            self.offsets.append(self.offsets[-1])
+            self.sizes.append(self.sizes[-1])
+            return
+        data = frame if self._spec.form == "raw" else encode_jpeg(frame)
+        self._file.write(data.data)
+        self.offsets.append(self._end)
+        self.sizes.append(data.nbytes)
+        self._end += data.nbytes
+        self._last = frame
+
+
+def _size(task: Task) -> int:
+    try:
+        return task.path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise EnvironmentFault(
+            f"The frame store '{folder}' can't be written to. Choose another "
+            "folder with --store-dir."
+        )
+
+
+def _remove_stale(folder: Path) -> None:
+    """Removes what killed programs left half-written, once it is a day old."""
+    for path in folder.glob(".*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                path.unlink()

@@ -1,0 +1,286 @@
+"""The frame store: every video decoded once, its frames an offset away.
+
+A store is a folder of shards. A shard is a file of frames, `<name>.bin`, and
+an index of them, `<name>.npz`, which is written last: a shard without an index
+doesn't exist. Names are hashes of what is in them, so any number of programs
+and machines may write to one folder. Videos are known by the hash of their
+content: a renamed file is found again, a changed one is not mistaken for what
+it was.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from har_keras.store.shards import (
+    Frames,
+    StoredVideo,
+    Thumbnails,
+    read_index,
+    read_thumbnails,
+)
+
+Form = Literal["jpeg", "raw"]
+
+JPEG_QUALITY = 90
+"""39 dB against the resized source, at a tenth of the raw size."""
+
+_FORMAT_VERSION = 2
+# A window is read in one piece if no more than this share of it is unwanted.
+_LARGEST_WASTE = 4
+
+
+@dataclass(frozen=True)
+class StoreSpec:
+    """What makes two stores different.
+
+    Args:
+        short_side: int. Short side of stored frames in pixels.
+        fps: float. Stored frames per second.
+        form: str. "jpeg" or "raw".
+    """
+
+    short_side: int
+    fps: float
+    form: Form
+
+    @property
+    def key(self) -> str:
+        """A folder's name.
+
+        Example:
+
+        >>> StoreSpec(short_side=128, fps=16.0, form="jpeg").key
+        '128px-16fps-jpeg90-v2'
+        """
+        form = f"jpeg{JPEG_QUALITY}" if self.form == "jpeg" else "raw"
+        return f"{self.short_side}px-{self.fps:g}fps-{form}-v{_FORMAT_VERSION}"
+
+
+class Store:
+    """Reads frames of videos by the hash of their content. Thread-safe.
+
+    Args:
+        folder: Path. The folder of a `StoreSpec`; it need not exist.
+        spec: StoreSpec. What is in it.
+    """
+
+    def __init__(self, folder: Path, spec: StoreSpec) -> None:
+        self.folder = folder
+        self.spec = spec
+        self._videos: dict[str, StoredVideo] = {}
+        self._seen: set[str] = set()
+        self.refresh()
+
+    @classmethod
+    def passing(cls, spec: StoreSpec) -> "Store":
+        """Returns a store that is gone with its last user."""
+        folder = Path(tempfile.mkdtemp(prefix="har_keras-"))
+        store = cls(folder, spec)
+        weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
+        return store
+
+    def __contains__(self, sha256: str) -> bool:
+        return sha256 in self._videos
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._videos)
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def video(self, sha256: str) -> StoredVideo:
+        """Returns what is known of a video.
+
+        Raises:
+            KeyError: If it isn't in the store.
+        """
+        return self._videos[sha256]
+
+    def num_frames(self, sha256: str) -> int:
+        """Returns how many frames of a video are stored."""
+        return self._videos[sha256].num_frames
+
+    def frames(self, sha256: str, indices: NDArray[np.int64]) -> Frames:
+        """Reads frames of a video.
+
+        Args:
+            sha256: str. Hash of the video's content.
+            indices: `int64` array of shape `(T,)`. Stored frames, in
+                `[0, num_frames)`; the same one may occur many times.
+
+        Returns:
+            `uint8` array of shape `(T, H, W, 3)` in RGB.
+
+        Raises:
+            KeyError: If the video isn't in the store.
+            IndexError: If it has no such frame.
+            OSError: If the shard was removed while it was in use.
+        """
+        lazy = self.lazy_frames(sha256, indices)
+        frames = np.empty(lazy.shape, np.uint8)
+        for place, frame in enumerate(lazy):
+            frames[place] = frame
+        return frames
+
+    def lazy_frames(
+        self, sha256: str, indices: NDArray[np.int64]
+    ) -> "LazyFrames":
+        """Returns frames of a video that are read when they are asked for.
+
+        Args:
+            sha256: str. Hash of the video's content.
+            indices: `int64` array of shape `(T,)`. Stored frames, in
+                `[0, num_frames)`; the same one may occur many times.
+
+        Returns:
+            `LazyFrames`.
+
+        Raises:
+            KeyError: If the video isn't in the store.
+            IndexError: If it has no such frame.
+        """
+        video = self._videos[sha256]
+        if len(indices) and int(np.min(indices)) < 0:
+            raise IndexError(
+                f"Frames are counted from 0. Received: {np.min(indices)}."
+            )
+        return LazyFrames(video, self.spec.form, indices)
+
+    def thumbnails(self, hashes: Iterable[str]) -> dict[str, Thumbnails]:
+        """Reads small pictures of videos, kept for finding duplicates.
+
+        Args:
+            hashes: Iterable of str. Hashes of videos' contents.
+
+        Returns:
+            `uint8` arrays of shape `(N, 16, 16)`, grey, of every second
+            stored frame, by hash.
+        """
+        wanted = set(hashes)
+        shards = {self._videos[sha256].shard for sha256 in wanted}
+        found: dict[str, Thumbnails] = {}
+        for shard in shards - {None}:
+            assert shard is not None
+            found |= read_thumbnails(shard.with_suffix(".npz"))
+        return {sha256: found[sha256] for sha256 in wanted}
+
+    def refresh(self) -> None:
+        """Takes in the shards that were added since."""
+        for index in sorted(self.folder.glob("[!.]*.npz")):
+            if index.name not in self._seen:
+                self._seen.add(index.name)
+                self._videos |= {
+                    video.sha256: video for video in read_index(index)
+                }
+
+
+class LazyFrames:
+    """Frames of a stored video, each read as the loop comes to it.
+
+    A frame is to be used before the next one is asked for: its memory may be
+    taken again.
+
+    Args:
+        video: StoredVideo. Whose frames.
+        form: str. "jpeg" or "raw".
+        indices: `int64` array of shape `(T,)`. Which frames.
+    """
+
+    def __init__(
+        self, video: StoredVideo, form: Form, indices: NDArray[np.int64]
+    ) -> None:
+        self.shape = (len(indices), video.height, video.width, 3)
+        self._video = video
+        self._each = _each_raw if form == "raw" else _each_jpeg
+        self._offsets: list[int] = video.offsets[indices].tolist()
+        self._sizes: list[int] = video.sizes[indices].tolist()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Frames]:
+        shard = self._video.shard
+        assert shard is not None
+        with open(shard, "rb", buffering=0) as file:
+            yield from self._each(
+                file, self._offsets, self._sizes, self.shape[1:]
+            )
+
+
+def _each_raw(
+    file: Any, offsets: list[int], sizes: list[int], shape: tuple[int, ...]
+) -> Iterator[Frames]:
+    frame = np.empty(shape, np.uint8)
+    for offset in offsets:
+        file.seek(offset)
+        if file.readinto(frame) != frame.nbytes:
+            raise OSError(f"'{file.name}' is shorter than its index says.")
+        yield frame
+
+
+def _each_jpeg(
+    file: Any, offsets: list[int], sizes: list[int], shape: tuple[int, ...]
+) -> Iterator[Frames]:
+    begin = min(offsets, default=0)
+    span = max(map(sum, zip(offsets, sizes, strict=True)), default=0) - begin
+    window = None
+    if span <= _LARGEST_WASTE * sum(sizes):
+        # One read for all: the frames between are cheaper than more calls.
+        file.seek(begin)
+        window = np.frombuffer(file.read(span), np.uint8)
+    last, frame = None, np.empty(shape, np.uint8)
+    for offset, size in zip(offsets, sizes, strict=True):
+        if offset != last:
+            if window is None:
+                file.seek(offset)
+                data = np.frombuffer(file.read(size), np.uint8)
+            else:
+                data = window[offset - begin : offset - begin + size]
+            frame, last = decode_jpeg(data), offset
+        yield frame
+
+
+def encode_jpeg(frame: Frames) -> NDArray[np.uint8]:
+    """Encodes a frame, `uint8` `(H, W, 3)` in RGB, as it is stored."""
+    bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(
+        ".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    )
+    assert done
+    return data
+
+
+def decode_jpeg(data: NDArray[np.uint8]) -> Frames:
+    """Decodes what `encode_jpeg` made.
+
+    Raises:
+        OSError: If the data is no picture.
+    """
+    frame = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+    if frame is None:
+        raise OSError(
+            "A stored frame is damaged. Remove the store and prepare again."
+        )
+    return np.asarray(frame, np.uint8)
+
+
+def default_store_dir() -> Path:
+    """Returns `har_keras` in the user's cache folder."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "har_keras"

@@ -1,0 +1,239 @@
+"""What a run began with, and the refusal to go on with anything else."""
+
+import hashlib
+import json
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from har_keras.config import Config
+from har_keras.errors import DataError, UsageError
+from har_keras.files import whole_file
+from har_keras.manifest.manifest import Manifest, Video, content_hash
+from har_keras.ranges import flag
+
+logger = logging.getLogger("har_keras")
+
+# Options that leave every number of the training as it is.
+FREE = frozenset(
+    {
+        "store_dir", "workers", "timeout_seconds", "wandb", "wandb_project",
+        "checkpoint_minutes", "host_index", "coordinator", "join_seconds",
+    }
+)  # fmt: skip
+_NAMED = 3
+
+
+class Beginning:
+    """The options, videos and versions that a run began with.
+
+    Args:
+        options: dict. The text of each option that matters, by name.
+        videos: dict. Content, class, split and number of frames of each file,
+            and its size and time of change, to see without reading it all
+            whether it was touched.
+        versions: dict. Of what computes.
+    """
+
+    def __init__(
+        self,
+        options: dict[str, str],
+        videos: dict[str, dict[str, Any]],
+        versions: dict[str, str],
+    ) -> None:
+        self.options = options
+        self.videos = videos
+        self.versions = versions
+
+    @classmethod
+    def of(cls, config: Config, manifest: Manifest) -> "Beginning":
+        """Returns what a training would begin with now."""
+        options = {
+            name: str(value)
+            for name, value in config.flat().items()
+            if name not in FREE
+        }
+        videos = {
+            video.file: {
+                "sha256": video.sha256,
+                "class": video.class_name,
+                "split": video.split,
+                "frames": video.kept_frames,
+                "stamp": _stamp(manifest.path(video)),
+            }
+            for video in manifest.videos
+        }
+        return cls(options, videos, _versions())
+
+    @classmethod
+    def read(cls, file: Path) -> "Beginning":
+        """Reads what `write` wrote.
+
+        Raises:
+            DataError: If the file is missing or damaged.
+        """
+        try:
+            content = json.loads(file.read_text("utf-8"))
+            return cls(**content)
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(
+                f"'{file}', which says what the run began with, can't be read: "
+                f"{error}. Start the run again in a new folder."
+            ) from error
+
+    def write(self, file: Path) -> None:
+        """Writes it as JSON."""
+        with whole_file(file) as temporary:
+            temporary.write_text(json.dumps(vars(self)), "utf-8")
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of what decides the weights."""
+        videos = [
+            (file, *(row[key] for key in _DECISIVE))
+            for file, row in self.videos.items()
+        ]
+        text = json.dumps([self.options, videos])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def refuse_changes(self, now: "Beginning", place: Path) -> None:
+        """Checks that a training can go on exactly.
+
+        Args:
+            now: Beginning. Of the training that is to go on.
+            place: Path. The run, for the sentence.
+
+        Raises:
+            UsageError: If an option differs; names it.
+            DataError: If a video differs; names it.
+        """
+        _refuse_options(self.options, now.options, place)
+        changes = [
+            _change(file, self.videos.get(file), now.videos.get(file))
+            for file in {**self.videos, **now.videos}
+        ]
+        found = [change for change in changes if change]
+        if found:
+            raise DataError(
+                f"The run in '{place}' can't go on with other videos than it "
+                f"began with: {_some(found)}. Put them back, or start a new "
+                "run."
+            )
+        for name, version in self.versions.items():
+            if now.versions.get(name) != version:
+                logger.warning(
+                    "the run began with %s %s and goes on with %s: weights may "
+                    "differ from those of an uninterrupted run.",
+                    name,
+                    version,
+                    now.versions.get(name, "none"),
+                )
+
+    def refuse_touched(self, manifest: Manifest) -> None:
+        """Checks that no video file was replaced since the run began.
+
+        Only those whose size or time of change is another are read. One that
+        is gone matters only if its frames are, which is found later.
+
+        Args:
+            manifest: Manifest. The videos of the run.
+
+        Raises:
+            DataError: If the content of a file is another; names it.
+        """
+
+        def differs(video: Video) -> bool:
+            known = self.videos.get(video.file, {})
+            path = manifest.path(video)
+            stamp = _stamp(path)
+            if not video.sha256 or stamp in (None, known.get("stamp")):
+                return False
+            return content_hash(path) != video.sha256
+
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            flags = list(pool.map(differs, manifest.videos))
+        touched = [
+            f"'{video.file}' has other content"
+            for video, is_other in zip(manifest.videos, flags, strict=True)
+            if is_other
+        ]
+        if touched:
+            raise DataError(
+                f"Videos in '{manifest.root}' changed since the run began: "
+                f"{_some(touched)}. Put them back, or start a new run."
+            )
+
+
+_DECISIVE = ("sha256", "class", "split", "frames")
+
+
+def _refuse_options(
+    before: dict[str, str], now: dict[str, str], place: Path
+) -> None:
+    changes = [
+        f"{flag(name)} was {before.get(name, 'unknown')} and is now "
+        f"{now.get(name, 'unknown')}"
+        for name in {**before, **now}
+        if before.get(name) != now.get(name)
+    ]
+    if changes:
+        raise UsageError(
+            f"The run in '{place}' can't go on with other options than it "
+            f"began with: {_some(changes)}. Put them back, or start a new run."
+        )
+
+
+def _change(
+    file: str, before: dict[str, Any] | None, now: dict[str, Any] | None
+) -> str:
+    """Returns what became of a video, in words; "" if nothing did."""
+    if before is None:
+        return f"'{file}' is new"
+    if now is None:
+        return f"'{file}' is gone from the manifest"
+    for key, words in (
+        ("sha256", "has other content"),
+        ("class", "is of another class"),
+        ("split", "is in another split"),
+    ):
+        if before[key] != now[key]:
+            return f"'{file}' {words}"
+    if before["frames"] != now["frames"]:
+        return (
+            f"'{file}' gave {before['frames']} frames and gives now "
+            f"{now['frames']}"
+        )
+    return ""
+
+
+def _some(changes: list[str]) -> str:
+    """Returns the first few of a list, and how many more there are."""
+    more = len(changes) - _NAMED
+    text = "; ".join(changes[:_NAMED])
+    return f"{text}; and {more} more" if more > 0 else text
+
+
+def _stamp(path: Path) -> list[int] | None:
+    """Returns the size and time of change of a file, None without one."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    backend = str(keras.config.backend())
+    names = {"keras": keras.__version__, "backend": backend}
+    if backend != "tensorflow":  # which comes under several names
+        names[backend] = version(backend)
+        return names
+    import tensorflow as tf
+
+    return names | {backend: tf.__version__}

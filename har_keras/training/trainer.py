@@ -1,0 +1,194 @@
+"""One optimizer step through `fit`, its gradient taken in micro-batches."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from har_keras.config import TrainingConfig
+from har_keras.model.layers import Shape, Tensor
+from har_keras.training.gradient_accumulation import TRAIN_STEPS, first_of
+from har_keras.training.losses import (
+    build_accuracy,
+    build_loss,
+    has_mixed_labels,
+)
+from har_keras.training.optimizer import build_optimizer
+
+# Tokens whose activations stay in a CPU's cache: 2 clips of 392 tokens (112
+# pixels) or 1 of 1568 (224 pixels) took the least time of those measured.
+# PyTorch keeps no scores of tokens with tokens, and each call costs it more.
+TOKENS_AT_ONCE = {"tensorflow": 784, "jax": 784, "torch": 6272}
+
+
+@keras.saving.register_keras_serializable(package="har_keras")
+class Trainer(keras.Model):
+    """Trains a classifier of clips on its logits.
+
+    It is a Keras model with the classifier's weights, whose output is the
+    logits, so that `fit` and `evaluate` compute the loss where it is exact,
+    while the classifier itself gives probabilities to everybody else. `save`
+    saves the classifier alone.
+
+    The gradient of a batch is the sum over micro-batches, each small enough
+    for the cache. It equals the whole batch's to float rounding, whatever the
+    sizes, the last batch of an epoch and unequal replicas of a
+    `tf.distribute` strategy included, if clips don't depend on each other: a
+    model with batch normalisation is to be trained on whole batches.
+
+    Args:
+        classifier: keras.Model with `logits(clips, training)`.
+        micro_batch_size: int or None. Clips in a micro-batch; `None` takes
+            the whole batch.
+        **kwargs: Arguments of `keras.Model`.
+    """
+
+    def __init__(
+        self,
+        classifier: keras.Model,
+        micro_batch_size: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if micro_batch_size is not None and micro_batch_size < 1:
+            raise ValueError(
+                "`micro_batch_size` must be at least 1, or None for the whole "
+                f"batch. Received: {micro_batch_size=}."
+            )
+        self.classifier = classifier
+        self.micro_batch_size = micro_batch_size
+
+    def build(self, input_shape: Shape) -> None:
+        if not self.classifier.built:
+            self.classifier.build(input_shape)
+
+    def call(self, clips: Tensor, training: bool | None = None) -> Tensor:
+        return self.classifier.logits(clips, training=training)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return self.classifier.compute_output_shape(input_shape)
+
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Saves the classifier, without this wrapper and the optimizer."""
+        self.classifier.save(filepath, *args, **kwargs)
+
+    def train_step(self, *args: Any) -> Any:
+        """Updates the weights for one batch; `fit` calls it.
+
+        Args:
+            *args: The batch; under JAX, the state before it.
+
+        Returns:
+            The metrics so far, by name; under JAX, with the new state.
+        """
+        return TRAIN_STEPS[keras.config.backend()](self, *args)
+
+    def update_metrics(
+        self, loss: Tensor, clips: Tensor, labels: Tensor, logits: Tensor,
+        weights: Tensor | None,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Takes a batch into the metrics and returns them by name."""
+        tracker = next(item for item in self.metrics if item.name == "loss")
+        tracker.update_state(loss, sample_weight=ops.shape(first_of(clips))[0])
+        return self.compute_metrics(clips, labels, logits, weights)
+
+
+def build_trainer(
+    classifier: keras.Model,
+    training: TrainingConfig,
+    steps_per_epoch: int,
+    *,
+    loss: Callable[..., Tensor] | None = None,
+    metrics: Sequence[keras.Metric] | None = None,
+) -> Trainer:
+    """Returns a trainer that is ready for `fit`.
+
+    XLA is switched on by us where it works: Keras's own choice leaves it off
+    without a GPU, and under a strategy with several replicas TensorFlow can't
+    run such a step.
+
+    Args:
+        classifier: keras.Model with `logits(clips, training)` and
+            `num_tokens`.
+        training: TrainingConfig. Optimizer, smoothing, micro-batches.
+        steps_per_epoch: int. Batches in one epoch, at least 1.
+        loss: Callable or None. Defaults to the cross-entropy.
+        metrics: Sequence of keras.Metric or None. Defaults to `accuracy`.
+
+    Returns:
+        A compiled `Trainer`.
+    """
+    mixed = has_mixed_labels(training)
+    if metrics is None:
+        metrics = [build_accuracy(mixed=mixed)]
+    size = micro_batch_size(
+        training.micro_batch_size,
+        num_tokens=classifier.num_tokens,
+        accelerated=_has_accelerator(),
+    )
+    trainer = Trainer(classifier, size)
+    trainer.compile(
+        optimizer=build_optimizer(training, steps_per_epoch),
+        loss=loss or build_loss(training.label_smoothing, mixed=mixed),
+        metrics=metrics,
+        jit_compile=_can_jit(),
+    )
+    return trainer
+
+
+def micro_batch_size(
+    requested: int, *, num_tokens: int, accelerated: bool
+) -> int | None:
+    """Returns how many clips a micro-batch has.
+
+    Args:
+        requested: int. The option: a number of clips, `0` for our choice, or
+            `-1` for the whole batch.
+        num_tokens: int. Tokens of a clip.
+        accelerated: bool. Whether a GPU or TPU computes: those want as much
+            work at once as fits.
+
+    Returns:
+        A number of clips, or None for the whole batch.
+
+    Example:
+
+    >>> micro_batch_size(8, num_tokens=392, accelerated=False)
+    8
+    >>> micro_batch_size(0, num_tokens=392, accelerated=True) is None
+    True
+    """
+    if requested > 0:
+        return requested
+    if requested == -1 or accelerated:
+        return None
+    return max(1, TOKENS_AT_ONCE[keras.config.backend()] // num_tokens)
+
+
+def _has_accelerator() -> bool:
+    """Returns whether the backend computes on a GPU or TPU."""
+    backend = keras.config.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return any(
+            device.device_type != "CPU"
+            for device in tf.config.list_physical_devices()
+        )
+    if backend == "jax":
+        import jax
+
+        return bool(jax.default_backend() != "cpu")
+    import torch
+
+    return bool(torch.cuda.is_available() or torch.backends.mps.is_available())
+
+
+def _can_jit() -> bool:
+    backend = keras.config.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.distribute.get_strategy().num_replicas_in_sync == 1)
+    return bool(backend == "jax")

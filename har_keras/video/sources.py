@@ -1,0 +1,189 @@
+"""What a person names to be looked at: files, folders, globs, live sources."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from har_keras.errors import UsageError
+from har_keras.manifest.entries import EXTENSIONS
+from har_keras.video.images import PICTURES, pictures_in
+
+Kind = Literal["file", "pictures", "live"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One thing to look at.
+
+    Args:
+        name: str. As people see it: the path, or an address without what may
+            be a password.
+        kind: str. "file", "pictures" (a folder of them) or "live".
+        address: str. The path, `camera:0`, or the whole address.
+    """
+
+    name: str
+    kind: Kind
+    address: str
+
+    @property
+    def path(self) -> Path:
+        """The path of a file or folder."""
+        return Path(self.address)
+
+    @property
+    def stem(self) -> str:
+        """A plain name for files about it: no folder, no leading dot.
+
+        Example:
+
+        >>> Source("rtsp://door/a", "live", "rtsp://door/a").stem
+        'rtsp-door-a'
+        """
+        name = self.name if self.kind == "live" else self.path.stem
+        kept = [x if x.isalnum() or x in "-_." else " " for x in name]
+        return "-".join("".join(kept).split()).lstrip(".-")[:100] or "video"
+
+
+def own_names(sources: Iterable[Source]) -> list[str]:
+    """Returns a name for the files about each source; no two are the same.
+
+    Example:
+
+    >>> own_names([Source(x, "file", x) for x in ("a/1.mp4", "b/1.mp4")])
+    ['1', '1-2']
+    """
+    names: list[str] = []
+    for source in sources:
+        name, number = source.stem, 1
+        while name in names:
+            number += 1
+            name = f"{source.stem}-{number}"
+        names.append(name)
+    return names
+
+
+def find_sources(
+    arguments: Iterable[str],
+    *,
+    lines: Iterable[str] = (),
+    allow_network: bool = False,
+) -> list[Source]:
+    """Returns what the arguments of a command name, each once.
+
+    A folder of pictures without a video is one source; any other folder gives
+    every video below it.
+
+    Args:
+        arguments: Iterable of str. Paths, globs, `camera:0`, addresses, or
+            `-` for the lines of a list.
+        lines: Iterable of str. The list, read for `-`.
+        allow_network: bool. Whether addresses may be opened.
+
+    Returns:
+        List of `Source`, in the order of the arguments.
+
+    Raises:
+        UsageError: If nothing is found for an argument, or the network is
+            asked for and not allowed.
+    """
+    found: dict[str, Source] = {}
+    for argument in arguments:
+        given = _listed(lines) if argument == "-" else [argument]
+        for text in given:
+            for source in _sources(text, allow_network):
+                found.setdefault(source.address, source)
+    return list(found.values())
+
+
+def _listed(lines: Iterable[str]) -> list[str]:
+    """Returns the lines of a list, without empty ones."""
+    listed = [line.rstrip("\r\n") for line in lines]
+    return [line for line in listed if line.strip()]
+
+
+def _sources(text: str, allow_network: bool) -> Iterator[Source]:
+    path = Path(text)
+    if text.startswith("camera:"):
+        yield _camera(text)
+    elif "://" in text and not path.exists():
+        yield _address(text, allow_network)
+    elif path.is_dir():
+        yield from _folder(path)
+    elif path.exists() or not glob.has_magic(text):
+        # A missing file is reported with the others that can't be used.
+        yield Source(text, "file", text)
+    else:
+        yield from _matches(text)
+
+
+def _camera(text: str) -> Source:
+    if not text.removeprefix("camera:").isdecimal():
+        raise UsageError(
+            "A camera is named by its number, as in camera:0. Received: "
+            f"{text}."
+        )
+    return Source(text, "live", text)
+
+
+def _address(text: str, allow_network: bool) -> Source:
+    scheme = text.partition("://")[0]
+    if scheme not in ("http", "https", "rtsp", "rtsps"):
+        raise UsageError(
+            "An address begins with http, https, rtsp or rtsps. Received: "
+            f"{without_password(text)}."
+        )
+    if not allow_network:
+        raise UsageError(
+            f"'{without_password(text)}' is on the network, which is only "
+            "read with --allow-network."
+        )
+    return Source(without_password(text), "live", text)
+
+
+def without_password(address: str) -> str:
+    """Returns an address as it may be shown and logged.
+
+    Example:
+
+    >>> without_password("rtsp://me:secret@10.0.0.2/door?token=1")
+    'rtsp://10.0.0.2/door'
+    """
+    scheme, _, rest = address.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path.split('?')[0]}"
+
+
+def _folder(folder: Path) -> Iterator[Source]:
+    files = [
+        Path(where) / name
+        for where, folders, names in os.walk(folder)
+        # In place, as `os.walk` wants it: hidden folders are not entered.
+        for folders[:] in [sorted(x for x in folders if x[0] != ".")]
+        for name in sorted(names)
+        if Path(name).suffix.lower() in EXTENSIONS and name[0] != "."
+    ]
+    if files:
+        yield from (Source(str(file), "file", str(file)) for file in files)
+    elif pictures_in(folder):
+        yield Source(str(folder), "pictures", str(folder))
+    else:
+        raise UsageError(
+            f"There is no video in '{folder}', and no picture. Videos end in "
+            f"{', '.join(sorted(EXTENSIONS)[:4])} and the like, pictures in "
+            f"{', '.join(sorted(PICTURES))}."
+        )
+
+
+def _matches(pattern: str) -> Iterator[Source]:
+    names = sorted(glob.glob(pattern, recursive=True))
+    if not names:
+        raise UsageError(f"No file matches '{pattern}'.")
+    for name in names:
+        if Path(name).is_dir():
+            yield from _folder(Path(name))
+        else:
+            yield Source(name, "file", name)
