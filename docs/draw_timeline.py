@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 
 import har_keras
-from har_keras.cli import start_backend
+from har_keras.environment import start_backend
 from har_keras.inference.timeline import Timeline
 from har_keras.report.film_strips import Strip
 from har_keras.report.plots import figure_file
 from har_keras.report.timeline_files import draw_probabilities, draw_segments
-from har_keras.sample.__main__ import sample
+from har_keras.sample.samples import sample
 from har_keras.video.ffmpeg import read_frames
 from har_keras.video.writer import VideoWriter
 

@@ -11,21 +11,17 @@ import logging
 import os
 import signal
 import sys
-import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from har_keras.config import Config
-from har_keras.errors import EnvironmentFault, HarError, UsageError
-from har_keras.presets import PRESETS
-from har_keras.recipes import RECIPES
+from har_keras.errors import HarError, Interrupted
+from har_keras.recipes import PRESETS, RECIPES
 from har_keras.run import Run
 from har_keras.toml import read_toml
 
 Options = TypeVar("Options")
-Backend = Literal["auto", "tensorflow", "jax", "torch"]
 
 logger = logging.getLogger("har_keras")
 
@@ -33,14 +29,6 @@ EXIT_CODES = (
     "Exit codes: 0 done, 2 usage, 3 data, 4 environment, 130 Ctrl-C, "
     "143 SIGTERM."
 )
-
-
-class Interrupted(BaseException):
-    """SIGTERM or Ctrl-C, once what was under way has been put in order."""
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(signal_number)
-        self.exit_code = 128 + signal_number
 
 
 def run_verb(verb: Callable[[], object]) -> int:
@@ -151,70 +139,6 @@ def _model_of(run: Run) -> dict[str, Any]:
     for name in ("init", "weights", "start", "precision", "drop_path_rate"):
         del model[name]
     return model | dataclasses.asdict(config.clip)
-
-
-def start_backend(backend: Backend = "auto") -> str:
-    """Imports keras on a backend, without the noise of its start.
-
-    Args:
-        backend: str. "tensorflow", "jax" or "torch". Defaults to `"auto"`,
-            which is `KERAS_BACKEND`, else TensorFlow.
-
-    Returns:
-        The name of the backend in use.
-
-    Raises:
-        UsageError: If keras already runs on another backend.
-        EnvironmentFault: If the backend is not installed.
-    """
-    if backend == "auto":
-        chosen = os.environ.get("KERAS_BACKEND") or "tensorflow"
-    else:
-        chosen = backend
-    os.environ["KERAS_BACKEND"] = chosen
-    # 3 leaves errors; the rest is for people who build TensorFlow.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        with quiet_libraries():
-            import keras
-            import tensorflow as tf
-    except ImportError as error:
-        raise EnvironmentFault(
-            f"The backend '{chosen}' is not installed ({error}). Install it "
-            f'with: pip install "har_keras[{chosen}]".'
-        ) from error
-    tf.get_logger().setLevel("ERROR")
-    running = str(keras.backend.backend())
-    if running != chosen:
-        raise UsageError(
-            f"Keras already runs on {running} in this process, so --backend "
-            f"{chosen} comes too late. Set KERAS_BACKEND={chosen} before keras "
-            "is first imported."
-        )
-    return running
-
-
-@contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Holds back what libraries write to stderr, unless something fails.
-
-    Also what is written below Python: some libraries of C say what they do.
-    """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as noise, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        os.dup2(noise.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            noise.seek(0)
-            os.write(kept, noise.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 @contextlib.contextmanager

@@ -27,3 +27,11 @@ class EnvironmentFault(HarError):
     """The machine lacks something: an extra, disk space, a device."""
 
     exit_code = 4
+
+
+class Interrupted(BaseException):
+    """SIGTERM or Ctrl-C, once what was under way has been put in order."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.exit_code = 128 + signal_number

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import logging
 import sys
 from collections.abc import Sequence
@@ -15,14 +13,15 @@ import tyro
 
 from har_keras import cli
 from har_keras.errors import UsageError
-from har_keras.inference.loading import load_model
+from har_keras.evaluation.measure import _decoded, _own
+from har_keras.inference.load import load_model
+from har_keras.report.evaluation_files import Found
 from har_keras.run import Run
 
 if TYPE_CHECKING:
     from har_keras.inference.classifier import Classifier
     from har_keras.inference.load import Kind
     from har_keras.manifest.manifest import Manifest, Video
-    from har_keras.report.evaluation_files import Results
     from har_keras.store.store import Store
 
 logger = logging.getLogger("har_keras")
@@ -138,85 +137,6 @@ def evaluate_folder(
     title = f"{name} on {videos.resolve().name}: {found.split} videos"
     results.write(Run(output), title, history_file)
     return dict(results.figures)
-
-
-@dataclass(frozen=True)
-class Found:
-    """Decoded videos, and what is to answer about them."""
-
-    classifier: Classifier
-    store: Store
-    manifest: Manifest
-    chosen: Sequence[Video]
-    split: str
-
-    def measured(self, robustness: bool) -> Results:
-        """Returns the figures, and all that shows them."""
-        from har_keras.evaluation.measure import measure, usable
-        from har_keras.inference.attention_rollout import attention_rollout
-        from har_keras.model.vit import VideoViT
-        from har_keras.report.evaluation_files import Results
-
-        model = self.classifier.model
-        usage = getattr(model, "usage", None)  # only exported models have it
-        figures, probabilities = measure(
-            self.classifier, self.store, self.manifest, self.chosen,
-            robustness=robustness,
-        )  # fmt: skip
-        return Results(
-            self.manifest,
-            self.store,
-            self.classifier.config,
-            usable(self.chosen),
-            probabilities,
-            {**figures, "split": self.split},
-            functools.partial(attention_rollout, model)
-            if isinstance(model, VideoViT)
-            else None,
-            usage.options() if usage else None,
-        )
-
-
-def _own(run: Run, store: Store | None) -> tuple[Manifest, Store]:
-    """Returns a run's own videos, decoded."""
-    from har_keras.manifest.manifest import Manifest
-    from har_keras.prepare import prepare
-
-    own, config = Manifest.read(run.manifest_file), run.config()
-    if store is None:
-        store, own = prepare(own, config.clip, config.store)
-    return own, store
-
-
-def _decoded(videos: Path, classifier: Classifier) -> tuple[Manifest, Store]:
-    """Returns the videos of a folder, under a model's classes, decoded."""
-    from har_keras.manifest.manifest import Manifest
-    from har_keras.prepare import prepare
-
-    config, names = classifier.config, classifier.class_names
-    other = Manifest.from_folder(
-        videos, val_fraction=0.0, test_fraction=0.0, seed=0
-    )
-    strange = sorted(set(other.class_names) - set(names))
-    if strange:
-        raise UsageError(
-            f"'{other.root}' has classes that the run was not trained on: "
-            f"{', '.join(strange)}. The run's are {', '.join(names)}."
-        )
-    splits = [video.split for video in other.videos]
-    store, other = prepare(_all_in(other, "train"), config.clip, config.store)
-    other = other.with_videos(
-        dataclasses.replace(video, split=name)
-        for video, name in zip(other.videos, splits, strict=True)
-    )
-    return dataclasses.replace(other, class_names=names), store
-
-
-def _all_in(manifest: Manifest, split: str) -> Manifest:
-    """Returns a manifest in one split, for there is nothing to train on."""
-    return manifest.with_videos(
-        dataclasses.replace(video, split=split) for video in manifest.videos
-    )
 
 
 def _chosen(

@@ -9,18 +9,19 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from har_keras import cli
-from har_keras.config import EvaluationConfig
 from har_keras.errors import EnvironmentFault, UsageError
+from har_keras.evaluation.measure import RunVideos
 from har_keras.files import whole_file
 from har_keras.run import Run
+from har_keras.serving.runtimes import Predict
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 logger = logging.getLogger("har_keras")
 
@@ -69,8 +70,7 @@ def export(run: Run, formats: Sequence[str] = ()) -> Path:
 
 def _export(run: Run, formats: Sequence[str]) -> tuple[Path, list[str]]:
     """Returns the version, and a sentence for each format that was refused."""
-    from har_keras.inference.load import usage_of
-    from har_keras.inference.loading import load_model
+    from har_keras.inference.load import load_model, usage_of
     from har_keras.manifest.manifest import Manifest
     from har_keras.serving.signatures import export_saved_model
     from har_keras.serving.tensorflow_serving import write_serving_files
@@ -101,10 +101,13 @@ def _export_formats(
     """Writes further formats and the page that compares them all."""
     import platform
 
-    from har_keras.inference.load import usage_of
-    from har_keras.inference.loading import load_model
-    from har_keras.serving.comparison import compare, comparison_page
-    from har_keras.serving.formats import Source, export_format
+    from har_keras.inference.load import load_model, usage_of
+    from har_keras.serving.formats import (
+        Source,
+        compare,
+        comparison_page,
+        export_format,
+    )
     from har_keras.serving.runtimes import open_exported
 
     model = load_model(run)
@@ -132,72 +135,6 @@ def _export_formats(
 
 
 _NUM_COMPARED = 64
-
-
-class Predict:
-    """Keras's `predict`, under the name that exported models have.
-
-    Args:
-        model: `keras.Model`.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-
-    def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
-        """Returns the probabilities of clips."""
-        return self.model.predict(clips, batch_size=len(clips), verbose=0)
-
-
-class RunVideos:
-    """The decoded videos of a run.
-
-    Args:
-        run: Run. A trained one.
-    """
-
-    def __init__(self, run: Run) -> None:
-        from har_keras.manifest.manifest import Manifest
-        from har_keras.prepare import prepare
-
-        self.config = run.config()
-        self.store, self.manifest = prepare(
-            Manifest.read(run.manifest_file),
-            self.config.clip,
-            self.config.store,
-        )
-
-    def clips(self, split: str, number: int) -> np.ndarray:
-        """Returns the middle clips of some videos, spread over a split.
-
-        Those of training videos where the split has none.
-        """
-        import numpy as np
-
-        from har_keras.inference.views import view_clips
-        from har_keras.report.film_strips import spread_over_classes
-
-        one = EvaluationConfig(num_clips=1, num_crops=1)
-        videos = spread_over_classes(
-            self.manifest, split, number
-        ) or spread_over_classes(self.manifest, "train", number)
-        return np.concatenate(
-            [view_clips(self.store, v, self.config.clip, one) for v in videos]
-        )
-
-    def accuracy_of(self, model: Any) -> float | None:
-        """Returns the accuracy on the test videos, if there are some."""
-        from har_keras.inference.views import predict_videos
-
-        videos = self.manifest.usable("test")
-        if not videos:
-            return None
-        found = predict_videos(
-            model, self.store, self.manifest, videos,
-            self.config.clip, self.config.evaluation,
-        )  # fmt: skip
-        labels = [self.manifest.label(video) for video in videos]
-        return float((found.argmax(1) == labels).mean())
 
 
 def _export_in_other_process(run: Run, formats: Sequence[str]) -> Path:

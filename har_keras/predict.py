@@ -13,7 +13,8 @@ import tyro
 
 from har_keras import cli
 from har_keras.beam import Pool, demand_pool
-from har_keras.errors import DataError, EnvironmentFault, UsageError
+from har_keras.benchmark.server import _measure_load
+from har_keras.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from har_keras.inference.classifier import Classifier, Prediction
@@ -167,43 +168,6 @@ def _answers(
     if options.pool == "beam":
         return answers_by_beam(question, named, options.beam_options)
     return answers(classifier, question, named)
-
-
-def _measure_load(
-    classifier: Classifier, sources: Sequence[Source], options: PredictOptions
-) -> None:
-    """Asks a server about the clips of videos, again and again."""
-    import numpy as np
-
-    from har_keras.benchmark.server import measure_load, own_answers
-    from har_keras.report.printing import print_load
-
-    views = [
-        classifier.read_views(source.path, options.pictures_fps)
-        for source in sources[:_MOST_VIDEOS_OF_LOAD]
-    ]
-    for _, known in views:
-        _say_what_is_wrong(known, bool(known.seconds))
-    clips = [clips[:1] for clips, _ in views if len(clips)]
-    if not clips:
-        raise DataError("There is no video to ask about; see above.")
-    client, asked = classifier.model.client, np.concatenate(clips)
-    found = measure_load(
-        client,
-        asked,
-        num_requests=options.load,
-        num_clients=options.clients,
-        check=own_answers(client, asked),
-    )
-    print_load(found, options.format)
-    if found.num_failed:
-        raise EnvironmentFault(
-            f"{found.num_failed} of {options.load} requests failed, the first "
-            f"one so: {found.failure}"
-        )
-
-
-_MOST_VIDEOS_OF_LOAD = 64
 
 
 def _say_what_is_wrong(found: Prediction, usable: bool) -> None:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from har_keras import cli
-from har_keras.beam import Pool, demand_pool
-from har_keras.config import ClipConfig, Config, StoreConfig
-from har_keras.errors import UsageError
+from har_keras.beam import Pool, demand_pool, each_by_beam, everywhere
+from har_keras.config import Config
+from har_keras.errors import EnvironmentFault, UsageError
+from har_keras.store.decoding import Task, planned_shards, write_shard
+from har_keras.store.store import Store, StoreSpec
 
 if TYPE_CHECKING:
-    from har_keras.manifest.manifest import Manifest
     from har_keras.store.store import Store
 
 
@@ -53,31 +54,6 @@ class PrepareOptions:
     """Everything else."""
 
 
-def prepare(
-    manifest: Manifest, clip: ClipConfig, store: StoreConfig
-) -> tuple[Store, Manifest]:
-    """Decodes the videos of a manifest that the store doesn't have yet.
-
-    Args:
-        manifest: Manifest. Its videos have hashes.
-        clip: ClipConfig. Gives size and rate of the frames.
-        store: StoreConfig. Gives form, folder, workers and time limit.
-
-    Returns:
-        The store, and the manifest with the number of kept frames of every
-        video or the reason why there is none.
-
-    Raises:
-        DataError: If a class has no usable training video.
-        EnvironmentFault: If the disk is full or can't be written to.
-    """
-    from har_keras.store.preparation import decode_all, demand_usable
-
-    opened, kept = decode_all(manifest, clip, store)
-    demand_usable(kept)
-    return opened, kept
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Reads the flags, decodes and says what came of it."""
 
@@ -91,9 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _prepare_folder(options: PrepareOptions) -> Store:
     """Does what the flags ask for; returns the store."""
     from har_keras.manifest.manifest import Manifest
+    from har_keras.prepare import fill_by_beam
     from har_keras.store.decoding import fill
     from har_keras.store.preparation import decode_all, demand_usable
-    from har_keras.video.beam_filling import fill_by_beam
 
     shard = _shard(options.shard)
     demand_pool(options.pool, options.beam_options)
@@ -142,6 +118,59 @@ def _shard(text: str) -> tuple[int, int]:
     raise UsageError(
         f"--shard must be i/n with i from 1 to n, as in 2/4. Received: {text}."
     )
+
+
+def fill_by_beam(
+    store: Store,
+    tasks: Sequence[Task],
+    *,
+    workers: int = 0,
+    timeout_seconds: float,
+    options: str = "",
+) -> dict[str, str]:
+    """Decodes files into a store as `fill` does: the same shards.
+
+    Args:
+        store: Store. Its folder, and the files, are seen by all machines of
+            the pipeline under the same names.
+        tasks: Sequence of Task. All that the store is to have.
+        workers: int. Not used: how much is done at once is the pipeline's.
+        timeout_seconds: float. Limit for one file.
+        options: str. Those of the pipeline, as `each_by_beam` has them.
+
+    Returns:
+        Reasons by hash, of files that can't be used; as for `fill`.
+
+    Raises:
+        UsageError: If the pipeline's options are wrong.
+        EnvironmentFault: If Beam is missing, or the disk is full.
+    """
+    folder = everywhere(store.folder)
+    shards = [
+        [(task.sha256, str(everywhere(task.path))) for task in shard]
+        for shard in planned_shards(store, tasks)
+    ]
+    write = functools.partial(_write, folder, store.spec, timeout_seconds)
+    reasons = each_by_beam(shards, write, folder, options)
+    store.refresh()
+    known = {*store, *reasons}
+    if any(task.sha256 not in known for task in tasks):
+        raise EnvironmentFault(
+            f"The pipeline left no frames in '{folder}'. All its machines must "
+            "see that folder under this name."
+        )
+    return reasons
+
+
+def _write(
+    folder: Path,
+    spec: StoreSpec,
+    timeout_seconds: float,
+    shard: Sequence[tuple[str, str]],
+) -> dict[str, str]:
+    """Writes one shard, on a machine of the pipeline."""
+    tasks = [Task(sha256, Path(path)) for sha256, path in shard]
+    return write_shard(folder, spec, tasks, timeout_seconds=timeout_seconds)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from har_keras import cli
 from har_keras.config import Config
 from har_keras.errors import UsageError
 from har_keras.run import Run
-from har_keras.train import is_first_host, reopened
+from har_keras.training.fingerprint import reopened
+from har_keras.training.hosts import is_first_host
 
 logger = logging.getLogger("har_keras")
 
@@ -87,7 +88,7 @@ def pretrain(
     import keras
 
     from har_keras.manifest.manifest import Manifest
-    from har_keras.prepare import prepare
+    from har_keras.store.preparation import prepare
     from har_keras.training.hosts import start_together
 
     config = (config or _defaults()).replace(backend=keras.config.backend())
@@ -157,7 +158,7 @@ def resume(run: Run, config: Config | None = None) -> Run:
 def _pretrain(
     run: Run, config: Config, store: Store, manifest: Manifest
 ) -> Run:
-    from har_keras.inference.loading import load_any_model
+    from har_keras.inference.load import load_any_model
     from har_keras.report.plots import plot_curves, plot_samples
     from har_keras.report.reconstruction import reconstruction_strips
     from har_keras.training.fit import fit

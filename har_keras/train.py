@@ -18,9 +18,11 @@ import tyro
 
 from har_keras import cli
 from har_keras.config import Config, MaskingConfig
-from har_keras.errors import DataError, UsageError
+from har_keras.errors import UsageError
 from har_keras.recipes import RECIPES
 from har_keras.run import Run
+from har_keras.training.fingerprint import reopened
+from har_keras.training.hosts import is_first_host
 
 logger = logging.getLogger("har_keras")
 
@@ -75,8 +77,8 @@ def train(
     import keras
 
     from har_keras.manifest.manifest import Manifest
-    from har_keras.prepare import prepare
     from har_keras.store.duplicates import report_leaks
+    from har_keras.store.preparation import prepare
     from har_keras.training.hosts import start_together
 
     config = config or Config()
@@ -131,39 +133,6 @@ def resume(run: Run, config: Config | None = None) -> Run:
         )
     join_hosts(config.hosts)
     return _train_and_test(run, config, *reopened(run, config))
-
-
-def reopened(run: Run, config: Config) -> tuple[Store, Manifest]:
-    """Returns the frames and the videos of a run that was stopped.
-
-    Args:
-        run: Run. It has a manifest.
-        config: Config. That of the run.
-
-    Raises:
-        DataError: If there is none, or a video has other content.
-    """
-    from har_keras.manifest.manifest import Manifest
-    from har_keras.prepare import prepare
-    from har_keras.training.fingerprint import Beginning
-
-    if not run.manifest_file.is_file():
-        raise DataError(
-            f"The run in '{run.path}' was stopped before its videos were "
-            "listed, so there is nothing to resume. Remove it and start again; "
-            "what was decoded is kept."
-        )
-    manifest = Manifest.read(run.manifest_file)
-    if run.beginning_file.is_file():
-        Beginning.read(run.beginning_file).refuse_touched(manifest)
-    return prepare(manifest, config.clip, config.store)
-
-
-def is_first_host() -> bool:
-    """Tells whether this process speaks, of several that train together."""
-    from har_keras.training.hosts import current_hosts
-
-    return current_hosts().is_first
 
 
 def recommend_recipe(config: Config, num_videos: int) -> None:
@@ -251,7 +220,7 @@ def _videos(options: TrainOptions) -> Path:
     """Returns the folder to train on; draws the sample videos if asked."""
     if not options.sample:
         return options.videos
-    from har_keras.sample.__main__ import sample
+    from har_keras.sample.samples import sample
 
     folder = options.videos / "sample"
     return folder if folder.is_dir() else sample(folder)

@@ -27,16 +27,14 @@ from tiny_serving import gif, jpegs, pngs
 
 from har_keras import cli
 from har_keras.config import EvaluationConfig
-from har_keras.inference.load import usage_of
-from har_keras.inference.loading import load_model
-from har_keras.inference.views import view_clips
+from har_keras.inference.load import load_model, usage_of
+from har_keras.inference.views import evenly, view_clips
 from har_keras.manifest.manifest import Manifest
-from har_keras.prepare import prepare
-from har_keras.report.film_strips import evenly
 from har_keras.run import Run
 from har_keras.serving import formats
 from har_keras.serving.client import ServingClient
 from har_keras.serving.signatures import export_saved_model
+from har_keras.store.preparation import prepare
 
 NUM_CLIPS = 20
 PACKAGES = {

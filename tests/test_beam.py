@@ -11,11 +11,11 @@ from tiny_run import untrained_run
 
 from har_keras import beam as beam_pool
 from har_keras import predict, prepare
+from har_keras import prepare as beam_filling
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.inference.classifier import Classifier, Prediction
-from har_keras.report.kept_answers import KeptAnswers
+from har_keras.report.predictions import KeptAnswers
 from har_keras.store import decoding as filling
-from har_keras.video import beam_filling
 from har_keras.video.sources import Source
 
 needs_beam = pytest.mark.skipif(

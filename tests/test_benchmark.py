@@ -1,8 +1,8 @@
 import pytest
 
-from har_keras.benchmark.__main__ import benchmark_step, main
+from har_keras.benchmark.__main__ import main
 from har_keras.benchmark.flops import step_flops
-from har_keras.benchmark.step import race
+from har_keras.benchmark.step import benchmark_step, race
 from har_keras.config import Config
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.model.vit import VideoViT

@@ -8,7 +8,7 @@ import pytest
 
 from har_keras.doctor import __main__ as doctor
 from har_keras.doctor import backends, health, packages
-from har_keras.wandb_key import has_wandb_key
+from har_keras.environment import has_wandb_key
 
 
 @pytest.fixture

@@ -18,8 +18,7 @@ from tiny_serving import (
     tiny_model,
 )
 
-from har_keras.serving.gif import gif_dimensions
-from har_keras.serving.preprocessing import clips_from_frames
+from har_keras.serving.preprocessing import clips_from_frames, gif_dimensions
 from har_keras.serving.signatures import serving_module
 
 

@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 from moving_squares import SquaresStore, squares_manifest
 
-from har_keras.cli import Interrupted
 from har_keras.config import Config
-from har_keras.errors import DataError, EnvironmentFault, UsageError
+from har_keras.errors import (
+    DataError,
+    EnvironmentFault,
+    Interrupted,
+    UsageError,
+)
 from har_keras.run import Run
 from har_keras.training import callbacks
 from har_keras.training.callbacks import KeepBest

@@ -11,7 +11,8 @@ from tiny_serving import CONFIG, NAMES, USAGE, smooth_clips
 from har_keras import export as verb
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.model.build import build_model
-from har_keras.serving import comparison, formats
+from har_keras.serving import formats
+from har_keras.serving import formats as comparison
 from har_keras.serving.runtimes import open_exported, package
 from har_keras.serving.signatures import export_saved_model
 

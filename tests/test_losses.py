@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 
 from har_keras.config import Config
-from har_keras.training.losses import build_accuracy, build_loss
-from har_keras.training.trainer import build_trainer
+from har_keras.training.trainer import build_accuracy, build_loss, build_trainer
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(6, 3)).astype("float32")

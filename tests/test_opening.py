@@ -22,9 +22,8 @@ from har_keras.evaluate import evaluate
 from har_keras.export import export
 from har_keras.inference.load import kind_of, usage_of
 from har_keras.run import Run
-from har_keras.serving.client import Answer
+from har_keras.serving.client import Answer, Remote
 from har_keras.serving.model_info import Usage
-from har_keras.serving.remote import Remote
 from har_keras.serving.runtimes import open_exported
 from har_keras.serving.signatures import export_saved_model
 

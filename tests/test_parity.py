@@ -10,8 +10,8 @@ import pytest
 from har_keras.config import Config
 from har_keras.manifest.manifest import Manifest
 from har_keras.model.build import build_model
-from har_keras.prepare import prepare
 from har_keras.serving.model_info import Usage
+from har_keras.store.preparation import prepare
 
 NAMES = ("gym", "walk", "work")
 WAYS = [

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import ops
 
+from har_keras.model.initializers import CosinePositions, slow_waves
 from har_keras.model.layers import PositionEmbedding
-from har_keras.model.positions import CosinePositions, slow_waves
 from har_keras.model.vit import VideoViT
 
 GRID = (4, 3, 5)

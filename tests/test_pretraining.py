@@ -10,11 +10,10 @@ from keras import ops
 from moving_squares import SquaresStore, squares_manifest
 
 from har_keras import pretrain, train
-from har_keras.cli import Interrupted
 from har_keras.clips.masking import MaskedClips
 from har_keras.config import Config
-from har_keras.errors import DataError, UsageError
-from har_keras.inference.loading import load_any_model, load_model
+from har_keras.errors import DataError, Interrupted, UsageError
+from har_keras.inference.load import load_any_model, load_model
 from har_keras.manifest.manifest import Manifest
 from har_keras.model.build import build_model
 from har_keras.report.reconstruction import (

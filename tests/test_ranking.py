@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from har_keras.evaluation.ranking import curve, ranking
+from har_keras.evaluation.metrics import curve, ranking
 from har_keras.evaluation.robustness import DAMAGES
 from har_keras.report.plots import plot_ranking, plot_reliability
 

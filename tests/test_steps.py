@@ -9,10 +9,10 @@ from keras import ops
 
 from har_keras.config import TrainingConfig
 from har_keras.model.vit import VideoViT
-from har_keras.training.losses import build_loss
 from har_keras.training.trainer import (
     TOKENS_AT_ONCE,
     Trainer,
+    build_loss,
     build_trainer,
     micro_batch_size,
 )

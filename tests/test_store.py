@@ -14,10 +14,11 @@ from conftest import draw_folder, draw_video, truncate
 from har_keras.config import ClipConfig, StoreConfig
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.manifest.manifest import Manifest, content_hash
-from har_keras.prepare import _shard, main, prepare
+from har_keras.prepare import _shard, main
 from har_keras.store import decoding as filling
-from har_keras.store import forms
+from har_keras.store import preparation as forms
 from har_keras.store.decoding import Task, fill
+from har_keras.store.preparation import prepare
 from har_keras.store.store import Store, StoreSpec
 from har_keras.video.ffmpeg import read_frames
 

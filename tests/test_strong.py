@@ -5,16 +5,17 @@ import numpy as np
 import pytest
 
 from har_keras.clips import keras_cv as keras_cv_clips
-from har_keras.clips import strong
+from har_keras.clips import rand_augment as strong
 from har_keras.clips.rand_augment import (
     OPERATIONS,
+    erase,
     is_geometric,
     move,
     random_operations,
     recolour,
+    strong_clip,
     warped,
 )
-from har_keras.clips.strong import erase, strong_clip
 from har_keras.errors import EnvironmentFault
 
 RECOLOURS = [name for name in OPERATIONS if not is_geometric(name)]

@@ -7,7 +7,7 @@ from keras import ops
 from har_keras.config import Config
 from har_keras.errors import UsageError
 from har_keras.model.build import build_model, transformer_options
-from har_keras.model.positions import interpolate
+from har_keras.model.initializers import interpolate
 from har_keras.model.safetensors import read_safetensors
 from har_keras.model.vit import VideoViT
 from har_keras.model.weights import copy_weights, load_weights

@@ -6,8 +6,8 @@ from har_keras.config import Config
 from har_keras.evaluate import evaluate
 from har_keras.manifest.manifest import Manifest
 from har_keras.model.build import build_model
-from har_keras.prepare import prepare
 from har_keras.run import Run
+from har_keras.store.preparation import prepare
 
 
 def untrained_run(folder, videos):

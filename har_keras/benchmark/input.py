@@ -1,23 +1,34 @@
 """What input costs beside a training step, and which of them is the limit."""
 
+from __future__ import annotations
+
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import keras
 import numpy as np
+import tyro
 
+from har_keras import cli
 from har_keras.benchmark import reading as speed
 from har_keras.clips.dataset import ClipDataset
 from har_keras.config import Config, StoreConfig
+from har_keras.errors import UsageError
 from har_keras.manifest.manifest import Manifest
 from har_keras.model.build import build_model
 from har_keras.store.preparation import decode_all
 from har_keras.store.store import Form
 from har_keras.training.trainer import build_trainer
+
+if TYPE_CHECKING:
+    pass
+
 
 FORMS: tuple[Form, ...] = ("jpeg", "raw")
 
@@ -240,3 +251,34 @@ def input_table(found: dict[str, Any]) -> str:
     said = ", ".join(f"{level} {share:.0%}" for level, share in shares)
     lines.append(f"Of input from a jpeg store augmentation takes: {said}.")
     return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """Measures the way from video files to training clips.
+
+    Rates are clips per second of processor time; ways are taken in turn, and
+    figures are medians over rounds.
+    """
+
+    videos: Annotated[Path | None, tyro.conf.Positional] = None
+    """Folder of videos. Default: ten-second videos drawn for the purpose."""
+    rounds: int = 3
+    """How often each way is taken."""
+    settings: Annotated[Config, tyro.conf.arg(name="")] = field(
+        default_factory=Config
+    )
+    """Everything else."""
+
+
+def _input(argv: Sequence[str]) -> None:
+    options = cli.parse(InputOptions, argv, verb="benchmark input")
+    if options.rounds < 1:
+        raise UsageError(
+            f"--rounds must be at least 1. Received: {options.rounds}."
+        )
+    cli.start_backend(options.settings.training.backend)
+    from har_keras.benchmark.input import input_table, measure_input
+
+    found = measure_input(options.videos, options.settings, options.rounds)
+    print(input_table(found))

@@ -29,8 +29,8 @@ from har_keras.clips.sampling import (
     last_start,
 )
 from har_keras.config import ClipConfig, Config, StoreConfig
+from har_keras.environment import num_cores
 from har_keras.manifest.manifest import Manifest, Video
-from har_keras.store.decoding import num_cores
 from har_keras.store.preparation import decode_all
 from har_keras.store.store import Form, LazyFrames, Store, decode_jpeg
 from har_keras.video.ffmpeg import ffmpeg_binary

@@ -1,15 +1,26 @@
 """How fast a server answers: latency and throughput of any address."""
 
+from __future__ import annotations
+
+import csv
+import json
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from har_keras.errors import EnvironmentFault, HarError
+from har_keras.errors import DataError, EnvironmentFault, HarError
+from har_keras.report.evaluation_files import spreadsheet_text
 from har_keras.serving.client import Answer, ServingClient
+
+if TYPE_CHECKING:
+    from har_keras.inference.classifier import Classifier
+    from har_keras.video.sources import Source
 
 
 @dataclass(frozen=True)
@@ -144,3 +155,52 @@ def _in_threads(work: Callable[[], None], number: int) -> None:
     with ThreadPoolExecutor(number, "clients") as pool:
         for future in [pool.submit(work) for _ in range(number)]:
             future.result()
+
+
+def _measure_load(
+    classifier: Classifier, sources: Sequence[Source], options: PredictOptions
+) -> None:
+    """Asks a server about the clips of videos, again and again."""
+    import numpy as np
+
+    from har_keras.benchmark.server import measure_load, own_answers, print_load
+
+    views = [
+        classifier.read_views(source.path, options.pictures_fps)
+        for source in sources[:_MOST_VIDEOS_OF_LOAD]
+    ]
+    for _, known in views:
+        _say_what_is_wrong(known, bool(known.seconds))
+    clips = [clips[:1] for clips, _ in views if len(clips)]
+    if not clips:
+        raise DataError("There is no video to ask about; see above.")
+    client, asked = classifier.model.client, np.concatenate(clips)
+    found = measure_load(
+        client,
+        asked,
+        num_requests=options.load,
+        num_clients=options.clients,
+        check=own_answers(client, asked),
+    )
+    print_load(found, options.format)
+    if found.num_failed:
+        raise EnvironmentFault(
+            f"{found.num_failed} of {options.load} requests failed, the first "
+            f"one so: {found.failure}"
+        )
+
+
+_MOST_VIDEOS_OF_LOAD = 64
+
+
+def print_load(found: Load, form: str) -> None:
+    """Prints how fast a server answers, in one of the forms of `PRINTERS`."""
+    figures = asdict(found)
+    if form == "json":
+        print(json.dumps(figures, allow_nan=False))
+    elif form == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(figures)
+        writer.writerow(spreadsheet_text(str(x)) for x in figures.values())
+    else:
+        print(found)

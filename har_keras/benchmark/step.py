@@ -1,22 +1,29 @@
 """Training steps of several models, measured in turns."""
 
+from __future__ import annotations
+
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import tyro
 
+from har_keras import cli
 from har_keras.config import Config
-from har_keras.errors import EnvironmentFault
+from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.toml import write_toml
+
+if TYPE_CHECKING:
+    from har_keras.benchmark.step import Cost
 
 
 @dataclass(frozen=True)
@@ -158,3 +165,85 @@ def matmul_flops(size: int = 2048, trials: int = 5) -> float:
         a @ a
         times.append(time.process_time() - begin)
     return 2 * size**3 / min(times)
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """Measures training steps on clips of noise, through `fit`."""
+
+    rounds: int = 5
+    """Turns of each contestant."""
+    peers: bool = False
+    """Race Keras's own layers, a PyTorch twin and Hugging Face's ViViT too,
+    and on TensorFlow our step without `fit` (extra peers)."""
+    settings: Annotated[Config, tyro.conf.arg(name="")] = field(
+        default_factory=Config
+    )
+    """Everything else."""
+
+
+def benchmark_step(
+    config: Config | None = None, *, rounds: int = 5, peers: bool = False
+) -> list[Cost]:
+    """Measures training steps and prints a table.
+
+    Args:
+        config: Config or None. Model, clip and batch. Defaults to `Config()`.
+        rounds: int. Turns of each contestant, at least 1.
+        peers: bool. Whether others race too.
+
+    Returns:
+        What a step costs each contestant, ours first.
+
+    Raises:
+        UsageError: If `rounds` is below 1.
+        EnvironmentFault: If a peer is not installed.
+    """
+    if rounds < 1:
+        raise UsageError(f"--rounds must be at least 1. Received: {rounds}.")
+    import keras
+
+    from har_keras.benchmark.flops import step_flops
+    from har_keras.benchmark.step import matmul_flops, race
+    from har_keras.model.vit import VideoViT
+    from har_keras.progress import ProgressBar
+
+    config = config or Config()
+    names = ["ours"]
+    if peers:
+        bare = ["bare"] if keras.config.backend() == "tensorflow" else []
+        names += [*bare, "naive", "torch", "vivit"]
+    rate = matmul_flops()
+    with ProgressBar("Racing", rounds * len(names)) as bar:
+        costs = race(names, config, rounds=rounds, progress=bar.advance)
+    print(_table(costs))
+    if config.model.model == "vit":
+        from har_keras.model.build import transformer_options
+
+        clip = config.clip
+        options = transformer_options(config.model)
+        model = VideoViT(3, clip.num_frames, clip.crop_size, **options)
+        flops = step_flops(model)
+        share = flops / costs[0].cpu_seconds / rate
+        print(
+            f"A step is {flops / 1e6:.1f} MFLOP a clip. A core of this machine "
+            f"multiplies matrices at {rate / 1e9:.0f} GFLOP/s; ours reaches "
+            f"{share:.0%} of that."
+        )
+    return costs
+
+
+def _table(costs: list[Cost]) -> str:
+    lines = ["           clips/s  cpu ms/clip  cpu/ours  peak MiB"]
+    lines += [
+        f"{cost.name:9} {1 / cost.seconds:8.1f} {1e3 * cost.cpu_seconds:12.2f} "
+        f"{cost.cpu_ratio:9.2f} {cost.peak_bytes / 2**20:9.0f}"
+        for cost in costs
+    ]
+    return "\n".join(lines)
+
+
+def _step(argv: Sequence[str]) -> None:
+    options = cli.parse(StepOptions, argv, verb="benchmark step")
+    cli.start_backend(options.settings.training.backend)
+    benchmark_step(options.settings, rounds=options.rounds, peers=options.peers)

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from har_keras.errors import UsageError
-
-Frames = NDArray[np.uint8]
+from har_keras.video.ffmpeg import Frames
 
 
 class FrameSource(Protocol):

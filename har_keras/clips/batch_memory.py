@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from har_keras.clips.augment import Frames
+from har_keras.video.ffmpeg import Frames
 
 # Memory that TensorFlow takes over as it is, without a copy.
 _ALIGNMENT_BYTES = 64

@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 
 from har_keras.clips.augment import (
-    Frames,
     augment_clip,
     cropped,
     kept_sides,
@@ -25,17 +24,18 @@ from har_keras.clips.balance import balanced_order, class_weights, occurrences
 from har_keras.clips.batch_memory import BatchMemory
 from har_keras.clips.keras_cv import keras_cv_clip, keras_cv_layers
 from har_keras.clips.mixing import draw_mix, mix_clips, mix_rows
+from har_keras.clips.rand_augment import strong_clip
 from har_keras.clips.sampling import (
     clip_frame_indices,
     clips_per_video,
     crop_box,
     last_start,
 )
-from har_keras.clips.strong import strong_clip
 from har_keras.config import Config
+from har_keras.environment import num_cores
 from har_keras.manifest.manifest import Manifest, Video
-from har_keras.store.decoding import num_cores
 from har_keras.store.store import Store
+from har_keras.video.ffmpeg import Frames
 
 # Two stored frames to a clip frame: see ClipConfig.store_fps.
 FRAME_STRIDE = 2

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from har_keras.clips.augment import (
-    Frames,
     FrameSource,
     cropped,
     mirror,
     random_box,
 )
 from har_keras.errors import EnvironmentFault
+from har_keras.video.ffmpeg import Frames
 
 _CUTOUT_FRACTION = (0.1, 0.4)  # of the height and of the width
 # TensorFlow's seed belongs to the whole process.

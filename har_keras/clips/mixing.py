@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from har_keras.clips.augment import Frames
+from har_keras.video.ffmpeg import Frames
 
 Box = tuple[int, int, int, int]
 

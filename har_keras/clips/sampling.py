@@ -7,7 +7,7 @@ what the model is tested on is what it was trained on.
 import numpy as np
 from numpy.typing import NDArray
 
-Frames = NDArray[np.uint8]
+from har_keras.video.ffmpeg import Frames
 
 # Two stored frames to a clip frame: see ClipConfig.store_fps.
 FRAME_STRIDE = 2

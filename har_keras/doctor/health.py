@@ -25,12 +25,11 @@ from har_keras.doctor.packages import (
     tensorflow_packages,
     unmet_requirements,
 )
+from har_keras.environment import free_memory_bytes, has_wandb_key
 from har_keras.errors import HarError
-from har_keras.store.forms import free_memory_bytes
 from har_keras.store.store import default_store_dir
 from har_keras.video.ffmpeg import ffmpeg_binary, read_frames
 from har_keras.video.writer import encode_mp4
-from har_keras.wandb_key import has_wandb_key
 
 State = Literal["ok", "look", "bad"]
 

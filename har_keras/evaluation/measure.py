@@ -1,14 +1,22 @@
 """How good a model is on decoded videos: every figure of an evaluation."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from har_keras.config import Config
-from har_keras.evaluation.metrics import calibration, evaluate_predictions
-from har_keras.evaluation.ranking import ranking
+from har_keras.config import Config, EvaluationConfig
+from har_keras.environment import versions
+from har_keras.errors import UsageError
+from har_keras.evaluation.metrics import (
+    calibration,
+    evaluate_predictions,
+    ranking,
+)
 from har_keras.evaluation.robustness import DAMAGES
 from har_keras.inference.calibration import fit_calibration, soften
 from har_keras.inference.classifier import Classifier
@@ -19,9 +27,15 @@ from har_keras.inference.views import (
 )
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.progress import ProgressBar
-from har_keras.report.evaluation_files import versions
 from har_keras.run import Run
 from har_keras.store.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from har_keras.inference.classifier import Classifier
+    from har_keras.manifest.manifest import Manifest, Video
+    from har_keras.store.store import Store
 
 
 def measure(
@@ -121,3 +135,95 @@ def fit_on_validation(
 def usable(videos: Sequence[Video]) -> list[Video]:
     """Returns the videos that could be decoded."""
     return [video for video in videos if video.kept_frames]
+
+
+def _own(run: Run, store: Store | None) -> tuple[Manifest, Store]:
+    """Returns a run's own videos, decoded."""
+    from har_keras.manifest.manifest import Manifest
+    from har_keras.store.preparation import prepare
+
+    own, config = Manifest.read(run.manifest_file), run.config()
+    if store is None:
+        store, own = prepare(own, config.clip, config.store)
+    return own, store
+
+
+def _decoded(videos: Path, classifier: Classifier) -> tuple[Manifest, Store]:
+    """Returns the videos of a folder, under a model's classes, decoded."""
+    from har_keras.manifest.manifest import Manifest
+    from har_keras.store.preparation import prepare
+
+    config, names = classifier.config, classifier.class_names
+    other = Manifest.from_folder(
+        videos, val_fraction=0.0, test_fraction=0.0, seed=0
+    )
+    strange = sorted(set(other.class_names) - set(names))
+    if strange:
+        raise UsageError(
+            f"'{other.root}' has classes that the run was not trained on: "
+            f"{', '.join(strange)}. The run's are {', '.join(names)}."
+        )
+    splits = [video.split for video in other.videos]
+    store, other = prepare(_all_in(other, "train"), config.clip, config.store)
+    other = other.with_videos(
+        dataclasses.replace(video, split=name)
+        for video, name in zip(other.videos, splits, strict=True)
+    )
+    return dataclasses.replace(other, class_names=names), store
+
+
+def _all_in(manifest: Manifest, split: str) -> Manifest:
+    """Returns a manifest in one split, for there is nothing to train on."""
+    return manifest.with_videos(
+        dataclasses.replace(video, split=split) for video in manifest.videos
+    )
+
+
+class RunVideos:
+    """The decoded videos of a run.
+
+    Args:
+        run: Run. A trained one.
+    """
+
+    def __init__(self, run: Run) -> None:
+        from har_keras.manifest.manifest import Manifest
+        from har_keras.store.preparation import prepare
+
+        self.config = run.config()
+        self.store, self.manifest = prepare(
+            Manifest.read(run.manifest_file),
+            self.config.clip,
+            self.config.store,
+        )
+
+    def clips(self, split: str, number: int) -> np.ndarray:
+        """Returns the middle clips of some videos, spread over a split.
+
+        Those of training videos where the split has none.
+        """
+        import numpy as np
+
+        from har_keras.inference.views import spread_over_classes, view_clips
+
+        one = EvaluationConfig(num_clips=1, num_crops=1)
+        videos = spread_over_classes(
+            self.manifest, split, number
+        ) or spread_over_classes(self.manifest, "train", number)
+        return np.concatenate(
+            [view_clips(self.store, v, self.config.clip, one) for v in videos]
+        )
+
+    def accuracy_of(self, model: Any) -> float | None:
+        """Returns the accuracy on the test videos, if there are some."""
+        from har_keras.inference.views import predict_videos
+
+        videos = self.manifest.usable("test")
+        if not videos:
+            return None
+        found = predict_videos(
+            model, self.store, self.manifest, videos,
+            self.config.clip, self.config.evaluation,
+        )  # fmt: skip
+        labels = [self.manifest.label(video) for video in videos]
+        return float((found.argmax(1) == labels).mean())

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from har_keras.clips.sampling import Frames
 from har_keras.inference.views import Change
 from har_keras.store.store import decode_jpeg
+from har_keras.video.ffmpeg import Frames
 
 _BLUR_SHARE = 1 / 56
 _NOISE_LEVELS = 20.0

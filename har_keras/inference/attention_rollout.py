@@ -10,8 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from har_keras.clips.sampling import Frames
 from har_keras.errors import UsageError
+from har_keras.video.ffmpeg import Frames
 
 _GREY_LIGHT = 0.75
 _GLOW_SHARE = 0.75

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from har_keras.evaluation.metrics import log_loss
 from har_keras.files import whole_file
 from har_keras.run import Run
 
@@ -120,3 +119,9 @@ def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     scores = np.log(np.maximum(probabilities, 1e-12)) / temperature
     scores = np.exp(scores - scores.max(-1, keepdims=True))
     return np.asarray(scores / scores.sum(-1, keepdims=True))
+
+
+def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Returns the mean of -log(probability of the truth), in nats."""
+    of_truth = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(of_truth, 1e-12)).mean())

@@ -297,3 +297,30 @@ def _predict(clips: list[np.ndarray], model: Any) -> np.ndarray:
     filled = np.stack(clips + clips[-1:] * (_BATCH_SIZE - len(clips)))
     probabilities = np.asarray(model.predict_on_batch(filled), dtype="float64")
     return probabilities[: len(clips)]
+
+
+def spread_over_classes(
+    manifest: Manifest, split: str, number: int
+) -> list[Video]:
+    """Returns up to `number` usable videos, as many of each class as can be."""
+    chosen: list[Video] = []
+    names = manifest.class_names
+    for place, name in enumerate(names):
+        videos = [v for v in manifest.usable(split) if v.class_name == name]
+        share = number // len(names) + (place < number % len(names))
+        chosen += evenly(videos, share)
+    return chosen
+
+
+def evenly(videos: Sequence[Video], number: int) -> list[Video]:
+    """Returns `number` of the videos, evenly spread, or all if there are fewer.
+
+    Example:
+
+    >>> evenly(list("abcdefg"), 3)
+    ['a', 'd', 'g']
+    """
+    if len(videos) <= number:
+        return list(videos)
+    places = np.linspace(0, len(videos) - 1, number).round().astype(int)
+    return [videos[place] for place in places]

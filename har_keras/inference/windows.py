@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from har_keras.clips.sampling import Frames, clip_frame_indices, crop_clip
+from har_keras.clips.sampling import clip_frame_indices, crop_clip
 from har_keras.config import ClipConfig
 from har_keras.store.spool import as_stored
 from har_keras.store.store import Form
+from har_keras.video.ffmpeg import Frames
 
 Item = TypeVar("Item")
 _READ_AHEAD = 24

@@ -10,8 +10,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from har_keras.model.initializers import CosineFilters
-from har_keras.model.positions import CosinePositions
+from har_keras.model.initializers import CosineFilters, CosinePositions
 
 # A tensor of whichever backend runs; the three have no type in common.
 Tensor = Any

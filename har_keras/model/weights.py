@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from har_keras.errors import UsageError
-from har_keras.model.positions import interpolate, resize_positions
+from har_keras.model.initializers import interpolate, resize_positions
 from har_keras.model.safetensors import read_safetensors
 from har_keras.model.vit import VideoViT
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from har_keras.clips.sampling import Frames
 from har_keras.files import whole_file
 from har_keras.inference.attention_rollout import attention_rollout, light_up
 from har_keras.inference.classifier import Classifier
 from har_keras.inference.windows import windows
+from har_keras.video.ffmpeg import Frames
 from har_keras.video.writer import VideoWriter
 
 # Clips are small; so many pixels are seen better.

@@ -1,20 +1,20 @@
 """The files of an evaluation, from its figures and probabilities."""
 
+from __future__ import annotations
+
 import csv
 import dataclasses
+import functools
 import json
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from har_keras import __version__
-from har_keras.clips.sampling import Frames
 from har_keras.config import Config, EvaluationConfig
-from har_keras.evaluation.ranking import curve
+from har_keras.evaluation.metrics import curve
 from har_keras.files import whole_file
 from har_keras.inference.attention_rollout import light_up
 from har_keras.inference.views import view_clips
@@ -36,6 +36,14 @@ from har_keras.report.plots import (
 )
 from har_keras.run import Run
 from har_keras.store.store import Store
+from har_keras.video.ffmpeg import Frames
+
+if TYPE_CHECKING:
+    from har_keras.inference.classifier import Classifier
+    from har_keras.manifest.manifest import Manifest, Video
+    from har_keras.report.evaluation_files import Results
+    from har_keras.store.store import Store
+
 
 _MAX_MISTAKES = 24
 _NUM_EXAMPLES = 4
@@ -248,22 +256,38 @@ def count_videos(manifest: Manifest) -> dict[str, dict[str, int]]:
     return counts
 
 
-def versions() -> dict[str, str]:
-    """Returns the versions of what computed the figures."""
-    import keras
+@dataclass(frozen=True)
+class Found:
+    """Decoded videos, and what is to answer about them."""
 
-    return {
-        "har_keras": __version__,
-        "keras": str(keras.__version__),
-        "backend": str(keras.backend.backend()),
-        "tensorflow": _version_of_tensorflow(),
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-    }
+    classifier: Classifier
+    store: Store
+    manifest: Manifest
+    chosen: Sequence[Video]
+    split: str
 
+    def measured(self, robustness: bool) -> Results:
+        """Returns the figures, and all that shows them."""
+        from har_keras.evaluation.measure import measure, usable
+        from har_keras.inference.attention_rollout import attention_rollout
+        from har_keras.model.vit import VideoViT
+        from har_keras.report.evaluation_files import Results
 
-def _version_of_tensorflow() -> str:
-    import tensorflow
-
-    return str(tensorflow.__version__)
+        model = self.classifier.model
+        usage = getattr(model, "usage", None)  # only exported models have it
+        figures, probabilities = measure(
+            self.classifier, self.store, self.manifest, self.chosen,
+            robustness=robustness,
+        )  # fmt: skip
+        return Results(
+            self.manifest,
+            self.store,
+            self.classifier.config,
+            usable(self.chosen),
+            probabilities,
+            {**figures, "split": self.split},
+            functools.partial(attention_rollout, model)
+            if isinstance(model, VideoViT)
+            else None,
+            usage.options() if usage else None,
+        )

@@ -8,7 +8,7 @@ import numpy as np
 
 from har_keras.clips.sampling import crop_clip
 from har_keras.config import ClipConfig, Config
-from har_keras.inference.views import view_indices
+from har_keras.inference.views import spread_over_classes, view_indices
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.store.store import Store
 from har_keras.video.writer import encode_mp4
@@ -200,30 +200,3 @@ def _shares_in_words(label: np.ndarray, class_names: Sequence[str]) -> str:
     if len(found) == 1:
         return class_names[found[0]]
     return " + ".join(f"{class_names[i]} {label[i]:.2f}" for i in found)
-
-
-def spread_over_classes(
-    manifest: Manifest, split: str, number: int
-) -> list[Video]:
-    """Returns up to `number` usable videos, as many of each class as can be."""
-    chosen: list[Video] = []
-    names = manifest.class_names
-    for place, name in enumerate(names):
-        videos = [v for v in manifest.usable(split) if v.class_name == name]
-        share = number // len(names) + (place < number % len(names))
-        chosen += evenly(videos, share)
-    return chosen
-
-
-def evenly(videos: Sequence[Video], number: int) -> list[Video]:
-    """Returns `number` of the videos, evenly spread, or all if there are fewer.
-
-    Example:
-
-    >>> evenly(list("abcdefg"), 3)
-    ['a', 'd', 'g']
-    """
-    if len(videos) <= number:
-        return list(videos)
-    places = np.linspace(0, len(videos) - 1, number).round().astype(int)
-    return [videos[place] for place in places]

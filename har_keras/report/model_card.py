@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from har_keras.config import Config
-from har_keras.ranges import flag
+from har_keras.config import Config, flag
 from har_keras.report.evaluation_page import headline, percent
 
 

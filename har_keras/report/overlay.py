@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from har_keras.clips.sampling import Frames
 from har_keras.files import whole_file
 from har_keras.inference.timeline import Timeline
 from har_keras.report.plots import plain_text
 from har_keras.report.timeline_files import class_colour
-from har_keras.video.ffmpeg import FrameReader, probe, read_frames
+from har_keras.video.ffmpeg import FrameReader, Frames, probe, read_frames
 from har_keras.video.images import read_pictures, size_of_pictures
 from har_keras.video.writer import VideoWriter
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from har_keras.evaluation.ranking import Curve
+from har_keras.evaluation.metrics import Curve
 from har_keras.files import whole_file
 from har_keras.report.film_strips import Strip
 

@@ -6,7 +6,6 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from har_keras.benchmark.server import Load
 from har_keras.inference.classifier import Prediction
 from har_keras.report.evaluation_files import spreadsheet_text
 
@@ -102,19 +101,6 @@ def printable(text: str) -> str:
     'a?[31mb'
     """
     return "".join(x if x.isprintable() else "?" for x in text)
-
-
-def print_load(found: Load, form: str) -> None:
-    """Prints how fast a server answers, in one of the forms of `PRINTERS`."""
-    figures = asdict(found)
-    if form == "json":
-        print(json.dumps(figures, allow_nan=False))
-    elif form == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(figures)
-        writer.writerow(spreadsheet_text(str(x)) for x in figures.values())
-    else:
-        print(found)
 
 
 PRINTERS: dict[str, type[Table] | type[JsonLines] | type[Csv]] = {

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from har_keras.config import Config
+from har_keras.inference.views import evenly
 from har_keras.manifest.manifest import Manifest
-from har_keras.report.film_strips import Strip, evenly, read_strip
+from har_keras.report.film_strips import Strip, read_strip
 from har_keras.store.store import Store
 
 _NUM_CLIPS = 3

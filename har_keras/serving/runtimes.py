@@ -4,19 +4,25 @@ All have the `predict_on_batch` that evaluation and prediction ask of a model,
 and say themselves what their classes are and how they are to be asked.
 """
 
+from __future__ import annotations
+
 import importlib
 import json
 import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from har_keras import cli
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.serving.model_info import Usage
+
+if TYPE_CHECKING:
+    import numpy as np
+
 
 # Of the tensors in every format, and of what is kept with them.
 INPUT, OUTPUT = "clips", "probabilities"
@@ -227,3 +233,18 @@ def _names(text: str | None, path: Path) -> tuple[str, ...]:
             "`python -m har_keras.export`."
         )
     return tuple(json.loads(text))
+
+
+class Predict:
+    """Keras's `predict`, under the name that exported models have.
+
+    Args:
+        model: `keras.Model`.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
+        """Returns the probabilities of clips."""
+        return self.model.predict(clips, batch_size=len(clips), verbose=0)

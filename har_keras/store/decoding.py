@@ -14,6 +14,7 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
+from har_keras.environment import num_cores
 from har_keras.errors import EnvironmentFault
 from har_keras.files import passing_file, publish
 from har_keras.manifest.manifest import content_hash
@@ -157,13 +158,6 @@ def planned_shards(
         key=lambda shard: sum(sizes[task] for task in shard),
         reverse=True,
     )
-
-
-def num_cores() -> int:
-    """Returns how many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextlib.contextmanager

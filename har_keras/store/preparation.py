@@ -1,17 +1,29 @@
 """From a manifest to a store: what to decode, and what came of it."""
 
+from __future__ import annotations
+
 import dataclasses
 import logging
+import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from har_keras.config import ClipConfig, StoreConfig
+from har_keras.environment import free_memory_bytes, num_cores
 from har_keras.errors import DataError
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.store.decoding import Fill, Task, fill
-from har_keras.store.forms import open_store
-from har_keras.store.store import Store
+from har_keras.store.store import Form, Store, StoreSpec, default_store_dir
+from har_keras.video.ffmpeg import VideoError, probe
 from har_keras.video.ffmpeg_log import reason_from_content
+
+if TYPE_CHECKING:
+    from har_keras.manifest.manifest import Manifest
+    from har_keras.store.store import Store
+
 
 logger = logging.getLogger(__name__)
 
@@ -160,3 +172,100 @@ def demand_usable(manifest: Manifest) -> None:
 def _reasons(videos: Iterable[Video]) -> str:
     counts = Counter(video.reason for video in videos).most_common(3)
     return "; ".join(f"{count}: {reason}" for reason, count in counts)
+
+
+def prepare(
+    manifest: Manifest, clip: ClipConfig, store: StoreConfig
+) -> tuple[Store, Manifest]:
+    """Decodes the videos of a manifest that the store doesn't have yet.
+
+    Args:
+        manifest: Manifest. Its videos have hashes.
+        clip: ClipConfig. Gives size and rate of the frames.
+        store: StoreConfig. Gives form, folder, workers and time limit.
+
+    Returns:
+        The store, and the manifest with the number of kept frames of every
+        video or the reason why there is none.
+
+    Raises:
+        DataError: If a class has no usable training video.
+        EnvironmentFault: If the disk is full or can't be written to.
+    """
+    from har_keras.store.preparation import decode_all, demand_usable
+
+    opened, kept = decode_all(manifest, clip, store)
+    demand_usable(kept)
+    return opened, kept
+
+
+# Raw frames read fastest while they stay in memory, so they may take this
+# share of what is free of it, and of the disk.
+_SHARE_OF_FREE = 0.25
+_PROBED_FILES = 24
+
+
+def open_store(
+    clip: ClipConfig, config: StoreConfig, tasks: Sequence[Task]
+) -> Store:
+    """Opens the store that videos belong in, which may be empty yet.
+
+    With `auto` a form that has all the videos already is taken; else raw, if
+    its estimated size is small for this machine, else jpeg.
+
+    Args:
+        clip: ClipConfig. Gives size and rate of the frames.
+        config: StoreConfig. Gives form and folder.
+        tasks: Sequence of Task. The videos.
+
+    Returns:
+        A `Store`. With `off` it is one that ends with the program.
+    """
+    if config.cache == "off":
+        return Store.passing(_spec(clip, "jpeg"))
+    folder = config.store_dir or default_store_dir()
+    if config.cache != "auto":
+        return _open(folder, _spec(clip, config.cache))
+    for form in ("raw", "jpeg"):
+        store = _open(folder, _spec(clip, form))
+        if all(task.sha256 in store for task in tasks):
+            return store
+    form = choose_form(clip, folder, tasks)
+    return _open(folder, _spec(clip, form))
+
+
+def choose_form(clip: ClipConfig, folder: Path, tasks: Sequence[Task]) -> Form:
+    """Returns raw where the frames fit a quarter of what is free, else jpeg."""
+    needed = raw_bytes(clip, [task.path for task in tasks])
+    while not folder.exists():
+        folder = folder.parent
+    room = min(free_memory_bytes(), shutil.disk_usage(folder).free)
+    return "raw" if needed <= _SHARE_OF_FREE * room else "jpeg"
+
+
+def raw_bytes(clip: ClipConfig, paths: Sequence[Path]) -> float:
+    """Estimates the size of all frames from the headers of a few files."""
+    some = paths[:: max(1, len(paths) // _PROBED_FILES)]
+    with ThreadPoolExecutor(num_cores()) as pool:
+        sizes = [*pool.map(lambda path: _raw_bytes(clip, path), some)]
+    known = [size for size in sizes if size]
+    return sum(known) / max(1, len(known)) * len(paths)
+
+
+def _raw_bytes(clip: ClipConfig, path: Path) -> float:
+    """Returns the size of one video's frames; 0 if it can't be told."""
+    try:
+        info = probe(path)
+    except VideoError:
+        return 0.0
+    short, long = sorted((info.width, info.height))
+    pixels = clip.short_side**2 * long / max(1, short)
+    return 3 * pixels * info.duration_seconds * clip.store_fps
+
+
+def _spec(clip: ClipConfig, form: Form) -> StoreSpec:
+    return StoreSpec(clip.short_side, clip.store_fps, form)
+
+
+def _open(folder: Path, spec: StoreSpec) -> Store:
+    return Store(folder / spec.key, spec)

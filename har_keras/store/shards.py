@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from har_keras.video.ffmpeg import Frames
 from har_keras.video.ffmpeg_log import VideoInfo
 
 logger = logging.getLogger(__name__)
 
-Frames = NDArray[np.uint8]
 Thumbnails = NDArray[np.uint8]
 
 THUMBNAIL_PIXELS = 16

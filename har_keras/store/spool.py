@@ -6,8 +6,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from har_keras.clips.sampling import Frames
 from har_keras.store.store import Form, decode_jpeg, encode_jpeg
+from har_keras.video.ffmpeg import Frames
 
 # Beyond this frames go to the disk: a long video must not fill the memory.
 _BYTES_IN_MEMORY = 64 * 2**20

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from har_keras.cli import Interrupted
+from har_keras.errors import Interrupted
 from har_keras.files import whole_file
 from har_keras.progress import ProgressBar
 from har_keras.training.checkpoint import (

@@ -1,20 +1,27 @@
 """What a run began with, and the refusal to go on with anything else."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
-from har_keras.config import Config
+from har_keras.config import Config, flag
 from har_keras.errors import DataError, UsageError
 from har_keras.files import whole_file
 from har_keras.manifest.manifest import Manifest, Video, content_hash
-from har_keras.ranges import flag
+from har_keras.run import Run
+
+if TYPE_CHECKING:
+    from har_keras.manifest.manifest import Manifest
+    from har_keras.store.store import Store
+
 
 logger = logging.getLogger("har_keras")
 
@@ -50,7 +57,7 @@ class Beginning:
         self.versions = versions
 
     @classmethod
-    def of(cls, config: Config, manifest: Manifest) -> "Beginning":
+    def of(cls, config: Config, manifest: Manifest) -> Beginning:
         """Returns what a training would begin with now."""
         options = {
             name: str(value)
@@ -70,7 +77,7 @@ class Beginning:
         return cls(options, videos, _versions())
 
     @classmethod
-    def read(cls, file: Path) -> "Beginning":
+    def read(cls, file: Path) -> Beginning:
         """Reads what `write` wrote.
 
         Raises:
@@ -100,7 +107,7 @@ class Beginning:
         text = json.dumps([self.options, videos])
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def refuse_changes(self, now: "Beginning", place: Path) -> None:
+    def refuse_changes(self, now: Beginning, place: Path) -> None:
         """Checks that a training can go on exactly.
 
         Args:
@@ -237,3 +244,29 @@ def _versions() -> dict[str, str]:
     import tensorflow as tf
 
     return names | {backend: tf.__version__}
+
+
+def reopened(run: Run, config: Config) -> tuple[Store, Manifest]:
+    """Returns the frames and the videos of a run that was stopped.
+
+    Args:
+        run: Run. It has a manifest.
+        config: Config. That of the run.
+
+    Raises:
+        DataError: If there is none, or a video has other content.
+    """
+    from har_keras.manifest.manifest import Manifest
+    from har_keras.store.preparation import prepare
+    from har_keras.training.fingerprint import Beginning
+
+    if not run.manifest_file.is_file():
+        raise DataError(
+            f"The run in '{run.path}' was stopped before its videos were "
+            "listed, so there is nothing to resume. Remove it and start again; "
+            "what was decoded is kept."
+        )
+    manifest = Manifest.read(run.manifest_file)
+    if run.beginning_file.is_file():
+        Beginning.read(run.beginning_file).refuse_touched(manifest)
+    return prepare(manifest, config.clip, config.store)

@@ -38,10 +38,10 @@ from har_keras.training.guards import (
     LossGuard,
     LossIsNoNumber,
     is_out_of_memory,
+    stop_signals,
 )
 from har_keras.training.hosts import current_hosts
 from har_keras.training.initial_weights import give_start
-from har_keras.training.stopping import stop_signals
 from har_keras.training.time_estimate import Pace
 from har_keras.training.trainer import build_trainer
 from har_keras.training.wandb_log import WeightsAndBiases, start_wandb

@@ -1,5 +1,7 @@
 """Several hosts that train one model: who is who, and what they agree on."""
 
+from __future__ import annotations
+
 import json
 import logging
 import os
@@ -7,13 +9,17 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from har_keras.config import Config, HostsConfig
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.run import Run
+
+if TYPE_CHECKING:
+    pass
+
 
 logger = logging.getLogger("har_keras")
 
@@ -304,3 +310,10 @@ def _demand_run_dir(options: HostsConfig, run_dir: Path | None) -> None:
             "Several hosts need a --run-dir, the same new folder on a disk "
             "that all of them see."
         )
+
+
+def is_first_host() -> bool:
+    """Tells whether this process speaks, of several that train together."""
+    from har_keras.training.hosts import current_hosts
+
+    return current_hosts().is_first

@@ -13,11 +13,11 @@ from typing import Any
 import keras
 
 from har_keras.config import Config
+from har_keras.environment import has_wandb_key
 from har_keras.run import Run
 from har_keras.training.callbacks import floats
 from har_keras.training.checkpoint import TrainingState
 from har_keras.training.hosts import current_hosts
-from har_keras.wandb_key import has_wandb_key
 
 logger = logging.getLogger("har_keras")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
+from numpy.typing import NDArray
 
 from har_keras.errors import DataError, EnvironmentFault
 from har_keras.video.ffmpeg_log import (
@@ -28,6 +29,9 @@ from har_keras.video.ffmpeg_log import (
     video_info,
 )
 from har_keras.video.watchdog import Watchdog
+
+Frames = NDArray[np.uint8]
+"""Decoded frames, of shape `(T, H, W, 3)` in RGB, or one of `(H, W, 3)`."""
 
 CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,flv,asf,gif,ogg"
 """Demuxers that may open a file. None of them follows a name in the file."""

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from har_keras.clips.sampling import Frames
 from har_keras.video.ffmpeg import (
     FrameReader,
+    Frames,
     VideoError,
     frame_arguments,
     input_command,

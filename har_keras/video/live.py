@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from har_keras.clips.sampling import Frames
 from har_keras.errors import DataError, EnvironmentFault
 from har_keras.video.ffmpeg import (
     CONTAINERS,
     FrameReader,
+    Frames,
     ffmpeg_binary,
     frame_arguments,
 )

@@ -5,10 +5,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from har_keras.clips.sampling import Frames
 from har_keras.errors import EnvironmentFault
 from har_keras.files import full_disk_named
-from har_keras.video.ffmpeg import CONTAINERS, ffmpeg_binary
+from har_keras.video.ffmpeg import CONTAINERS, Frames, ffmpeg_binary
 
 _END_SECONDS = 60.0
 

@@ -1,0 +1,153 @@
+"""The machine: backend, cores, memory, keys, versions of packages."""
+
+import contextlib
+import netrc
+import os
+import platform
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from har_keras import __version__
+from har_keras.errors import EnvironmentFault, UsageError
+
+Backend = Literal["auto", "tensorflow", "jax", "torch"]
+
+
+def start_backend(backend: Backend = "auto") -> str:
+    """Imports keras on a backend, without the noise of its start.
+
+    Args:
+        backend: str. "tensorflow", "jax" or "torch". Defaults to `"auto"`,
+            which is `KERAS_BACKEND`, else TensorFlow.
+
+    Returns:
+        The name of the backend in use.
+
+    Raises:
+        UsageError: If keras already runs on another backend.
+        EnvironmentFault: If the backend is not installed.
+    """
+    if backend == "auto":
+        chosen = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    else:
+        chosen = backend
+    os.environ["KERAS_BACKEND"] = chosen
+    # 3 leaves errors; the rest is for people who build TensorFlow.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        with quiet_libraries():
+            import keras
+            import tensorflow as tf
+    except ImportError as error:
+        raise EnvironmentFault(
+            f"The backend '{chosen}' is not installed ({error}). Install it "
+            f'with: pip install "har_keras[{chosen}]".'
+        ) from error
+    tf.get_logger().setLevel("ERROR")
+    running = str(keras.backend.backend())
+    if running != chosen:
+        raise UsageError(
+            f"Keras already runs on {running} in this process, so --backend "
+            f"{chosen} comes too late. Set KERAS_BACKEND={chosen} before keras "
+            "is first imported."
+        )
+    return running
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Holds back what libraries write to stderr, unless something fails.
+
+    Also what is written below Python: some libraries of C say what they do.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as noise, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        os.dup2(noise.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            noise.seek(0)
+            os.write(kept, noise.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what computed the figures."""
+    import keras
+
+    return {
+        "har_keras": __version__,
+        "keras": str(keras.__version__),
+        "backend": str(keras.backend.backend()),
+        "tensorflow": _version_of_tensorflow(),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _version_of_tensorflow() -> str:
+    import tensorflow
+
+    return str(tensorflow.__version__)
+
+
+def num_cores() -> int:
+    """Returns how many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def free_memory_bytes() -> int:
+    """Returns the memory that is free for this process, caches included."""
+    found = [_meminfo(), _cgroup()]
+    return min([size for size in found if size], default=4 * 2**30)
+
+
+def _meminfo() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+    except OSError:
+        pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+        return pages * os.sysconf("SC_PAGE_SIZE") // 2 if pages else 0
+    kilobytes = [x.split()[1] for x in lines if x.startswith("MemAvailable:")]
+    return int(kilobytes[0]) * 1024 if kilobytes else 0
+
+
+def _cgroup() -> int:
+    """Returns what a container's limit leaves; 0 without a limit."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit = int((folder / "memory.max").read_text("ascii"))
+        used = int((folder / "memory.current").read_text("ascii"))
+    except (OSError, ValueError):
+        return 0
+    return max(1, limit - used)
+
+
+def has_wandb_key() -> bool:
+    """Tells whether a W&B key is set, without asking the person for one.
+
+    Returns:
+        bool. True if `WANDB_API_KEY` is set or `wandb login` left a key.
+    """
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        hosts = netrc.netrc().hosts
+    except (OSError, netrc.NetrcParseError):
+        return False
+    return any("wandb" in host for host in hosts)
