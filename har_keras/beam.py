@@ -100,7 +100,7 @@ def pipeline_flags(options: str) -> list[str]:
     return ["--" + word.removeprefix("--") for word in words]
 
 
-def demand_pool(pool: Pool, options: str) -> None:
+def require_pool(pool: Pool, options: str) -> None:
     """Refuses options for a pipeline where there is none, or no Beam.
 
     Raises:

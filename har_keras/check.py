@@ -89,17 +89,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = check(options.videos, options.output, options.settings)
         print(report.text())
         print(f"Report       {options.output / 'report.html'}")
-        _demand(report, options.settings.split.strict)
+        _require(report, options.settings.split.strict)
 
     return cli.run_verb(verb)
 
 
-def _demand(report: CheckReport, strict: bool) -> None:
+def _require(report: CheckReport, strict: bool) -> None:
     """Raises `DataError` if the folder can't be trained on as it is."""
     from har_keras.store.duplicates import report_leaks
-    from har_keras.store.preparation import demand_usable
+    from har_keras.store.preparation import require_usable
 
-    demand_usable(report.manifest)
+    require_usable(report.manifest)
     report_leaks(report.store, report.manifest, strict=strict)
 
 

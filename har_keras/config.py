@@ -11,13 +11,10 @@ import dataclasses
 import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from har_keras.errors import UsageError
 from har_keras.recipes import PRESETS, RECIPES, Preset, RecipeName
-
-if TYPE_CHECKING:
-    from har_keras.config import Config
 
 
 @dataclass(frozen=True)
@@ -331,13 +328,13 @@ def check_ranges(config: Config) -> None:
     """Raises `UsageError` for the first value that can't work."""
     clip, model, training = config.clip, config.model, config.training
     for name in _AT_LEAST_ONE:
-        _demand(name, config, lambda value: value >= 1, "at least 1")
+        _require(name, config, lambda value: value >= 1, "at least 1")
     for name in _FRACTIONS:
-        _demand(name, config, lambda value: 0 <= value < 1, "in [0, 1)")
+        _require(name, config, lambda value: 0 <= value < 1, "in [0, 1)")
     for name in _POSITIVE:
-        _demand(name, config, lambda value: value > 0, "above 0")
+        _require(name, config, lambda value: value > 0, "above 0")
     for name in _NOT_NEGATIVE:
-        _demand(name, config, lambda value: value >= 0, "0 or more")
+        _require(name, config, lambda value: value >= 0, "0 or more")
     if not 0 < training.layer_decay <= 1:
         raise UsageError(
             "--layer-decay must be above 0 and at most 1. Received: "
@@ -348,16 +345,16 @@ def check_ranges(config: Config) -> None:
             "--micro-batch-size must be -1 (whole batch), 0 (automatic) or a "
             f"number of clips. Received: {training.micro_batch_size}."
         )
-    _demand_multiple(
+    _require_multiple(
         "crop_size", clip.crop_size, "patch_size", model.patch_size
     )
-    _demand_multiple(
+    _require_multiple(
         "num_frames", clip.num_frames, "tubelet_frames", model.tubelet_frames
     )
-    _demand_multiple(
+    _require_multiple(
         "hidden_dim", model.hidden_dim, "num_heads", model.num_heads
     )
-    _demand_multiple(
+    _require_multiple(
         "batch_size", training.batch_size, "repeats", training.repeats
     )
     if config.split.val_fraction + config.split.test_fraction >= 1:
@@ -367,10 +364,10 @@ def check_ranges(config: Config) -> None:
             f"{config.split.test_fraction}."
         )
     if model.start != "random" and not (model.weights or model.init):
-        _demand_drawn(config)
+        _require_drawn(config)
 
 
-def _demand_drawn(config: Config) -> None:
+def _require_drawn(config: Config) -> None:
     """Raises `UsageError` if the weights of drawn actions don't fit a model."""
     for name, wanted in _DRAWN.items():
         value = getattr(config.model, name)
@@ -410,13 +407,13 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _demand(name: str, config: Config, holds: Any, wanted: str) -> None:
+def _require(name: str, config: Config, holds: Any, wanted: str) -> None:
     value = config.flat()[name]
     if not holds(value):
         raise UsageError(f"{flag(name)} must be {wanted}. Received: {value}.")
 
 
-def _demand_multiple(name: str, value: int, unit: str, divisor: int) -> None:
+def _require_multiple(name: str, value: int, unit: str, divisor: int) -> None:
     if value % divisor:
         near = max(divisor, round(value / divisor) * divisor)
         raise UsageError(

@@ -15,7 +15,7 @@ from har_keras import cli
 from har_keras.errors import UsageError
 from har_keras.evaluation.measure import _decoded, _own
 from har_keras.inference.load import load_model
-from har_keras.report.evaluation_files import Found
+from har_keras.report.evaluation_files import EvaluationTask
 from har_keras.run import Run
 
 if TYPE_CHECKING:
@@ -92,7 +92,9 @@ def evaluate(
     chosen, split = _chosen(manifest, split)
     model = load_model(run)
     fit_on_validation(run, model, store, manifest, run.config())
-    found = Found(load(run.path, model), store, manifest, chosen, split)
+    found = EvaluationTask(
+        load(run.path, model), store, manifest, chosen, split
+    )
     results = found.measured(robustness)
     title = f"{run.path.resolve().name}: {split} videos"
     results.write(folder, title, run.history_file)
@@ -132,7 +134,7 @@ def evaluate_folder(
     """
     manifest, store = _decoded(videos, classifier)
     chosen = manifest.split(split) if split else manifest.videos
-    found = Found(classifier, store, manifest, chosen, split or "all")
+    found = EvaluationTask(classifier, store, manifest, chosen, split or "all")
     results = found.measured(robustness)
     title = f"{name} on {videos.resolve().name}: {found.split} videos"
     results.write(Run(output), title, history_file)
@@ -158,7 +160,7 @@ def _output(
 ) -> Run:
     """Returns the folder of the results, with the names of its files."""
     if output is not None:
-        _demand_folder(output)
+        _require_folder(output)
         return Run(output)
     if videos is not None:
         return Run(run.evaluations_dir / (videos.resolve().name or "videos"))
@@ -167,7 +169,7 @@ def _output(
     return Run(run.evaluations_dir / str(split))
 
 
-def _demand_folder(output: Path) -> None:
+def _require_folder(output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise UsageError(f"--output must be a folder. '{output}' is a file.")
 
@@ -180,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from har_keras.inference.load import kind_of, start_backend_of
 
         kind = kind_of(options.run)
-        _demand_sensible(options, kind)
+        _require_sensible(options, kind)
         start_backend_of(options.run)
         if kind == "run":
             run = Run.open(Path(options.run))
@@ -207,7 +209,7 @@ def _evaluate_apart(options: EvaluateOptions) -> tuple[dict[str, Any], Run]:
 
     assert options.videos is not None
     assert options.output is not None
-    _demand_folder(options.output)
+    _require_folder(options.output)
     where = options.run
     figures = evaluate_folder(
         load(where),
@@ -220,7 +222,7 @@ def _evaluate_apart(options: EvaluateOptions) -> tuple[dict[str, Any], Run]:
     return figures, Run(options.output)
 
 
-def _demand_sensible(options: EvaluateOptions, kind: Kind) -> None:
+def _require_sensible(options: EvaluateOptions, kind: Kind) -> None:
     """Refuses what can't work with a model that is in no run directory."""
     if kind == "run":
         return

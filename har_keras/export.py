@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from har_keras import cli
+from har_keras.environment import start_backend
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.evaluation.measure import RunVideos
 from har_keras.files import whole_file
@@ -64,27 +65,27 @@ def export(run: Run, formats: Sequence[str] = ()) -> Path:
     if keras.backend.backend() != "tensorflow":
         return _export_in_other_process(run, formats)
     version, refused = _export(run, formats)
-    _demand_all(run, formats, refused)
+    _require_all(run, formats, refused)
     return version
 
 
 def _export(run: Run, formats: Sequence[str]) -> tuple[Path, list[str]]:
     """Returns the version, and a sentence for each format that was refused."""
-    from har_keras.inference.load import load_model, usage_of
+    from har_keras.inference.load import load_model, model_info_of
     from har_keras.manifest.manifest import Manifest
     from har_keras.serving.signatures import export_saved_model
     from har_keras.serving.tensorflow_serving import write_serving_files
 
     class_names = Manifest.read(run.manifest_file).class_names
     version = export_saved_model(
-        load_model(run), class_names, usage_of(run), run.saved_model_dir
+        load_model(run), class_names, model_info_of(run), run.saved_model_dir
     )
     write_serving_files(run.serving_dir, run.saved_model_dir)
     refused = _export_formats(run, version, formats) if formats else []
     return version, refused
 
 
-def _demand_all(
+def _require_all(
     run: Run, formats: Sequence[str], refused: Sequence[str]
 ) -> None:
     """Raises if a format was refused; the others are published."""
@@ -101,9 +102,9 @@ def _export_formats(
     """Writes further formats and the page that compares them all."""
     import platform
 
-    from har_keras.inference.load import load_model, usage_of
+    from har_keras.inference.load import load_model, model_info_of
     from har_keras.serving.formats import (
-        Source,
+        ExportSource,
         compare,
         comparison_page,
         export_format,
@@ -112,7 +113,9 @@ def _export_formats(
 
     model = load_model(run)
     videos = RunVideos(run)
-    source = Source(model, videos.manifest.class_names, usage_of(run))
+    source = ExportSource(
+        model, videos.manifest.class_names, model_info_of(run)
+    )
     clips = videos.clips("test", _NUM_COMPARED)
     found = {
         "Keras": (run.model_file, Predict(model)),
@@ -185,12 +188,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = cli.parse(ExportOptions, argv, verb="export")
         run = Run.open(options.run)
         formats = chosen_formats(options.formats)
-        cli.start_backend("tensorflow")
+        start_backend("tensorflow")
         version, refused = _export(run, formats)
         if formats:
             print((run.serving_dir / "formats.md").read_text("utf-8"))
         print(version)
-        _demand_all(run, formats, refused)
+        _require_all(run, formats, refused)
 
     return cli.run_verb(verb)
 

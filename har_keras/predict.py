@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from har_keras import cli
-from har_keras.beam import Pool, demand_pool
-from har_keras.benchmark.server import _measure_load
+from har_keras.beam import Pool, require_pool
 from har_keras.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -69,11 +68,6 @@ class PredictOptions:
     """Open addresses: http, https, rtsp."""
     max_seconds: float = 0.0
     """End a live source after so long; 0 goes on until Ctrl-C."""
-    load: int = 0
-    """Send the server so many requests about the clips of the videos, and
-    print its latency and clips per second instead of answers."""
-    clients: int = 8
-    """Requests of --load under way at once."""
     pool: Pool = "local"
     """What answers: this program, or an Apache Beam pipeline, whose machines
     see RUN, the videos and OUTPUT under the same names. Its answers are kept
@@ -113,15 +107,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     def verb() -> None:
         options = cli.parse(PredictOptions, argv, verb="predict")
         sources = _sources(options)
-        _demand_sensible(options, sources)
+        _require_sensible(options, sources)
         from har_keras.inference.load import load, start_backend_of
         from har_keras.report.printing import PRINTERS
 
         start_backend_of(options.run)
         classifier = load(options.run)
-        if options.load:
-            _measure_load(classifier, sources, options)
-            return
         show = PRINTERS[options.format](classifier.class_names)
         if sources[0].kind == "live":
             from har_keras.inference.live import watch
@@ -152,10 +143,14 @@ def _answers(
     classifier: Classifier, sources: Sequence[Source], options: PredictOptions
 ) -> Iterator[Prediction]:
     """Returns what the pool of the options says of videos."""
-    from har_keras.report.predictions import Question, answers, answers_by_beam
+    from har_keras.report.predictions import (
+        PredictRequest,
+        answers,
+        predict_many_by_beam,
+    )
     from har_keras.video.sources import own_names
 
-    question = Question(
+    question = PredictRequest(
         options.run,
         options.output,
         _timeline(options),
@@ -166,7 +161,7 @@ def _answers(
     )
     named = list(zip(sources, own_names(sources), strict=True))
     if options.pool == "beam":
-        return answers_by_beam(question, named, options.beam_options)
+        return predict_many_by_beam(question, named, options.beam_options)
     return answers(classifier, question, named)
 
 
@@ -209,12 +204,12 @@ def _sources(options: PredictOptions) -> list[Source]:
     return sources
 
 
-def _demand_sensible(
+def _require_sensible(
     options: PredictOptions, sources: Sequence[Source]
 ) -> None:
     """Refuses combinations that can't work, before anything is loaded."""
     _timeline_config(options)
-    demand_pool(options.pool, options.beam_options)
+    require_pool(options.pool, options.beam_options)
     one_file = options.overlay and options.overlay.suffix.lower() == ".mp4"
     if one_file and len(sources) > 1:
         raise UsageError(
@@ -242,15 +237,15 @@ def _demand_sensible(
         raise UsageError(
             f"--overlay draws on videos that end; '{live[0]}' is live."
         )
-    _demand_possible(options, live)
+    _require_possible(options, live)
 
 
-def _demand_possible(options: PredictOptions, live: Sequence[str]) -> None:
+def _require_possible(options: PredictOptions, live: Sequence[str]) -> None:
     """Refuses what the kind of model that answers can't do."""
     from har_keras.inference.load import kind_of
 
     kind = kind_of(options.run)
-    if options.pool == "beam" and (kind == "server" or live or options.load):
+    if options.pool == "beam" and (kind == "server" or live):
         raise UsageError(
             "--pool beam loads a model on each of its machines, about videos "
             "that end: give a run or an exported model, and files."
@@ -259,17 +254,6 @@ def _demand_possible(options: PredictOptions, live: Sequence[str]) -> None:
         raise UsageError(
             "--attention looks into the model, which only the folder of a run "
             f"has. Received: {options.run}."
-        )
-    if options.load < 0 or options.clients < 1:
-        raise UsageError(
-            "--load must be 0 or more and --clients 1 or more. Received: "
-            f"{options.load} and {options.clients}."
-        )
-    if options.load and (kind != "server" or live):
-        raise UsageError(
-            "--load measures a server with the clips of videos that end. Give "
-            "the server's address as RUN, such as "
-            "http://HOST:8501/v1/models/har, and a video."
         )
 
 

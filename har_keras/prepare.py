@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from har_keras import cli
-from har_keras.beam import Pool, demand_pool, each_by_beam, everywhere
+from har_keras.beam import Pool, each_by_beam, everywhere, require_pool
 from har_keras.config import Config
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.store.decoding import Task, planned_shards, write_shard
@@ -67,12 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _prepare_folder(options: PrepareOptions) -> Store:
     """Does what the flags ask for; returns the store."""
     from har_keras.manifest.manifest import Manifest
-    from har_keras.prepare import fill_by_beam
     from har_keras.store.decoding import fill
-    from har_keras.store.preparation import decode_all, demand_usable
+    from har_keras.store.preparation import decode_all, require_usable
 
     shard = _shard(options.shard)
-    demand_pool(options.pool, options.beam_options)
+    require_pool(options.pool, options.beam_options)
     config = options.settings
     store_config = config.store
     if options.pool == "beam" and store_config.cache == "off":
@@ -99,7 +98,7 @@ def _prepare_folder(options: PrepareOptions) -> Store:
     if options.manifest:
         manifest.write(options.manifest)
     if shard[1] == 1:
-        demand_usable(manifest)
+        require_usable(manifest)
     return store
 
 

@@ -15,10 +15,11 @@ import tyro
 
 from har_keras import cli
 from har_keras.config import Config
+from har_keras.environment import start_backend
 from har_keras.errors import UsageError
 from har_keras.run import Run
 from har_keras.training.fingerprint import reopened
-from har_keras.training.hosts import is_first_host
+from har_keras.training.hosts import is_chief
 
 logger = logging.getLogger("har_keras")
 
@@ -97,8 +98,8 @@ def pretrain(
             "pretrain has one recipe, pretrain, and flags to change it. "
             f"Received: --recipe {config.training.recipe}."
         )
-    run, config, is_first = start_together(run_dir, config)
-    if not is_first:
+    run, config, is_chief = start_together(run_dir, config)
+    if not is_chief:
         return _pretrain(run, config, *reopened(run, config))
     manifest = Manifest.without_labels(
         videos,
@@ -165,7 +166,7 @@ def _pretrain(
     from har_keras.training.hosts import current_hosts, leave_hosts
     from har_keras.training.pretraining import PRETRAINING
 
-    if not current_hosts().is_first:
+    if not current_hosts().is_chief:
         fit(run, config, store, manifest, PRETRAINING)
         leave_hosts()
         return run
@@ -192,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def verb() -> None:
         options = cli.parse(PretrainOptions, argv, verb="pretrain")
-        cli.start_backend(options.settings.training.backend)
+        start_backend(options.settings.training.backend)
         if options.resume:
             run = resume(Run.open(options.resume), options.settings)
         else:
@@ -202,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 options.settings,
                 use_test=options.use_test,
             )
-        if is_first_host():
+        if is_chief():
             print(_summary(run))
 
     code = cli.run_verb(verb)

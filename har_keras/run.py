@@ -23,7 +23,7 @@ class Run:
         self.history_file = self.path / "history.csv"
         self.curves_file = self.path / "curves.png"
         self.checkpoint_dir = self.path / "checkpoint"
-        self.beginning_file = self.checkpoint_dir / "beginning.json"
+        self.fingerprint_file = self.checkpoint_dir / "beginning.json"
         self.model_file = self.path / "model.keras"
         self.evaluation_file = self.path / "evaluation.json"
         self.calibration_file = self.path / "calibration.json"

@@ -18,11 +18,12 @@ import tyro
 
 from har_keras import cli
 from har_keras.config import Config, MaskingConfig
+from har_keras.environment import start_backend
 from har_keras.errors import UsageError
 from har_keras.recipes import RECIPES
 from har_keras.run import Run
 from har_keras.training.fingerprint import reopened
-from har_keras.training.hosts import is_first_host
+from har_keras.training.hosts import is_chief
 
 logger = logging.getLogger("har_keras")
 
@@ -84,10 +85,10 @@ def train(
     config = config or Config()
     config = config.replace(backend=keras.config.backend())
     recipe = config.training.recipe
-    _demand_options_of_train(config)
+    _require_options_of_train(config)
     logger.info("Recipe %s: %s.", recipe, RECIPES[recipe].reason)
-    run, config, is_first = start_together(run_dir, config)
-    if not is_first:
+    run, config, is_chief = start_together(run_dir, config)
+    if not is_chief:
         return _train_and_test(run, config, *reopened(run, config))
     manifest = Manifest.from_folder(
         videos,
@@ -151,7 +152,7 @@ def recommend_recipe(config: Config, num_videos: int) -> None:
         )
 
 
-def _demand_options_of_train(config: Config) -> None:
+def _require_options_of_train(config: Config) -> None:
     if config.training.recipe == "pretrain":
         raise UsageError("The recipe pretrain is for the verb pretrain.")
     if config.masking != MaskingConfig():
@@ -166,7 +167,7 @@ def _train_and_test(
     from har_keras.training.fit import fit
     from har_keras.training.hosts import current_hosts, leave_hosts
 
-    if not current_hosts().is_first:
+    if not current_hosts().is_chief:
         fit(run, config, store, manifest)
         leave_hosts()
         return run
@@ -202,12 +203,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def verb() -> None:
         options = cli.parse(TrainOptions, argv, verb="train")
-        cli.start_backend(options.settings.training.backend)
+        start_backend(options.settings.training.backend)
         if options.resume:
             run = resume(Run.open(options.resume), options.settings)
         else:
             run = train(_videos(options), options.run_dir, options.settings)
-        if is_first_host():
+        if is_chief():
             print(_summary(run))
 
     code = cli.run_verb(verb)

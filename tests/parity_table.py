@@ -25,9 +25,9 @@ import numpy as np
 import tensorflow as tf
 from tiny_serving import gif, jpegs, pngs
 
-from har_keras import cli
 from har_keras.config import EvaluationConfig
-from har_keras.inference.load import load_model, usage_of
+from har_keras.environment import start_backend
+from har_keras.inference.load import load_model, model_info_of
 from har_keras.inference.views import evenly, view_clips
 from har_keras.manifest.manifest import Manifest
 from har_keras.run import Run
@@ -164,7 +164,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     run = Run.open(parser.parse_args().run)
-    cli.start_backend("tensorflow")
+    start_backend("tensorflow")
     config = run.config()
     store, manifest = prepare(
         Manifest.read(run.manifest_file), config.clip, config.store
@@ -173,7 +173,7 @@ def main():
     clips = middle_clips(store, videos, config.clip)
     with tempfile.TemporaryDirectory() as folder:
         ways = parity(
-            load_model(run), manifest.class_names, usage_of(run), clips,
+            load_model(run), manifest.class_names, model_info_of(run), clips,
             Path(folder),
         )  # fmt: skip
     print(f"{len(clips)} clips\n{table(ways)}")

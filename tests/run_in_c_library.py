@@ -38,7 +38,7 @@ def load(folder):
 def run(library, version, input_name, output_name, clips):
     status = ctypes.c_void_p(library.TF_NewStatus())
 
-    def demand_ok():
+    def require_ok():
         if library.TF_GetCode(status):
             sys.exit(library.TF_Message(status).decode())
 
@@ -50,7 +50,7 @@ def run(library, version, input_name, output_name, clips):
             status,
         )
     )  # fmt: skip
-    demand_ok()
+    require_ok()
     places = [named(library, graph, name) for name in (input_name, output_name)]
     shape = (ctypes.c_int64 * clips.ndim)(*clips.shape)
     sent = library.TF_AllocateTensor(
@@ -64,7 +64,7 @@ def run(library, version, input_name, output_name, clips):
         ctypes.byref(places[0]), (ctypes.c_void_p * 1)(sent), 1,
         ctypes.byref(places[1]), found, 1, None, 0, None, status,
     )  # fmt: skip
-    demand_ok()
+    require_ok()
     answer = ctypes.c_void_p(found[0])
     size = [library.TF_Dim(answer, axis) for axis in range(2)]
     data = library.TF_TensorData(answer)

@@ -14,7 +14,7 @@ from har_keras import predict, prepare
 from har_keras import prepare as beam_filling
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.inference.classifier import Classifier, Prediction
-from har_keras.report.predictions import KeptAnswers
+from har_keras.report.predictions import PredictionCache
 from har_keras.store import decoding as filling
 from har_keras.video.sources import Source
 
@@ -189,12 +189,12 @@ def test_two_processes_give_the_same_bytes(run, videos, tmp_path, capsys):
 )
 def test_wrong_options_are_refused(options, words):
     with pytest.raises(UsageError, match=words):
-        beam_pool.demand_pool("beam", options)
+        beam_pool.require_pool("beam", options)
 
 
 def test_options_without_a_pipeline_are_refused():
     with pytest.raises(UsageError, match="for --pool beam"):
-        beam_pool.demand_pool("local", "runner=FlinkRunner")
+        beam_pool.require_pool("local", "runner=FlinkRunner")
 
 
 def test_a_missing_beam_is_one_sentence(tmp_path, monkeypatch, capsys):
@@ -219,7 +219,7 @@ def test_what_a_pipeline_can_not_do_is_refused(
     verb, flags, words, monkeypatch, capsys
 ):
     for module in (prepare, predict):
-        monkeypatch.setattr(module, "demand_pool", lambda *given: None)
+        monkeypatch.setattr(module, "require_pool", lambda *given: None)
     assert verb.main([*flags, "--pool", "beam"]) == 2
     assert words in capsys.readouterr().err
 
@@ -235,13 +235,13 @@ def test_a_machine_that_sees_another_folder_is_told(tmp_path, monkeypatch):
 
 def test_a_kept_answer_is_found_by_question_and_content(tmp_path):
     source = Source("a.mp4", "file", "/videos/a.mp4")
-    kept = KeptAnswers(tmp_path, "a model")
+    kept = PredictionCache(tmp_path, "a model")
     found = Prediction("a.mp4", "up", 0.7, {"down": 0.3, "up": 0.7})
     kept.write(source, "hash", found)
     assert kept.read(source) == found
     assert kept.holds(source, "hash")
     assert not kept.holds(source, "another")
-    assert KeptAnswers(tmp_path, "another").read(source) is None
+    assert PredictionCache(tmp_path, "another").read(source) is None
     kept.write(source, "hash", Prediction("a.mp4", reason="timed out"))
     assert not kept.holds(source, "hash")
     (file,) = tmp_path.iterdir()

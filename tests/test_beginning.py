@@ -6,7 +6,7 @@ from moving_squares import squares_manifest
 from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
 from har_keras.manifest.manifest import content_hash
-from har_keras.training.fingerprint import Beginning
+from har_keras.training.fingerprint import RunFingerprint
 
 
 @pytest.fixture
@@ -23,38 +23,38 @@ def manifest(tmp_path):
 
 
 def test_it_is_the_same_when_read_again(manifest, tmp_path):
-    began = Beginning.of(Config(), manifest)
+    began = RunFingerprint.of(Config(), manifest)
     began.write(tmp_path / "beginning.json")
-    read = Beginning.read(tmp_path / "beginning.json")
+    read = RunFingerprint.read(tmp_path / "beginning.json")
     assert vars(read) == vars(began)
-    read.refuse_changes(Beginning.of(Config(), manifest), tmp_path)
+    read.refuse_changes(RunFingerprint.of(Config(), manifest), tmp_path)
     assert read.fingerprint == began.fingerprint
 
 
 def test_a_changed_option_is_named(manifest, tmp_path):
-    began = Beginning.of(Config(), manifest)
-    now = Beginning.of(Config().replace(epochs=5), manifest)
+    began = RunFingerprint.of(Config(), manifest)
+    now = RunFingerprint.of(Config().replace(epochs=5), manifest)
     with pytest.raises(UsageError, match="--epochs was 100 and is now 5"):
         began.refuse_changes(now, tmp_path)
 
 
 def test_options_that_change_no_number_are_free(manifest, tmp_path):
-    began = Beginning.of(Config(), manifest)
+    began = RunFingerprint.of(Config(), manifest)
     config = Config().replace(workers=3, wandb="off", checkpoint_minutes=1.0)
-    began.refuse_changes(Beginning.of(config, manifest), tmp_path)
+    began.refuse_changes(RunFingerprint.of(config, manifest), tmp_path)
 
 
 def test_many_changes_are_counted(manifest, tmp_path):
-    began = Beginning.of(Config(), manifest)
+    began = RunFingerprint.of(Config(), manifest)
     other = manifest.with_videos(
         replace(video, kept_frames=1) for video in manifest.videos
     )
     with pytest.raises(DataError, match="frames and gives now 1; and 1 more"):
-        began.refuse_changes(Beginning.of(Config(), other), tmp_path)
+        began.refuse_changes(RunFingerprint.of(Config(), other), tmp_path)
 
 
 def test_a_file_with_other_content_is_named(manifest):
-    began = Beginning.of(Config(), manifest)
+    began = RunFingerprint.of(Config(), manifest)
     changed = manifest.videos[1]
     manifest.path(changed).write_text("something else")
     with pytest.raises(DataError, match=f"'{changed.file}' has other content"):
@@ -62,7 +62,7 @@ def test_a_file_with_other_content_is_named(manifest):
 
 
 def test_a_copied_or_missing_file_is_no_change(manifest):
-    began = Beginning.of(Config(), manifest)
+    began = RunFingerprint.of(Config(), manifest)
     copied, missing = map(manifest.path, manifest.videos[:2])
     copied.write_text(copied.read_text())
     missing.unlink()
@@ -70,13 +70,13 @@ def test_a_copied_or_missing_file_is_no_change(manifest):
 
 
 def test_other_versions_are_said(manifest, tmp_path, caplog):
-    began = Beginning.of(Config(), manifest)
+    began = RunFingerprint.of(Config(), manifest)
     began.versions["keras"] = "3.0.0"
-    began.refuse_changes(Beginning.of(Config(), manifest), tmp_path)
+    began.refuse_changes(RunFingerprint.of(Config(), manifest), tmp_path)
     assert "began with keras 3.0.0 and goes on with" in caplog.text
 
 
 def test_a_damaged_file_is_one_sentence(tmp_path):
     (tmp_path / "beginning.json").write_text("{")
     with pytest.raises(DataError, match="can't be read"):
-        Beginning.read(tmp_path / "beginning.json")
+        RunFingerprint.read(tmp_path / "beginning.json")

@@ -37,7 +37,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def source(model):
-    return formats.Source(model, NAMES, USAGE)
+    return formats.ExportSource(model, NAMES, USAGE)
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_no_number_is_no_answer():
     nothing = np.full((1, 2), np.nan)
     for name in formats.FORMATS:
         with pytest.raises(EnvironmentFault, match="not published"):
-            formats.demand_parity(name, expected, nothing)
+            formats.require_parity(name, expected, nothing)
 
 
 @pytest.mark.parametrize("name", ["litert", "litert-int8"])

@@ -36,7 +36,7 @@ from har_keras.run import Run
 from har_keras.training.fit import Task, compiled_model, fit
 from har_keras.training.hosts import join_hosts, leave_hosts
 from har_keras.training.checkpoint import array_of
-cli.start_backend("jax")
+start_backend("jax")
 config = Config().replace(
     num_frames=4, crop_size=16, hidden_dim=8, num_heads=2, num_layers=1,
     mlp_dim=16, batch_size=8, micro_batch_size=int(os.environ["MICRO"]),
@@ -164,7 +164,13 @@ def clips_of(part, *, kind=ClipDataset, **options):
     videos = manifest.usable("train")
     store = SquaresStore(config.clip)
     return kind(
-        store, manifest, videos, config, training=True, num_shares=2, part=part
+        store,
+        manifest,
+        videos,
+        config,
+        training=True,
+        num_shares=2,
+        host_shard=part,
     )
 
 

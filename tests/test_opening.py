@@ -20,10 +20,10 @@ from har_keras.config import Config
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.evaluate import evaluate
 from har_keras.export import export
-from har_keras.inference.load import kind_of, usage_of
+from har_keras.inference.load import kind_of, model_info_of
 from har_keras.run import Run
 from har_keras.serving.client import Answer, Remote
-from har_keras.serving.model_info import Usage
+from har_keras.serving.model_info import ModelInfo
 from har_keras.serving.runtimes import open_exported
 from har_keras.serving.signatures import export_saved_model
 
@@ -358,12 +358,12 @@ def test_frames_travel_as_the_model_needs_them(lossless, asked_for, sent):
 def test_a_model_of_gradients_needs_frames_as_they_are(stem, tmp_path):
     run = Run(tmp_path / "run")
     run.create(Config().replace(stem=stem))
-    assert usage_of(run).lossless == (stem == "gradients")
+    assert model_info_of(run).lossless == (stem == "gradients")
 
 
 def test_a_run_tells_its_exports_how_it_is_asked(run, exported):
     opened = open_exported(exported("version"))
-    assert opened.usage == usage_of(run)
+    assert opened.usage == model_info_of(run)
     assert opened.usage.temperature == 2.5
     assert opened.usage.clip == run.config().clip
     assert opened.usage.form == "jpeg"
@@ -385,11 +385,11 @@ def test_a_run_tells_its_exports_how_it_is_asked(run, exported):
 )
 def test_a_usage_that_makes_no_sense_is_refused(text):
     with pytest.raises(DataError, match="'a' doesn't say how it is to be"):
-        Usage.read(text, "a")
+        ModelInfo.read(text, "a")
 
 
 def test_an_older_export_is_told_from_this_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(Usage, "text", lambda self: "")
+    monkeypatch.setattr(ModelInfo, "text", lambda self: "")
     export_saved_model(tiny_model(), NAMES, USAGE, tmp_path)
     with pytest.raises(DataError, match="Export the run again"):
         har_keras.load(tmp_path)

@@ -32,7 +32,7 @@ def train(
     """Plays the callbacks of a training whose first step takes a minute."""
     state = state or TrainingState()
     config = Config().replace(epochs=epochs)
-    callback = pace.Pace(state, config, steps=steps, val_share=0.3)
+    callback = pace.TimeEstimate(state, config, steps=steps, val_share=0.3)
     clock.now += 60.0 - step
     with caplog.at_level(logging.INFO, "har_keras"):
         for epoch in range(state.epoch, epochs):

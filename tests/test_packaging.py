@@ -146,7 +146,7 @@ def test_a_missing_backend_is_one_sentence(backend):
     code = (
         "import sys; sys.modules[sys.argv[1]] = None\n"
         "from har_keras import cli\n"
-        "sys.exit(cli.run_verb(lambda: cli.start_backend(sys.argv[1])))"
+        "sys.exit(cli.run_verb(lambda: start_backend(sys.argv[1])))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, backend], capture_output=True, text=True

@@ -10,7 +10,7 @@ import pytest
 from har_keras.config import Config
 from har_keras.manifest.manifest import Manifest
 from har_keras.model.build import build_model
-from har_keras.serving.model_info import Usage
+from har_keras.serving.model_info import ModelInfo
 from har_keras.store.preparation import prepare
 
 NAMES = ("gym", "walk", "work")
@@ -73,7 +73,7 @@ def test_every_way_agrees(model, stem, clips, tmp_path):
     first, second = np.sort(expected)[:, :-3:-1].T
     assert (first - second).min() > 0.2
     assert first.max() < 0.95
-    usage = Usage(lossless=stem == "gradients")
+    usage = ModelInfo(lossless=stem == "gradients")
     ways = parity_table.parity(model, NAMES, usage, clips, tmp_path)
     print(parity_table.table(ways))
     assert [way for way in ways if not way.holds] == []

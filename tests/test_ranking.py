@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from har_keras.evaluation.metrics import curve, ranking
-from har_keras.evaluation.robustness import DAMAGES
+from har_keras.evaluation.robustness import CORRUPTIONS
 from har_keras.report.plots import plot_ranking, plot_reliability
 
 
@@ -60,7 +60,7 @@ def test_curves_are_drawn(tmp_path):
         assert cv2.imread(str(tmp_path / name)).std() > 5
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.name)
+@pytest.mark.parametrize("damage", CORRUPTIONS, ids=lambda damage: damage.name)
 def test_worse_pictures_are_the_same_clip_made_worse(damage):
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (4, 8, 10, 3), np.uint8)
@@ -78,7 +78,7 @@ def test_worse_pictures_are_the_same_clip_made_worse(damage):
 def test_compression_keeps_colours_in_their_order():
     clip = np.zeros((1, 64, 64, 3), np.uint8)
     clip[..., 0] = 200
-    (compressed,) = [x for x in DAMAGES if x.name == "compressed"]
+    (compressed,) = [x for x in CORRUPTIONS if x.name == "compressed"]
     found = compressed.change(clip, np.random.default_rng(0))
     assert found[..., 0].mean() > 150
     assert found[..., 2].mean() < 50

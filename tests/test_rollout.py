@@ -108,7 +108,7 @@ def test_the_glow_is_where_it_was_looked():
     clip = np.full((6, 32, 32, 3), 100, np.uint8)
     shares = np.full((3, 2, 2), 0.01)
     shares[1, 0, 1] = 0.89
-    lit = rollout.light_up(clip, shares).astype(int)
+    lit = rollout.overlay_heatmap(clip, shares).astype(int)
     glow = lit[..., 0] - lit[..., 2]  # red beyond blue: no grey
     assert glow[2, 4, 28] == glow[3, 4, 28] > 50
     assert glow[2, 28, 4] == glow[0].max() == 0

@@ -157,7 +157,7 @@ def test_a_model_that_answers_otherwise_is_not_published(
 def test_one_signature_that_answers_otherwise_is_enough(
     model, tmp_path, monkeypatch, name
 ):
-    made_up = signatures.made_up_requests
+    made_up = signatures.example_requests
 
     def brighter(clip):
         requests = made_up(clip)
@@ -165,7 +165,7 @@ def test_one_signature_that_answers_otherwise_is_enough(
         requests[f"serving_{name}"] = inputs, clips // 2 + 128
         return requests
 
-    monkeypatch.setattr(signatures, "made_up_requests", brighter)
+    monkeypatch.setattr(signatures, "example_requests", brighter)
     with pytest.raises(EnvironmentFault, match=f"of serving_{name} differ"):
         signatures.export_saved_model(model, NAMES, USAGE, tmp_path)
     assert list(tmp_path.iterdir()) == []

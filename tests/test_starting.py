@@ -10,7 +10,7 @@ from har_keras.config import Config
 from har_keras.errors import UsageError
 from har_keras.model.build import build_model
 from har_keras.sample.actions import ACTIONS
-from har_keras.training.initial_weights import DRAWN_ACTIONS, give_start
+from har_keras.training.initial_weights import DRAWN_ACTIONS, initialize_weights
 
 # What small-data has, in a smaller picture.
 DRAWN = Config().replace(start="drawn-actions", stem="gradients", crop_size=32)
@@ -31,7 +31,7 @@ def shipped():
 
 def started(config, num_classes=3):
     model = build_model(config.model, config.clip, num_classes, seed=0)
-    give_start(model, config.model)
+    initialize_weights(model, config.model)
     return model
 
 

@@ -131,7 +131,7 @@ def test_checksums_are_those_of_sha256sum(version):
         checksum, name = line.split("  ")
         content = (version / name).read_bytes()
         assert hashlib.sha256(content).hexdigest() == checksum
-    tensorflow_serving.demand_checksums(version)
+    tensorflow_serving.require_checksums(version)
 
 
 @pytest.mark.parametrize("change", ["altered", "missing", "added"])
@@ -146,7 +146,7 @@ def test_a_changed_version_is_named(model, tmp_path, change):
         (version / "assets.extra" / "more").write_text("")
     name = "more" if change == "added" else r"saved_model\.pb"
     with pytest.raises(DataError, match=f"{name}' differs"):
-        tensorflow_serving.demand_checksums(version)
+        tensorflow_serving.require_checksums(version)
 
 
 def test_the_model_list_is_what_the_server_reads():

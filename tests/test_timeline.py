@@ -11,9 +11,9 @@ from har_keras.config import ClipConfig
 from har_keras.errors import UsageError
 from har_keras.inference.calibration import (
     Calibration,
+    apply_temperature,
     fit_calibration,
     fit_temperature,
-    soften,
 )
 from har_keras.inference.timeline import (
     NONE,
@@ -210,13 +210,13 @@ def test_the_temperature_makes_confidence_true():
     rng = np.random.default_rng(0)
     truth = rng.dirichlet([1, 1, 1], 4000)
     labels = np.array([rng.choice(3, p=row) for row in truth])
-    sure = soften(truth, 1 / 2.5)  # two and a half times too sure
+    sure = apply_temperature(truth, 1 / 2.5)  # two and a half times too sure
     assert fit_temperature(labels, sure) == pytest.approx(2.5, rel=0.1)
-    np.testing.assert_allclose(soften(sure, 2.5), truth, atol=1e-9)
+    np.testing.assert_allclose(apply_temperature(sure, 2.5), truth, atol=1e-9)
 
 
 def test_softening_keeps_the_order_and_survives_zero():
-    row = soften(np.array([1.0, 0.0, 0.0]), 5.0)
+    row = apply_temperature(np.array([1.0, 0.0, 0.0]), 5.0)
     assert row.argmax() == 0
     assert row.sum() == pytest.approx(1)
     assert np.isfinite(row).all()

@@ -8,11 +8,11 @@ import keras
 import numpy as np
 
 from har_keras.config import Config
-from har_keras.serving.model_info import Usage
+from har_keras.serving.model_info import ModelInfo
 
 NAMES = ("gym", "walk", "work")
 CONFIG = Config().replace(num_frames=4, crop_size=32, patch_size=16)
-USAGE = Usage(CONFIG.clip, CONFIG.evaluation)
+USAGE = ModelInfo(CONFIG.clip, CONFIG.evaluation)
 
 
 def tiny_model():

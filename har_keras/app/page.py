@@ -86,7 +86,7 @@ def look(
     Raises:
         DataError: If the video can't be read, or is too large or long.
     """
-    demand_within(limits, video)
+    require_within(limits, video)
     found = classifier.predict(video, timeline=TimelineConfig())
     assert found.timeline is not None
     assert found.probabilities is not None
@@ -107,7 +107,7 @@ def look(
         yield Shown(shown.probabilities, shown.note, picture, movie)
 
 
-def demand_within(limits: Limits, video: Path) -> None:
+def require_within(limits: Limits, video: Path) -> None:
     """Raises `DataError` if a video is too large, too long, or is none.
 
     A file that doesn't say how long it is, as browsers record them, is let

@@ -9,24 +9,19 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import numpy as np
-import tyro
 
-from har_keras import cli
 from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
 from har_keras.files import remove, whole_file
+from har_keras.manifest.folds import folds
 from har_keras.manifest.manifest import Manifest
 from har_keras.run import Run
-from har_keras.toml import read_toml
-
-if TYPE_CHECKING:
-    from har_keras.benchmark.cross_validation import Trial
-
+from har_keras.store.preparation import prepare
 
 Predict = Callable[..., np.ndarray]
 # What a library reads to know how many threads it may have.
@@ -169,53 +164,35 @@ def _threads_for_each(jobs: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-@dataclass(frozen=True)
-class RecipesOptions:
-    """Compares recipes on a folder of videos, cross-validated by group.
-
-    Every video is tested once for each recipe and seed, by a model that saw
-    nothing of its group. The folder's own test videos are left alone until
-    --test, which trains on all the others and tests there instead.
-    """
-
-    videos: Annotated[Path, tyro.conf.Positional] = Path("data")
-    """Folder of videos, laid out as for train."""
-    recipes: str = "plain"
-    """Recipes with commas between them, each a name or a TOML file."""
-    folds: int = 5
-    """Parts of the videos, each tested once."""
-    seeds: int = 3
-    """Trainings of each recipe and fold, with seeds 0, 1 and so on."""
-    test: bool = False
-    """Test on the folder's own test videos, once all is chosen."""
-    jobs: int = 1
-    """Trainings at once; they share the processor cores."""
-    output: Path = Path("study")
-    """Folder of the results; a study that was stopped goes on in it."""
-    settings: Annotated[Config, tyro.conf.arg(name="")] = field(
-        default_factory=Config
-    )
-    """Everything else; what is given here holds for every recipe."""
-
-
 def benchmark_recipes(
-    videos: Path, recipes: Mapping[str, Config], options: RecipesOptions
+    videos: Path,
+    recipes: Mapping[str, Config],
+    *,
+    num_folds: int = 5,
+    num_seeds: int = 3,
+    on_test: bool = False,
+    jobs: int = 1,
+    output: Path = Path("study"),
 ) -> list[dict[str, Any]]:
     """Trains every recipe on every fold with every seed, and compares them.
 
     Args:
         videos: Path. The folder of videos.
         recipes: Mapping from names to configs.
-        options: RecipesOptions. Folds, seeds, jobs and where results go.
+        num_folds: int. Parts of the videos, each tested once. Defaults to `5`.
+        num_seeds: int. Trainings of each recipe and fold. Defaults to `3`.
+        on_test: bool. Whether to test on the folder's own test videos
+            instead of folds of the others. Defaults to `False`.
+        jobs: int. Trainings at once. Defaults to `1`.
+        output: Path. Folder of the results. Defaults to `study`.
 
     Returns:
         A row for each recipe and seed, and one for all its seeds.
 
     Raises:
         UsageError: If a number is out of its range.
-        DataError: If the folder has too few groups.
+        DataError: If the folder has too few groups, or no test videos.
     """
-    from har_keras.benchmark.cross_validation import run_trials
     from har_keras.benchmark.study import (
         plot_study,
         study_rows,
@@ -225,10 +202,31 @@ def benchmark_recipes(
     from har_keras.inference.views import predict_videos
     from har_keras.progress import ProgressBar
 
-    trials = _trials(videos, recipes, options)
+    for name, number in (("seeds", num_seeds), ("jobs", jobs)):
+        if number < 1:
+            raise UsageError(
+                f"--{name} must be at least 1. Received: {number}."
+            )
+    trials = [
+        Trial(
+            name,
+            fold,
+            chosen.replace(seed=seed),
+            part,
+            output / "trials" / f"{name}-{seed}-{fold}",
+        )
+        for name, config in recipes.items()
+        for chosen, parts in [
+            _on_test(videos, config)
+            if on_test
+            else _in_folds(videos, config, num_folds)
+        ]
+        for seed in range(num_seeds)
+        for fold, part in parts.items()
+    ]
     with ProgressBar("Training", len(trials)) as bar:
         results = []
-        for result in run_trials(trials, predict_videos, jobs=options.jobs):
+        for result in run_trials(trials, predict_videos, jobs=jobs):
             results.append(result)
             bar.advance()
     order = list(recipes)
@@ -236,72 +234,46 @@ def benchmark_recipes(
     rows = study_rows(results, len(trials[0].manifest.class_names))
     labels = [video["label"] for r in results for video in r["videos"]]
     majority = max(map(labels.count, set(labels))) / len(labels)
-    name = "test" if options.test else "study"
-    write_study(rows, options.output / f"{name}.csv")
-    plot_study(rows, majority, options.output / f"{name}.png")
+    name = "test" if on_test else "study"
+    write_study(rows, output / f"{name}.csv")
+    plot_study(rows, majority, output / f"{name}.png")
     print(study_table(rows))
     return rows
 
 
-def _trials(
-    videos: Path, recipes: Mapping[str, Config], options: RecipesOptions
-) -> list[Trial]:
-    """Returns what is to be trained; decodes the videos for it."""
-    from har_keras.benchmark.cross_validation import Trial
-    from har_keras.manifest.folds import folds
-    from har_keras.manifest.manifest import Manifest
-    from har_keras.store.preparation import prepare
-
-    trials = []
-    for name, config in recipes.items():
-        share = config.split.val_fraction
-        manifest = Manifest.from_folder(
-            videos,
-            val_fraction=share if options.test else 0.0,
-            test_fraction=0.0,
-            seed=config.split.split_seed,
-        )
-        store, manifest = prepare(manifest, config.clip, config.store)
-        same = {"cache": store.spec.form, "wandb": "off"}
-        parts = {"test": manifest}
-        if not options.test:
-            parts = {
-                str(number): part
-                for number, part in enumerate(
-                    folds(
-                        manifest,
-                        options.folds,
-                        val_fraction=share,
-                        seed=config.split.split_seed,
-                    )
-                )
-            }
-        elif not manifest.usable("test"):
-            raise DataError(f"'{videos}' has no test videos of its own.")
-        for seed in range(options.seeds):
-            for fold, part in parts.items():
-                folder = options.output / "trials" / f"{name}-{seed}-{fold}"
-                chosen = config.replace(seed=seed, **same)
-                trials.append(Trial(name, fold, chosen, part, folder))
-    return trials
+Parts = tuple[Config, dict[str, Manifest]]
 
 
-def _recipes(argv: Sequence[str]) -> None:
-    options = cli.parse(RecipesOptions, argv, verb="benchmark recipes")
-    for name in ("seeds", "jobs"):
-        if getattr(options, name) < 1:
-            raise UsageError(
-                f"--{name} must be at least 1. Received: "
-                f"{getattr(options, name)}."
-            )
-    given = {
-        name: value
-        for name, value in options.settings.flat().items()
-        if value != Config().flat()[name]
-    }
-    recipes = {}
-    for text in options.recipes.split(","):
-        path = Path(text)
-        chosen = read_toml(path) if path.suffix == ".toml" else {"recipe": text}
-        recipes[path.stem] = Config().replace(**chosen | given)
-    benchmark_recipes(options.videos, recipes, options)
+def _in_folds(videos: Path, config: Config, num_folds: int) -> Parts:
+    """Returns a config, and the manifest of each fold, its part as test."""
+    decoded, manifest = _decoded(videos, config, val_fraction=0.0)
+    found = folds(
+        manifest,
+        num_folds,
+        val_fraction=config.split.val_fraction,
+        seed=config.split.split_seed,
+    )
+    return decoded, {str(number): part for number, part in enumerate(found)}
+
+
+def _on_test(videos: Path, config: Config) -> Parts:
+    """Returns a config, and the manifest with the folder's own test videos."""
+    share = config.split.val_fraction
+    decoded, manifest = _decoded(videos, config, val_fraction=share)
+    if not manifest.usable("test"):
+        raise DataError(f"'{videos}' has no test videos of its own.")
+    return decoded, {"test": manifest}
+
+
+def _decoded(
+    videos: Path, config: Config, *, val_fraction: float
+) -> tuple[Config, Manifest]:
+    """Returns the config with the store's form, and the decoded videos."""
+    manifest = Manifest.from_folder(
+        videos,
+        val_fraction=val_fraction,
+        test_fraction=0.0,
+        seed=config.split.split_seed,
+    )
+    store, manifest = prepare(manifest, config.clip, config.store)
+    return config.replace(cache=store.spec.form, wandb="off"), manifest

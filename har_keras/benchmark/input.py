@@ -5,18 +5,14 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-import tyro
 
-from har_keras import cli
-from har_keras.benchmark import reading as speed
+from har_keras.benchmark import reading
 from har_keras.clips.dataset import ClipDataset
 from har_keras.config import Config, StoreConfig
 from har_keras.errors import UsageError
@@ -54,9 +50,9 @@ def measure_input(
     """
     config = config or Config()
     with tempfile.TemporaryDirectory() as drawn:
-        folder = videos or speed.draw_benchmark_videos(Path(drawn))
-        rates = speed.measure_reading(folder, config, rounds=rounds)
-        costs = dict(speed.measure_preparing(folder, config, rounds=rounds))
+        folder = videos or reading.draw_benchmark_videos(Path(drawn))
+        rates = reading.measure_reading(folder, config, rounds=rounds)
+        costs = dict(reading.measure_preparing(folder, config, rounds=rounds))
         during = {
             form: share_during_training(folder, config, form) for form in FORMS
         }
@@ -86,7 +82,7 @@ def _augmentation_shares(
     plain = rates["jpeg store, none, in batches"]
     found = {
         level: rates[f"jpeg store, {level}, in batches"]
-        for level in speed.LEVELS
+        for level in reading.LEVELS
     }
     found[config.training.augment] = rates["jpeg store, augmented, in batches"]
     return {
@@ -189,7 +185,7 @@ def _ratios(rates: dict[str, list[float]], base: str) -> dict[str, float]:
     }
 
 
-def _preparing(costs: dict[str, list[speed.Cost]]) -> dict[str, Any]:
+def _preparing(costs: dict[str, list[reading.ReadCost]]) -> dict[str, Any]:
     alone = costs["ffmpeg alone"]
     return {
         name: {
@@ -214,7 +210,7 @@ def step_cpu_seconds(config: Config, *, repeats: int = 5) -> float:
     labels = np.zeros(number, "int32")
     trainer.train_on_batch(clips, labels)  # compiles
     costs = [
-        speed.cost(lambda: trainer.train_on_batch(clips, labels)).cpu_seconds
+        reading.cost(lambda: trainer.train_on_batch(clips, labels)).cpu_seconds
         for _ in range(repeats)
     ]
     return median(costs) / number
@@ -253,32 +249,28 @@ def input_table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class InputOptions:
-    """Measures the way from video files to training clips.
+def benchmark_input(
+    videos: Path | None = None,
+    config: Config | None = None,
+    *,
+    rounds: int = 3,
+) -> dict[str, Any]:
+    """Measures the way from video files to training clips, and prints a table.
 
-    Rates are clips per second of processor time; ways are taken in turn, and
-    figures are medians over rounds.
+    Args:
+        videos: Path or None. A folder of videos. Defaults to ten-second
+            videos drawn for the purpose.
+        config: Config or None. Clip, model and batch. Defaults to `Config()`.
+        rounds: int. How often each way is taken, at least 1. Defaults to `3`.
+
+    Returns:
+        The figures, by name; see `measure_input`.
+
+    Raises:
+        UsageError: If `rounds` is below 1.
     """
-
-    videos: Annotated[Path | None, tyro.conf.Positional] = None
-    """Folder of videos. Default: ten-second videos drawn for the purpose."""
-    rounds: int = 3
-    """How often each way is taken."""
-    settings: Annotated[Config, tyro.conf.arg(name="")] = field(
-        default_factory=Config
-    )
-    """Everything else."""
-
-
-def _input(argv: Sequence[str]) -> None:
-    options = cli.parse(InputOptions, argv, verb="benchmark input")
-    if options.rounds < 1:
-        raise UsageError(
-            f"--rounds must be at least 1. Received: {options.rounds}."
-        )
-    cli.start_backend(options.settings.training.backend)
-    from har_keras.benchmark.input import input_table, measure_input
-
-    found = measure_input(options.videos, options.settings, options.rounds)
+    if rounds < 1:
+        raise UsageError(f"--rounds must be at least 1. Received: {rounds}.")
+    found = measure_input(videos, config or Config(), rounds)
     print(input_table(found))
+    return found

@@ -47,7 +47,7 @@ LEVELS = ("none", "light", "strong")
 
 
 @dataclasses.dataclass(frozen=True)
-class Cost:
+class ReadCost:
     """What some work took.
 
     Args:
@@ -64,11 +64,11 @@ class Cost:
         return self.cpu_seconds / self.wall_seconds
 
 
-def cost(work: Callable[[], object]) -> Cost:
+def cost(work: Callable[[], object]) -> ReadCost:
     """Does some work and returns what it took."""
     cpu, wall = _cpu(), time.perf_counter()
     work()
-    return Cost(_cpu() - cpu, time.perf_counter() - wall)
+    return ReadCost(_cpu() - cpu, time.perf_counter() - wall)
 
 
 def _cpu() -> float:
@@ -297,7 +297,7 @@ def _scaled(frame: np.ndarray, short_side: int) -> np.ndarray:
 
 def measure_preparing(
     videos: Path, config: Config, *, rounds: int
-) -> Iterator[tuple[str, list[Cost]]]:
+) -> Iterator[tuple[str, list[ReadCost]]]:
     """Measures filling the store against ffmpeg alone.
 
     Args:
@@ -320,7 +320,7 @@ def measure_preparing(
             manifest, config.clip, num_cores()
         ),
     }
-    costs: dict[str, list[Cost]] = {name: [] for name in works}
+    costs: dict[str, list[ReadCost]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
             costs[name].append(cost(work))

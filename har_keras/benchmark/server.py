@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import sys
 import threading
 import time
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from har_keras.errors import DataError, EnvironmentFault, HarError
+from har_keras.errors import DataError, EnvironmentFault, HarError, UsageError
 from har_keras.report.evaluation_files import spreadsheet_text
 from har_keras.serving.client import Answer, ServingClient
+
+logger = logging.getLogger("har_keras")
 
 if TYPE_CHECKING:
     from har_keras.inference.classifier import Classifier
@@ -56,6 +59,87 @@ class Load:
             f"throughput  {self.clips_per_second:.1f} clips/s",
         ]
         return "\n".join(lines)
+
+    def require_answers(self) -> None:
+        """Raises `EnvironmentFault` if a request was not answered."""
+        if self.num_failed:
+            total = self.num_requests + self.num_failed
+            raise EnvironmentFault(
+                f"{self.num_failed} of {total} requests failed; the first "
+                f"error: {self.failure}"
+            )
+
+
+def benchmark_server(
+    server: str,
+    videos: Sequence[str],
+    *,
+    num_requests: int = 1000,
+    num_clients: int = 8,
+) -> Load:
+    """Measures how fast a server classifies clips of some videos.
+
+    Args:
+        server: str. Address of a model, as `har_keras.load` takes it.
+        videos: Sequence of str. Files, folders and globs; the middle of up to
+            64 videos is sent, one clip a request, in turn.
+        num_requests: int. In all, at least 1. Defaults to `1000`.
+        num_clients: int. Requests in flight at once. Defaults to `8`.
+
+    Returns:
+        The `Load`.
+
+    Raises:
+        UsageError: If a number is below 1, or `server` is no address.
+        DataError: If no video can be read.
+        EnvironmentFault: If the server can't be reached or mixes up answers.
+    """
+    from har_keras.inference.load import kind_of, load
+    from har_keras.video.sources import find_sources
+
+    if num_requests < 1 or num_clients < 1:
+        raise UsageError(
+            "--requests and --clients must be at least 1. Received: "
+            f"{num_requests} and {num_clients}."
+        )
+    sources = find_sources(videos)
+    if kind_of(server) != "server" or any(x.kind == "live" for x in sources):
+        raise UsageError(
+            "`benchmark server` sends clips of video files to a server. Give "
+            "its address, such as http://HOST:8501/v1/models/har, and videos. "
+            f"Received: {server}."
+        )
+    classifier = load(server)
+    clips = np.concatenate(_middle_clips(classifier, sources))
+    client = classifier.model.client
+    return measure_load(
+        client,
+        clips,
+        num_requests=num_requests,
+        num_clients=num_clients,
+        check=own_answers(client, clips),
+    )
+
+
+def _middle_clips(
+    classifier: Classifier, sources: Sequence[Source]
+) -> list[np.ndarray]:
+    """Returns a clip of each video that can be read; names the others."""
+    clips = []
+    for source in sources[:_MOST_VIDEOS]:
+        views, known = classifier.read_views(
+            source.path, classifier.config.clip.fps
+        )
+        if len(views):
+            clips.append(views[len(views) // 2][None])
+        else:
+            logger.warning("'%s' can't be used: %s.", source.name, known.reason)
+    if not clips:
+        raise DataError("No video can be read, so there is nothing to send.")
+    return clips
+
+
+_MOST_VIDEOS = 64
 
 
 def measure_load(
@@ -155,42 +239,6 @@ def _in_threads(work: Callable[[], None], number: int) -> None:
     with ThreadPoolExecutor(number, "clients") as pool:
         for future in [pool.submit(work) for _ in range(number)]:
             future.result()
-
-
-def _measure_load(
-    classifier: Classifier, sources: Sequence[Source], options: PredictOptions
-) -> None:
-    """Asks a server about the clips of videos, again and again."""
-    import numpy as np
-
-    from har_keras.benchmark.server import measure_load, own_answers, print_load
-
-    views = [
-        classifier.read_views(source.path, options.pictures_fps)
-        for source in sources[:_MOST_VIDEOS_OF_LOAD]
-    ]
-    for _, known in views:
-        _say_what_is_wrong(known, bool(known.seconds))
-    clips = [clips[:1] for clips, _ in views if len(clips)]
-    if not clips:
-        raise DataError("There is no video to ask about; see above.")
-    client, asked = classifier.model.client, np.concatenate(clips)
-    found = measure_load(
-        client,
-        asked,
-        num_requests=options.load,
-        num_clients=options.clients,
-        check=own_answers(client, asked),
-    )
-    print_load(found, options.format)
-    if found.num_failed:
-        raise EnvironmentFault(
-            f"{found.num_failed} of {options.load} requests failed, the first "
-            f"one so: {found.failure}"
-        )
-
-
-_MOST_VIDEOS_OF_LOAD = 64
 
 
 def print_load(found: Load, form: str) -> None:

@@ -8,33 +8,28 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import numpy as np
-import tyro
 
-from har_keras import cli
 from har_keras.config import Config
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.toml import write_toml
 
-if TYPE_CHECKING:
-    from har_keras.benchmark.step import Cost
-
 
 @dataclass(frozen=True)
-class Cost:
-    """What a contestant's training takes.
+class StepCost:
+    """What a candidate's training takes.
 
     Args:
-        name: str. The contestant.
+        name: str. The candidate.
         seconds: float. Wall-clock time a clip, the median of the rounds.
         cpu_seconds: float. Processor time a clip, the median.
-        cpu_ratio: float. Processor time relative to the first contestant's,
+        cpu_ratio: float. Processor time relative to the first candidate's,
             the median of the rounds' ratios.
         peak_bytes: int. Most memory that its process has held.
     """
@@ -46,15 +41,15 @@ class Cost:
     peak_bytes: int
 
 
-def race(
+def benchmark_steps(
     names: list[str],
     config: Config,
     *,
     rounds: int = 5,
     steps: int = 1,
     progress: Callable[[], None] = lambda: None,
-) -> list[Cost]:
-    """Returns what a training step costs each contestant.
+) -> list[StepCost]:
+    """Returns what a training step costs each candidate.
 
     Each is a process of its own. They run one at a time, A B C A B C and so
     on, so that what else the machine does meets all of them; the processor
@@ -69,7 +64,7 @@ def race(
         progress: Callable. Called after each turn.
 
     Returns:
-        A `Cost` for each, in the same order.
+        A `StepCost` for each, in the same order.
 
     Raises:
         EnvironmentFault: If one can't run here.
@@ -92,7 +87,7 @@ def race(
 def _worker(
     name: str, config_file: Path
 ) -> Iterator[Callable[[int], dict[str, Any]]]:
-    """Starts a contestant; gives what lets it train for some steps."""
+    """Starts a candidate; gives what lets it train for some steps."""
     command = [sys.executable, "-m", "har_keras.benchmark.step_worker"]
     with (
         # Its errors go to a file: a full pipe would stop it.
@@ -130,14 +125,14 @@ def _worker(
             process.kill()
 
 
-def _cost(name: str, i: int, rounds: list[list[dict[str, Any]]]) -> Cost:
+def _cost(name: str, i: int, rounds: list[list[dict[str, Any]]]) -> StepCost:
     def median(key: str) -> float:
         return statistics.median(turn[i][key] for turn in rounds)
 
     ratios = [
         turn[i]["cpu_seconds"] / turn[0]["cpu_seconds"] for turn in rounds
     ]
-    return Cost(
+    return StepCost(
         name,
         median("seconds"),
         median("cpu_seconds"),
@@ -167,33 +162,18 @@ def matmul_flops(size: int = 2048, trials: int = 5) -> float:
     return 2 * size**3 / min(times)
 
 
-@dataclass(frozen=True)
-class StepOptions:
-    """Measures training steps on clips of noise, through `fit`."""
-
-    rounds: int = 5
-    """Turns of each contestant."""
-    peers: bool = False
-    """Race Keras's own layers, a PyTorch twin and Hugging Face's ViViT too,
-    and on TensorFlow our step without `fit` (extra peers)."""
-    settings: Annotated[Config, tyro.conf.arg(name="")] = field(
-        default_factory=Config
-    )
-    """Everything else."""
-
-
 def benchmark_step(
     config: Config | None = None, *, rounds: int = 5, peers: bool = False
-) -> list[Cost]:
+) -> list[StepCost]:
     """Measures training steps and prints a table.
 
     Args:
         config: Config or None. Model, clip and batch. Defaults to `Config()`.
-        rounds: int. Turns of each contestant, at least 1.
+        rounds: int. Turns of each candidate, at least 1.
         peers: bool. Whether others race too.
 
     Returns:
-        What a step costs each contestant, ours first.
+        What a step costs each candidate, ours first.
 
     Raises:
         UsageError: If `rounds` is below 1.
@@ -204,7 +184,6 @@ def benchmark_step(
     import keras
 
     from har_keras.benchmark.flops import step_flops
-    from har_keras.benchmark.step import matmul_flops, race
     from har_keras.model.vit import VideoViT
     from har_keras.progress import ProgressBar
 
@@ -215,7 +194,9 @@ def benchmark_step(
         names += [*bare, "naive", "torch", "vivit"]
     rate = matmul_flops()
     with ProgressBar("Racing", rounds * len(names)) as bar:
-        costs = race(names, config, rounds=rounds, progress=bar.advance)
+        costs = benchmark_steps(
+            names, config, rounds=rounds, progress=bar.advance
+        )
     print(_table(costs))
     if config.model.model == "vit":
         from har_keras.model.build import transformer_options
@@ -233,7 +214,7 @@ def benchmark_step(
     return costs
 
 
-def _table(costs: list[Cost]) -> str:
+def _table(costs: list[StepCost]) -> str:
     lines = ["           clips/s  cpu ms/clip  cpu/ours  peak MiB"]
     lines += [
         f"{cost.name:9} {1 / cost.seconds:8.1f} {1e3 * cost.cpu_seconds:12.2f} "
@@ -241,9 +222,3 @@ def _table(costs: list[Cost]) -> str:
         for cost in costs
     ]
     return "\n".join(lines)
-
-
-def _step(argv: Sequence[str]) -> None:
-    options = cli.parse(StepOptions, argv, verb="benchmark step")
-    cli.start_backend(options.settings.training.backend)
-    benchmark_step(options.settings, rounds=options.rounds, peers=options.peers)

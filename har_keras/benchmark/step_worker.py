@@ -1,4 +1,4 @@
-"""One contestant of `benchmark step`, in a process of its own.
+"""One candidate of `benchmark step`, in a process of its own.
 
 It builds its model, then trains as many steps as each line of standard input
 asks for and answers each line with what they cost, as JSON.
@@ -21,12 +21,12 @@ from har_keras.toml import read_toml
 Train = Callable[[int], None]
 
 
-def main(contestant: str, config_file: str) -> None:
+def main(candidate: str, config_file: str) -> None:
     """Answers lines of standard input until it ends."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever libraries print must not become an answer
     config = Config().replace(**read_toml(Path(config_file)))
-    train = CONTESTANTS[contestant](config)
+    train = CONTESTANTS[candidate](config)
     train(1)
     print("{}", file=answers)
     for line in sys.stdin:

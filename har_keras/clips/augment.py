@@ -263,7 +263,7 @@ def resized(image: Frames, size: int, out: Frames | None = None) -> Frames:
     return np.asarray(cv2.resize(image, shape, dst=out, interpolation=method))
 
 
-def kept_sides(names: str, known: Sequence[str]) -> frozenset[int]:
+def no_flip_labels(names: str, known: Sequence[str]) -> frozenset[int]:
     """Returns the labels of the classes that are never mirrored.
 
     Args:

@@ -80,9 +80,9 @@ def occurrences(indices: NDArray[np.int64]) -> NDArray[np.int64]:
     """
     by_index = np.argsort(indices, kind="stable")
     ordered = indices[by_index]
-    is_first = np.r_[True, ordered[1:] != ordered[:-1]][: len(ordered)]
+    is_chief = np.r_[True, ordered[1:] != ordered[:-1]][: len(ordered)]
     places = np.arange(len(ordered))
-    firsts = np.maximum.accumulate(np.where(is_first, places, 0))
+    firsts = np.maximum.accumulate(np.where(is_chief, places, 0))
     counts = np.empty_like(indices)
     counts[by_index] = places - firsts
     return counts

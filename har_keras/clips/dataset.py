@@ -16,7 +16,7 @@ import tensorflow as tf
 from har_keras.clips.augment import (
     augment_clip,
     cropped,
-    kept_sides,
+    no_flip_labels,
     random_speed,
     shift_clip,
 )
@@ -60,8 +60,8 @@ class ClipSlot:
 
     video: Video
     label: int
-    part: int
-    num_parts: int
+    segment: int
+    num_segments: int
 
 
 class ClipDataset:
@@ -79,7 +79,7 @@ class ClipDataset:
             starts; otherwise they are the middle of each part, centre crop.
         num_shares: int. Every batch can be divided by it; the last few clips
             of an epoch's order that can't are left out. Defaults to `1`.
-        part: tuple of int. Which part of each batch is read here, counted
+        host_shard: tuple of int. Which part of each batch is read here, counted
             from 0, and of how many, which divide `num_shares`: that of one
             host. Defaults to `(0, 1)`, all of it.
 
@@ -97,24 +97,24 @@ class ClipDataset:
         *,
         training: bool,
         num_shares: int = 1,
-        part: tuple[int, int] = (0, 1),
+        host_shard: tuple[int, int] = (0, 1),
     ) -> None:
         self.store = store
         self.num_shares = num_shares
-        self.part = part
+        self.host_shard = host_shard
         self.clip = config.clip
         self.options = config.training
         self.training = training
         self.num_classes = len(manifest.class_names)
         self.slots = [
-            ClipSlot(video, manifest.label(video), part, num_parts)
+            ClipSlot(video, manifest.label(video), segment, num_segments)
             for video in videos
-            for num_parts in [self._num_parts(video)]
-            for part in range(num_parts)
+            for num_segments in [self._num_segments(video)]
+            for segment in range(num_segments)
         ]
         self._labels = np.array([slot.label for slot in self.slots], np.int64)
         self._weights = class_weights(self._labels, self.num_classes)
-        self._keep_side = kept_sides(
+        self._keep_side = no_flip_labels(
             self.options.keep_side, manifest.class_names
         )
         self._plan: tuple[int, np.ndarray, np.ndarray] | None = None
@@ -228,7 +228,7 @@ class ClipDataset:
             shares of shape `(B, K)`. With class weights, those of the clips
             too, `float32` of shape `(B,)`. `B` counts the clips of this part.
         """
-        indices, repeats = self._part_of_order(epoch, step)
+        indices, repeats = self._batch_of_order(epoch, step)
         own = self.rows(len(indices))
         wanted = self._with_partners(own, len(indices))
         indices = [indices[row] for row in wanted]
@@ -250,7 +250,7 @@ class ClipDataset:
         Args:
             num_clips: int. In the whole batch.
         """
-        index, number = self.part
+        index, number = self.host_shard
         return range(
             num_clips * index // number, num_clips * (index + 1) // number
         )
@@ -324,7 +324,7 @@ class ClipDataset:
             array.set_shape((None, *shape))
         return tuple(arrays)
 
-    def _part_of_order(
+    def _batch_of_order(
         self, epoch: int, step: int
     ) -> tuple[list[int], list[int]]:
         """Returns a batch's indices and how often each came before."""
@@ -354,7 +354,7 @@ class ClipDataset:
             targets, weights = mix_rows(shares, mix), mix_rows(weights, mix)
         return (clips, targets, *([weights] if self._is_weighted else []))
 
-    def _num_parts(self, video: Video) -> int:
+    def _num_segments(self, video: Video) -> int:
         return self.options.clips_per_video or clips_per_video(
             video.kept_frames,
             num_frames=self.clip.num_frames,
@@ -370,7 +370,7 @@ class ClipDataset:
             "frame_stride": FRAME_STRIDE * speed,
         }
         last = last_start(slot.video.kept_frames, **shape)
-        start = round((slot.part + within) / slot.num_parts * last)
+        start = round((slot.segment + within) / slot.num_segments * last)
         return clip_frame_indices(slot.video.kept_frames, start=start, **shape)
 
     def _rng(self, *numbers: int) -> np.random.Generator:

@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         for finding in findings:
             print(_line(finding))
-        _demand_health(findings)
+        _require_health(findings)
 
     return cli.run_verb(verb)
 
@@ -100,7 +100,7 @@ def _line(finding: Finding) -> str:
     return first + ("\n" + " " * _TEXT_COLUMN).join(lines)
 
 
-def _demand_health(findings: Sequence[Finding]) -> None:
+def _require_health(findings: Sequence[Finding]) -> None:
     bad = [finding.topic for finding in findings if finding.state == "bad"]
     if bad:
         raise EnvironmentFault(

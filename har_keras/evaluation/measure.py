@@ -17,8 +17,8 @@ from har_keras.evaluation.metrics import (
     evaluate_predictions,
     ranking,
 )
-from har_keras.evaluation.robustness import DAMAGES
-from har_keras.inference.calibration import fit_calibration, soften
+from har_keras.evaluation.robustness import CORRUPTIONS
+from har_keras.inference.calibration import apply_temperature, fit_calibration
 from har_keras.inference.classifier import Classifier
 from har_keras.inference.views import (
     CONTROLS,
@@ -61,8 +61,8 @@ def measure(
     """
     config, scored = classifier.config, usable(chosen)
     labels = np.array([manifest.label(video) for video in scored], dtype=int)
-    damages = DAMAGES if robustness else ()
-    passes = 1 + len(CONTROLS) + len(damages)
+    corruptions = CORRUPTIONS if robustness else ()
+    passes = 1 + len(CONTROLS) + len(corruptions)
     with ProgressBar("Evaluating", len(scored) * passes) as bar:
 
         def predicted(**options: Any) -> np.ndarray:
@@ -79,11 +79,11 @@ def measure(
         controls = {name: accuracy(control=name) for name in CONTROLS}
         worse = [
             {
-                "name": damage.name,
-                "what": damage.text,
-                "accuracy": accuracy(change=damage.change),
+                "name": corruption.name,
+                "what": corruption.text,
+                "accuracy": accuracy(change=corruption.change),
             }
-            for damage in damages
+            for corruption in corruptions
         ]
     figures = evaluate_predictions(
         labels,
@@ -104,7 +104,10 @@ def measure(
     figures["calibrated"] = {
         **dataclasses.asdict(classifier.calibration),
         **calibration(
-            labels, soften(probabilities, classifier.calibration.temperature)
+            labels,
+            apply_temperature(
+                probabilities, classifier.calibration.temperature
+            ),
         ),
     }
     return figures, probabilities

@@ -19,7 +19,7 @@ _CROPPED = 0.6
 
 
 @dataclass(frozen=True)
-class Damage:
+class Corruption:
     """A way in which pictures become worse.
 
     Args:
@@ -111,13 +111,13 @@ def cropped(frames: Frames, rng: np.random.Generator) -> Frames:
     )
 
 
-DAMAGES = (
-    Damage("blur", "out of focus", blur),
-    Damage("noise", "grainy (20 of 255 levels)", noise),
-    Damage("darker", "35 % of the light", darker),
-    Damage("compressed", "JPEG at quality 10", compressed),
-    Damage("fewer_frames", "a quarter of the frames", fewer_frames),
-    Damage("smaller", "a quarter of width and height", smaller),
-    Damage("cropped", "only the middle 60 %", cropped),
+CORRUPTIONS = (
+    Corruption("blur", "out of focus", blur),
+    Corruption("noise", "grainy (20 of 255 levels)", noise),
+    Corruption("darker", "35 % of the light", darker),
+    Corruption("compressed", "JPEG at quality 10", compressed),
+    Corruption("fewer_frames", "a quarter of the frames", fewer_frames),
+    Corruption("smaller", "a quarter of width and height", smaller),
+    Corruption("cropped", "only the middle 60 %", cropped),
 )
 """What `evaluate --robustness` tries."""

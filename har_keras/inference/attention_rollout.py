@@ -221,7 +221,7 @@ def heads(layer: Any, x: Any) -> np.ndarray:
     return found.reshape(shape).transpose(2, 0, 3, 1, 4)
 
 
-def light_up(clip: Frames, shares: np.ndarray) -> Frames:
+def overlay_heatmap(clip: Frames, shares: np.ndarray) -> Frames:
     """Returns a clip in grey that glows where it was looked at.
 
     Args:

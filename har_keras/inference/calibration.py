@@ -90,7 +90,9 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """
 
     def loss(log_temperature: float) -> float:
-        changed = soften(probabilities, float(np.exp(log_temperature)))
+        changed = apply_temperature(
+            probabilities, float(np.exp(log_temperature))
+        )
         return log_loss(labels, changed)
 
     low, high = np.log(_SMALLEST), np.log(_LARGEST)
@@ -101,7 +103,9 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(np.exp((low + high) / 2))
 
 
-def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+def apply_temperature(
+    probabilities: np.ndarray, temperature: float
+) -> np.ndarray:
     """Returns probabilities at another temperature.
 
     Args:
@@ -113,7 +117,7 @@ def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
     Example:
 
-    >>> soften(np.array([0.8, 0.2]), 2.0).round(3)
+    >>> apply_temperature(np.array([0.8, 0.2]), 2.0).round(3)
     array([0.667, 0.333])
     """
     scores = np.log(np.maximum(probabilities, 1e-12)) / temperature

@@ -11,7 +11,7 @@ import numpy as np
 from har_keras.clips.sampling import FRAME_STRIDE
 from har_keras.config import Config
 from har_keras.errors import DataError
-from har_keras.inference.calibration import Calibration, soften
+from har_keras.inference.calibration import Calibration, apply_temperature
 from har_keras.inference.timeline import (
     Segment,
     Timeline,
@@ -26,7 +26,7 @@ from har_keras.store.store import Form
 from har_keras.video.ffmpeg import FrameReader, VideoError, read_frames
 from har_keras.video.images import read_array, read_pictures
 
-Watchable = str | Path | np.ndarray
+VideoLike = str | Path | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Classifier:
 
     def predict(
         self,
-        video: Watchable,
+        video: VideoLike,
         *,
         fps: float | None = None,
         timeline: TimelineConfig | bool = False,
@@ -124,7 +124,7 @@ class Classifier:
 
     def predict_all(
         self,
-        videos: Iterable[Watchable],
+        videos: Iterable[VideoLike],
         *,
         fps: float | None = None,
         timeline: TimelineConfig | None = None,
@@ -152,7 +152,7 @@ class Classifier:
 
     def open(
         self,
-        video: Watchable,
+        video: VideoLike,
         fps: float | None = None,
         *,
         rate: float | None = None,
@@ -181,7 +181,7 @@ class Classifier:
         return read_frames(Path(video), **options)
 
     def read_views(
-        self, video: Watchable, fps: float
+        self, video: VideoLike, fps: float
     ) -> tuple[np.ndarray, Prediction]:
         """Reads the views of a video, without asking about them.
 
@@ -202,7 +202,7 @@ class Classifier:
                 spool = FrameSpool(reader, self.form)
             with contextlib.closing(spool):
                 span = FRAME_STRIDE * (clip.num_frames - 1) + 1
-                self._demand_whole(reader, span)
+                self._require_whole(reader, span)
                 shown = Video(
                     known.name, "", "", "", kept_frames=spool.num_frames
                 )
@@ -226,22 +226,24 @@ class Classifier:
             temperature: float or None. Defaults to that of whole videos.
         """
         label = int(row.argmax())
-        calm = soften(row, temperature or self.calibration.temperature)
+        calibrated = apply_temperature(
+            row, temperature or self.calibration.temperature
+        )
         return replace(
             known,
             label=self.class_names[label],
-            confidence=float(calm[label]),
+            confidence=float(calibrated[label]),
             probabilities=dict(
                 zip(self.class_names, map(float, row), strict=True)
             ),
         )
 
     def _predict_views(
-        self, videos: Iterable[Watchable], fps: float
+        self, videos: Iterable[VideoLike], fps: float
     ) -> Iterator[Prediction]:
         known: dict[int, Prediction] = {}
 
-        def read(item: tuple[int, Watchable]) -> np.ndarray:
+        def read(item: tuple[int, VideoLike]) -> np.ndarray:
             index, video = item
             views, known[index] = self.read_views(video, fps)
             return views
@@ -252,7 +254,7 @@ class Classifier:
             yield self.answer(found, views.mean(0)) if len(views) else found
 
     def _predict_timeline(
-        self, video: Watchable, fps: float, options: TimelineConfig
+        self, video: VideoLike, fps: float, options: TimelineConfig
     ) -> Prediction:
         """Returns an answer with a timeline, in memory that doesn't grow."""
         clip = self.config.clip
@@ -268,7 +270,7 @@ class Classifier:
         with self.open(video, fps, rate=clip.fps) as reader:
             views = predict_views(self.model, _as_it_is, read_ahead(clips()))
             rows = np.concatenate([*views])
-        self._demand_whole(reader, clip.num_frames)
+        self._require_whole(reader, clip.num_frames)
         seconds = reader.num_frames / clip.fps
         timeline = build_timeline(
             np.array(starts) / clip.fps,
@@ -287,7 +289,7 @@ class Classifier:
         )
         return self.answer(known, rows.mean(0))
 
-    def _is_clip(self, video: Watchable, fps: float) -> bool:
+    def _is_clip(self, video: VideoLike, fps: float) -> bool:
         """Whether frames are just what the model takes."""
         clip = self.config.clip
         shape = (clip.num_frames, clip.crop_size, clip.crop_size, 3)
@@ -298,7 +300,7 @@ class Classifier:
             and fps == clip.fps
         )
 
-    def _demand_whole(self, reader: FrameReader, num_frames: int) -> None:
+    def _require_whole(self, reader: FrameReader, num_frames: int) -> None:
         """Refuses what `prepare` refuses: damage before one clip is full."""
         if reader.damage and reader.num_frames < num_frames:
             reason = f"{reader.damage}, before one clip is full"
@@ -309,7 +311,7 @@ def _as_it_is(views: np.ndarray) -> np.ndarray:
     return views
 
 
-def _name(video: Watchable) -> str:
+def _name(video: VideoLike) -> str:
     return "frames" if isinstance(video, np.ndarray) else str(video)
 
 

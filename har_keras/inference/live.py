@@ -8,7 +8,7 @@ import numpy as np
 
 from har_keras.clips.sampling import crop_clip
 from har_keras.errors import DataError
-from har_keras.inference.calibration import soften
+from har_keras.inference.calibration import apply_temperature
 from har_keras.inference.classifier import Classifier, Prediction
 from har_keras.inference.timeline import NONE, TimelineConfig, next_label
 from har_keras.store.spool import as_stored
@@ -82,14 +82,14 @@ def watch(
             rows.append(row.astype("float64"))
             mean = np.mean(rows, axis=0)
             temperature = classifier.calibration.window_temperature
-            calm = soften(mean, temperature)
+            calibrated = apply_temperature(mean, temperature)
             label = next_label(
-                label, calm, options.threshold, options.hysteresis
+                label, calibrated, options.threshold, options.hysteresis
             )
             yield Prediction(
                 source.name,
                 NONE if label < 0 else classifier.class_names[label],
-                float(calm.max() if label < 0 else calm[label]),
+                float(calibrated.max() if label < 0 else calibrated[label]),
                 dict(
                     zip(classifier.class_names, map(float, mean), strict=True)
                 ),

@@ -8,15 +8,15 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from har_keras import cli
 from har_keras.config import Config, StoreConfig
+from har_keras.environment import start_backend
 from har_keras.errors import DataError
 from har_keras.inference.calibration import Calibration
 from har_keras.inference.classifier import Classifier
 from har_keras.manifest.manifest import Manifest
 from har_keras.run import Run
 from har_keras.serving.client import Remote, ServingClient
-from har_keras.serving.model_info import Usage
+from har_keras.serving.model_info import ModelInfo
 from har_keras.serving.runtimes import (
     SUFFIXES,
     Runtime,
@@ -103,15 +103,15 @@ def start_backend_of(where: str | Path) -> None:
     kind = kind_of(where)
     if kind == "run":
         config = Run.open(Path(where)).config()
-        cli.start_backend(config.training.backend)
+        start_backend(config.training.backend)
     elif kind == "exported" and saved_model_in(Path(where)):
-        cli.start_backend("tensorflow")
+        start_backend("tensorflow")
 
 
-def usage_of(run: Run) -> Usage:
+def model_info_of(run: Run) -> ModelInfo:
     """Returns how the model of a run is to be asked, for its exports."""
     config, calibration = run.config(), Calibration.read(run)
-    return Usage(
+    return ModelInfo(
         config.clip,
         config.evaluation,
         calibration.temperature,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from har_keras.errors import UsageError
-from har_keras.inference.calibration import soften
+from har_keras.inference.calibration import apply_temperature
 
 NONE = "none"
 """What a segment is called in which no class is likely enough."""
@@ -133,7 +133,7 @@ def build_timeline(
     between = (middles[1:] + middles[:-1]) / 2
     edges = np.array([0.0, *np.minimum(between, seconds), seconds])
     smooth = smoothed(
-        soften(probabilities, temperature),
+        apply_temperature(probabilities, temperature),
         round(options.smooth_seconds / options.hop_seconds),
     )
     labels = without_short(

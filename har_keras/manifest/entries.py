@@ -26,7 +26,7 @@ class FoundVideo:
 
 
 @dataclass(frozen=True)
-class Found:
+class FolderListing:
     """Videos of a folder, and sentences on what else lies there."""
 
     videos: tuple[FoundVideo, ...]
@@ -71,7 +71,7 @@ def missing(root: Path, file: str) -> str:
     return "the file is missing"
 
 
-def demand_folder(root: Path) -> Path:
+def require_folder(root: Path) -> Path:
     """Returns a folder, resolved.
 
     Raises:

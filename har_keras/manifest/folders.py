@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from har_keras.errors import DataError
 from har_keras.manifest.entries import (
     EXTENSIONS,
-    Found,
+    FolderListing,
     FoundVideo,
     inside,
     missing,
@@ -34,7 +34,7 @@ _OWN_COLUMNS = (
 )  # fmt: skip
 
 
-def find_videos(root: Path) -> Found:
+def find_videos(root: Path) -> FolderListing:
     """Finds the videos of a folder, in the first form that matches.
 
     Args:
@@ -82,10 +82,10 @@ def find_videos(root: Path) -> Found:
             f"such as '{loose[0]}'."
         )
     notes += _empty_folders(root, videos, depth)
-    return Found(tuple(videos), tuple(notes))
+    return FolderListing(tuple(videos), tuple(notes))
 
 
-def find_every_video(root: Path, class_name: str) -> Found:
+def find_every_video(root: Path, class_name: str) -> FolderListing:
     """Finds the videos of a folder wherever they lie in it.
 
     Args:
@@ -100,7 +100,7 @@ def find_every_video(root: Path, class_name: str) -> Found:
         FoundVideo(file, class_name, reason=refusal(root, file))
         for file in files
     ]
-    return Found(tuple(videos), tuple(notes))
+    return FolderListing(tuple(videos), tuple(notes))
 
 
 def _empty_folders(
@@ -174,7 +174,7 @@ def _list_files(root: Path) -> tuple[list[str], list[str]]:
     return sorted(files), notes
 
 
-def _from_csv(root: Path, path: Path) -> Found:
+def _from_csv(root: Path, path: Path) -> FolderListing:
     videos: dict[str, FoundVideo] = {}
     rows = list(_rows(path))
     for line, row in rows:
@@ -193,7 +193,7 @@ def _from_csv(root: Path, path: Path) -> Found:
             "have one. Fill in all (train, val or test) or none."
         )
     listed = tuple(videos[name] for name in sorted(videos))
-    return Found(listed, (f"Listed in {path.name}.",))
+    return FolderListing(listed, (f"Listed in {path.name}.",))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

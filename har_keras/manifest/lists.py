@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from har_keras.errors import DataError
 from har_keras.manifest.entries import (
     EXTENSIONS,
-    Found,
+    FolderListing,
     FoundVideo,
     inside,
     missing,
@@ -60,7 +60,7 @@ def has_lists(root: Path) -> bool:
     )
 
 
-def videos_from_lists(root: Path) -> Found:
+def videos_from_lists(root: Path) -> FolderListing:
     """Returns the videos that the lists of a folder name.
 
     Paths start from the folder of the lists, or from a folder in it: `videos`,
@@ -106,7 +106,9 @@ def videos_from_lists(root: Path) -> Found:
             reason=missing(root, file),
         )
     listed = tuple(videos[file] for file in sorted(videos))
-    return Found(listed, _notes(root, [f for f, _ in files], names_file, bases))
+    return FolderListing(
+        listed, _notes(root, [f for f, _ in files], names_file, bases)
+    )
 
 
 def _lines(file: Path, split: str) -> Iterator[_Line]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from har_keras.errors import DataError
 from har_keras.files import whole_file
-from har_keras.manifest.entries import Found, FoundVideo, demand_folder
+from har_keras.manifest.entries import FolderListing, FoundVideo, require_folder
 from har_keras.manifest.folders import find_every_video, find_videos
 from har_keras.manifest.groups import guess_groups, join_groups, split_groups
 from har_keras.progress import ProgressBar
@@ -104,9 +104,9 @@ class Manifest:
             UsageError: If there is no such folder.
             DataError: If it has no videos, or fewer than two classes.
         """
-        folder = demand_folder(root)
+        folder = require_folder(root)
         found = find_videos(folder)
-        _demand_classes(folder, found.videos)
+        _require_classes(folder, found.videos)
         fractions = {"val": val_fraction, "test": test_fraction}
         return cls._divided(folder, found, fractions, seed)
 
@@ -139,7 +139,7 @@ class Manifest:
             UsageError: If there is no such folder.
             DataError: If it has no videos.
         """
-        folder = demand_folder(root)
+        folder = require_folder(root)
         found = find_videos(folder)
         if len({video.class_name for video in found.videos}) < 2:
             found, test_fraction = find_every_video(folder, "unlabelled"), 0.0
@@ -152,7 +152,7 @@ class Manifest:
     def _divided(
         cls,
         folder: Path,
-        found: Found,
+        found: FolderListing,
         fractions: dict[str, float],
         seed: int,
     ) -> "Manifest":
@@ -265,7 +265,7 @@ class Manifest:
         return dataclasses.replace(self, videos=tuple(videos))
 
 
-def _demand_classes(root: Path, videos: Sequence[FoundVideo]) -> None:
+def _require_classes(root: Path, videos: Sequence[FoundVideo]) -> None:
     names = sorted({video.class_name for video in videos})
     if not videos:
         raise DataError(

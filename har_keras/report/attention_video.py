@@ -6,7 +6,10 @@ import cv2
 import numpy as np
 
 from har_keras.files import whole_file
-from har_keras.inference.attention_rollout import attention_rollout, light_up
+from har_keras.inference.attention_rollout import (
+    attention_rollout,
+    overlay_heatmap,
+)
 from har_keras.inference.classifier import Classifier
 from har_keras.inference.windows import windows
 from har_keras.video.ffmpeg import Frames
@@ -48,7 +51,7 @@ def write_attention(
         found = windows(reader, clip, clip.span_seconds, classifier.form)
         for number, (_, shown) in enumerate(found):
             shares = attention_rollout(classifier.model, shown[None])[0]
-            lit = light_up(shown, shares)
+            lit = overlay_heatmap(shown, shares)
             if number == 0:
                 _write_strip(shown, lit, strip)
             for pair in zip(shown, lit, strict=True):

@@ -16,7 +16,7 @@ import numpy as np
 from har_keras.config import Config, EvaluationConfig
 from har_keras.evaluation.metrics import curve
 from har_keras.files import whole_file
-from har_keras.inference.attention_rollout import light_up
+from har_keras.inference.attention_rollout import overlay_heatmap
 from har_keras.inference.views import view_clips
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.report.evaluation_page import Report
@@ -41,7 +41,6 @@ from har_keras.video.ffmpeg import Frames
 if TYPE_CHECKING:
     from har_keras.inference.classifier import Classifier
     from har_keras.manifest.manifest import Manifest, Video
-    from har_keras.report.evaluation_files import Results
     from har_keras.store.store import Store
 
 
@@ -209,7 +208,7 @@ class Results:
             self.config.clip,
             EvaluationConfig(num_clips=1, num_crops=1),
         )
-        lit = light_up(clip, self.look(clip[None])[0])
+        lit = overlay_heatmap(clip, self.look(clip[None])[0])
         step = max(1, len(clip) // _NUM_SHOWN)
         strip = self._strip(index)
         return (
@@ -257,7 +256,7 @@ def count_videos(manifest: Manifest) -> dict[str, dict[str, int]]:
 
 
 @dataclass(frozen=True)
-class Found:
+class EvaluationTask:
     """Decoded videos, and what is to answer about them."""
 
     classifier: Classifier
@@ -271,7 +270,6 @@ class Found:
         from har_keras.evaluation.measure import measure, usable
         from har_keras.inference.attention_rollout import attention_rollout
         from har_keras.model.vit import VideoViT
-        from har_keras.report.evaluation_files import Results
 
         model = self.classifier.model
         usage = getattr(model, "usage", None)  # only exported models have it

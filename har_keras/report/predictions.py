@@ -30,7 +30,7 @@ Named = tuple[Source, str]
 
 
 @dataclass(frozen=True)
-class Question:
+class PredictRequest:
     """What is asked about videos, and what is written about each.
 
     Args:
@@ -52,7 +52,7 @@ class Question:
     attention: bool = False
     pictures_fps: float = 25.0
 
-    def everywhere(self) -> "Question":
+    def everywhere(self) -> "PredictRequest":
         """Returns the same question, whatever the working directory."""
         return dataclasses.replace(
             self,
@@ -71,7 +71,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class KeptAnswers:
+class PredictionCache:
     """A folder of answers, a file for each video.
 
     Args:
@@ -155,13 +155,13 @@ def prediction_from(fields: dict[str, Any]) -> Prediction:
 
 
 def answers(
-    classifier: Classifier, question: Question, named: Iterable[Named]
+    classifier: Classifier, question: PredictRequest, named: Iterable[Named]
 ) -> Iterator[Prediction]:
     """Says what videos show, and writes what was asked for about each.
 
     Args:
         classifier: Classifier. A loaded one.
-        question: Question. What is asked.
+        question: PredictRequest. What is asked.
         named: Iterable of pairs. A `Source` and the name of the files about
             it; no two have the same.
 
@@ -182,8 +182,8 @@ def answers(
         yield shown
 
 
-def answers_by_beam(
-    question: Question, named: Sequence[Named], options: str = ""
+def predict_many_by_beam(
+    question: PredictRequest, named: Sequence[Named], options: str = ""
 ) -> Iterator[Prediction]:
     """Says what `answers` says, as an Apache Beam pipeline.
 
@@ -192,8 +192,8 @@ def answers_by_beam(
     the model, the options or the video changed, or if it failed.
 
     Args:
-        question: Question. What is asked. Model, videos and output are seen
-            by all machines under the same names.
+        question: PredictRequest. What is asked. Model, videos and output are
+            seen by all machines under the same names.
         named: Sequence of pairs. As for `answers`.
         options: str. Those of the pipeline, as `each_by_beam` has them.
 
@@ -205,7 +205,7 @@ def answers_by_beam(
         EnvironmentFault: If Beam is missing, or a machine lacks something.
     """
     question = question.everywhere()
-    kept = KeptAnswers(question.output / "answers", question.fingerprint())
+    kept = PredictionCache(question.output / "answers", question.fingerprint())
     found = [
         (
             dataclasses.replace(source, address=str(everywhere(source.path))),
@@ -237,7 +237,9 @@ def answers_by_beam(
 
 
 def _keep(
-    question: Question, kept: KeptAnswers, listed: Sequence[Sequence[Any]]
+    question: PredictRequest,
+    kept: PredictionCache,
+    listed: Sequence[Sequence[Any]],
 ) -> dict[str, str]:
     """Keeps the answers about some videos; returns why some have none."""
     named = [(Source(*fields), name) for *fields, name in listed]
@@ -284,7 +286,7 @@ def _files_of(path: Path) -> Iterable[Path]:
 
 def _write_files(
     classifier: Classifier,
-    question: Question,
+    question: PredictRequest,
     source: Source,
     found: Prediction,
     base: Path,

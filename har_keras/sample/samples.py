@@ -176,7 +176,6 @@ def sample(
             "a new one, or remove it."
         )
     from har_keras.progress import ProgressBar
-    from har_keras.sample.samples import CLASS_NAMES, draw_samples
 
     with ProgressBar("Drawing", num_videos * len(CLASS_NAMES)) as bar:
         return draw_samples(

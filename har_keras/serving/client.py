@@ -19,7 +19,7 @@ import numpy as np
 
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.serving.address import Address, Busy
-from har_keras.serving.model_info import Usage
+from har_keras.serving.model_info import ModelInfo
 from har_keras.serving.transports import RestTransport
 
 Encoding = Literal["jpeg", "png", "raw"]
@@ -35,7 +35,7 @@ class Answer:
     Args:
         probabilities: float32 array of shape `(B, K)`.
         class_names: Names in label order, K of them.
-        usage: str. How the model is to be asked, see `Usage`; "" from one
+        usage: str. How the model is to be asked, see `ModelInfo`; "" from one
             that doesn't say.
     """
 
@@ -218,7 +218,7 @@ class Remote:
         weakref.finalize(self, client.close)
         answer = client.predict(np.zeros((1, 1, 8, 8, 3), np.uint8))
         self.class_names = answer.class_names
-        self.usage = Usage.read(answer.usage, client.address.host)
+        self.usage = ModelInfo.read(answer.usage, client.address.host)
         if self.usage.lossless and client.frames == "jpeg":
             client.frames = "png"
 

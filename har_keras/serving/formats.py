@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from har_keras import cli
+from har_keras.environment import quiet_libraries
 from har_keras.errors import EnvironmentFault, HarError
 from har_keras.files import whole_file
-from har_keras.serving.model_info import Usage
+from har_keras.serving.model_info import ModelInfo
 from har_keras.serving.runtimes import (
     INPUT,
     LABELS_FILE,
@@ -38,18 +38,18 @@ _OPSET = 17
 
 
 @dataclass(frozen=True)
-class Source:
+class ExportSource:
     """What a file is written from.
 
     Args:
         model: `keras.Model` from uint8 clips to probabilities.
         class_names: Names in label order.
-        usage: Usage. How it is to be asked; kept in the file.
+        usage: ModelInfo. How it is to be asked; kept in the file.
     """
 
     model: Any
     class_names: Sequence[str]
-    usage: Usage
+    usage: ModelInfo
 
     def function(self) -> Any:
         """Returns the model as a `tf.function` of any number of clips."""
@@ -61,7 +61,7 @@ class Source:
         )
 
 
-def write_onnx(source: Source, path: Path) -> None:
+def write_onnx(source: ExportSource, path: Path) -> None:
     """Writes an ONNX file; names and usage are in its metadata."""
     convert = package("tf2onnx").convert
     onnx = package("onnx")
@@ -77,7 +77,7 @@ def write_onnx(source: Source, path: Path) -> None:
     onnx.save(model, str(path))
 
 
-def write_openvino(source: Source, path: Path) -> None:
+def write_openvino(source: ExportSource, path: Path) -> None:
     """Writes an OpenVINO model: `path`, and its weights in a `.bin` file."""
     openvino = package("openvino")
     with tempfile.TemporaryDirectory() as folder:
@@ -89,12 +89,12 @@ def write_openvino(source: Source, path: Path) -> None:
     openvino.save_model(model, str(path), compress_to_fp16=False)
 
 
-def write_litert(source: Source, path: Path) -> None:
+def write_litert(source: ExportSource, path: Path) -> None:
     """Writes a LiteRT file in 32-bit floats."""
     _write_litert(source, path, _converter(source))
 
 
-def write_litert_int8(source: Source, path: Path) -> None:
+def write_litert_int8(source: ExportSource, path: Path) -> None:
     """Writes a LiteRT file whose weights are 8-bit whole numbers.
 
     What passes between the products stays in floats, and what enters one is
@@ -107,7 +107,7 @@ def write_litert_int8(source: Source, path: Path) -> None:
     _write_litert(source, path, converter)
 
 
-def _converter(source: Source) -> Any:
+def _converter(source: ExportSource) -> Any:
     from tensorflow.python.framework import convert_to_constants
 
     package("ai_edge_litert")
@@ -118,7 +118,7 @@ def _converter(source: Source) -> Any:
     return tf.lite.TFLiteConverter.from_concrete_functions([frozen])
 
 
-def _write_litert(source: Source, path: Path, converter: Any) -> None:
+def _write_litert(source: ExportSource, path: Path, converter: Any) -> None:
     path.write_bytes(converter.convert())
     # Names travel as LiteRT's metadata does: in a zip at the file's end.
     with zipfile.ZipFile(path, "a") as end:
@@ -137,7 +137,7 @@ class Format:
     """
 
     file: str
-    write: Callable[[Source, Path], None]
+    write: Callable[[ExportSource, Path], None]
     exact: bool = True
 
 
@@ -150,13 +150,13 @@ FORMATS = {
 
 
 def export_format(
-    name: str, source: Source, folder: Path, clips: np.ndarray
+    name: str, source: ExportSource, folder: Path, clips: np.ndarray
 ) -> tuple[Path, Runtime]:
     """Writes a format, opens it again and compares it with the model.
 
     Args:
         name: str. One of `FORMATS`.
-        source: Source. What to write.
+        source: ExportSource. What to write.
         folder: Path. Where to, such as `RUN/formats`.
         clips: uint8 array `(B, T, crop_size, crop_size, 3)`. To compare on.
 
@@ -178,7 +178,7 @@ def export_format(
                 kind.write(source, path)
                 opened = open_exported(path)
                 found = opened.predict_on_batch(clips)
-            demand_parity(name, source.model.predict_on_batch(clips), found)
+            require_parity(name, source.model.predict_on_batch(clips), found)
         return final / kind.file, open_exported(final / kind.file)
     except (HarError, OSError):
         raise
@@ -190,7 +190,7 @@ def export_format(
         ) from error
 
 
-def demand_parity(name: str, expected: Any, found: np.ndarray) -> None:
+def require_parity(name: str, expected: Any, found: np.ndarray) -> None:
     """Compares the answers of an exported model with those of its source.
 
     Args:
@@ -227,7 +227,7 @@ def _quiet() -> Iterator[None]:
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with cli.quiet_libraries(), contextlib.redirect_stdout(io.StringIO()):
+        with quiet_libraries(), contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         logging.disable(level)

@@ -15,7 +15,7 @@ from har_keras.store.store import Form
 
 
 @dataclass(frozen=True)
-class Usage:
+class ModelInfo:
     """How a model is to be asked about videos.
 
     Args:
@@ -29,8 +29,8 @@ class Usage:
 
     Example:
 
-    >>> usage = Usage(ClipConfig(fps=4.0), temperature=1.5)
-    >>> Usage.read(usage.text(), "model.onnx") == usage
+    >>> usage = ModelInfo(ClipConfig(fps=4.0), temperature=1.5)
+    >>> ModelInfo.read(usage.text(), "model.onnx") == usage
     True
     """
 
@@ -53,7 +53,7 @@ class Usage:
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
-    def read(cls, text: str | None, name: str) -> "Usage":
+    def read(cls, text: str | None, name: str) -> "ModelInfo":
         """Reads the line that a model holds.
 
         Args:
@@ -61,7 +61,7 @@ class Usage:
             name: str. The file or address, for the error.
 
         Returns:
-            The `Usage`.
+            The `ModelInfo`.
 
         Raises:
             DataError: If it is missing or makes no sense.
@@ -73,7 +73,7 @@ class Usage:
                 EvaluationConfig(**found.pop("evaluation")),
                 **found,
             )
-            usage.demand_sensible()
+            usage.require_sensible()
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"'{name}' doesn't say how it is to be asked about videos: it "
@@ -82,7 +82,7 @@ class Usage:
             ) from error
         return usage
 
-    def demand_sensible(self) -> None:
+    def require_sensible(self) -> None:
         """Raises `ValueError` if a number can't be: it came from elsewhere."""
         whole = (
             self.clip.num_frames,

@@ -145,7 +145,7 @@ def _decoded(picture: Tensor) -> Tensor:
 def _decoded_jpeg(picture: Tensor) -> Tensor:
     starts = tf.equal(tf.strings.substr(picture, 0, 3), _JPEG_START)
     sentence = "Each of frames_bytes must be a JPEG or a PNG picture."
-    with tf.control_dependencies([_demand(starts, sentence)]):
+    with tf.control_dependencies([_require(starts, sentence)]):
         shape = tf.io.extract_jpeg_shape(picture)
     with tf.control_dependencies(size_checks(shape[0], shape[1])):
         # The exact transform, as OpenCV and Pillow decode too.
@@ -168,8 +168,8 @@ def _decoded_gif(gif: Tensor) -> Tensor:
     """Returns a GIF as a uint8 tensor of shape `(frames, H, W, 3)`."""
     starts = tf.equal(tf.strings.substr(gif, 0, 4), _GIF_START)
     checks = [
-        _demand(starts, "Each of gif_bytes must be a GIF picture."),
-        _demand(
+        _require(starts, "Each of gif_bytes must be a GIF picture."),
+        _require(
             tf.strings.length(gif) <= MAX_GIF_BYTES,
             f"A GIF may have at most {MAX_GIF_BYTES} bytes.",
         ),
@@ -180,7 +180,7 @@ def _decoded_gif(gif: Tensor) -> Tensor:
     checks = [
         *number_checks(num_frames),
         *size_checks(height, width),
-        _demand(
+        _require(
             all_pixels <= MAX_GIF_PIXELS,
             f"A GIF may have at most {MAX_GIF_PIXELS} pixels in all frames.",
         ),
@@ -228,8 +228,8 @@ def _scale_and_crop(frames: Tensor, clip: ClipConfig) -> Tensor:
 def number_checks(num_frames: Tensor) -> list[Tensor]:
     """Returns the ops that refuse too few or too many frames, in words."""
     return [
-        _demand(num_frames >= 1, "A clip must have at least one frame."),
-        _demand(
+        _require(num_frames >= 1, "A clip must have at least one frame."),
+        _require(
             num_frames <= MAX_FRAMES,
             f"A clip may have at most {MAX_FRAMES} frames.",
         ),
@@ -239,11 +239,11 @@ def number_checks(num_frames: Tensor) -> list[Tensor]:
 def size_checks(height: Tensor, width: Tensor) -> list[Tensor]:
     """Returns the ops that refuse too small or too large frames, in words."""
     return [
-        _demand(
+        _require(
             tf.minimum(height, width) >= 1,
             "A frame must be at least one pixel wide and high.",
         ),
-        _demand(
+        _require(
             _num_pixels(height, width) <= MAX_PIXELS,
             f"A frame may have at most {MAX_PIXELS} pixels.",
         ),
@@ -254,11 +254,9 @@ def _num_pixels(height: Tensor, width: Tensor) -> Tensor:
     return tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
 
 
-def _demand(holds: Tensor, sentence: str) -> Tensor:
+def _require(holds: Tensor, sentence: str) -> Tensor:
     return tf.debugging.Assert(holds, [sentence])
 
-
-Tensor = Any
 
 _IMAGE, _EXTENSION = 0x2C, 0x21
 _HEADER_BYTES = 13

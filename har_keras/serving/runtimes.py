@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from har_keras import cli
+from har_keras.environment import quiet_libraries
 from har_keras.errors import DataError, EnvironmentFault, UsageError
-from har_keras.serving.model_info import Usage
+from har_keras.serving.model_info import ModelInfo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,7 @@ class Runtime(Protocol):
     """An exported model that can be asked."""
 
     class_names: tuple[str, ...]
-    usage: Usage
+    usage: ModelInfo
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
         """Returns probabilities `(B, K)` of uint8 clips `(B, T, S, S, 3)`."""
@@ -104,7 +104,7 @@ class SavedModel:
         names = said[NAMES].numpy()[0]
         self.class_names = tuple(name.decode() for name in names)
         text = said[USAGE].numpy()[0].decode() if USAGE in said else None
-        self.usage = Usage.read(text, str(path))
+        self.usage = ModelInfo.read(text, str(path))
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
         """Returns the probabilities of clips; see `Runtime`."""
@@ -128,7 +128,7 @@ class Onnx:
         )
         kept = self._session.get_modelmeta().custom_metadata_map
         self.class_names = _names(kept.get(NAMES), path)
-        self.usage = Usage.read(kept.get(USAGE), str(path))
+        self.usage = ModelInfo.read(kept.get(USAGE), str(path))
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
         """Returns the probabilities of clips; see `Runtime`."""
@@ -152,7 +152,7 @@ class OpenVINO:
             return model.get_rt_info([key]).value if known else None
 
         self.class_names = _names(kept(NAMES), path)
-        self.usage = Usage.read(kept(USAGE), str(path))
+        self.usage = ModelInfo.read(kept(USAGE), str(path))
         # Half precision, its default on some processors, moves probabilities
         # by a thousandth.
         self._compiled = core.compile_model(
@@ -176,7 +176,7 @@ class LiteRT:
 
     def __init__(self, path: Path) -> None:
         interpreter = package("ai_edge_litert.interpreter").Interpreter
-        with cli.quiet_libraries():
+        with quiet_libraries():
             self._interpreter = interpreter(
                 str(path), num_threads=os.cpu_count() or 1
             )
@@ -187,7 +187,7 @@ class LiteRT:
         names = kept.get(LABELS_FILE)
         text = None if names is None else json.dumps(names.split("\n"))
         self.class_names = _names(text, path)
-        self.usage = Usage.read(kept.get(USAGE_FILE), str(path))
+        self.usage = ModelInfo.read(kept.get(USAGE_FILE), str(path))
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
         """Returns the probabilities of clips; see `Runtime`."""

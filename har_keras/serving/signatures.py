@@ -12,7 +12,7 @@ import tensorflow as tf
 from har_keras.config import ClipConfig
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.files import whole_file
-from har_keras.serving.model_info import Usage
+from har_keras.serving.model_info import ModelInfo
 from har_keras.serving.preprocessing import (
     Tensor,
     clips_from_frames,
@@ -27,7 +27,7 @@ _TOLERANCE = 1e-5
 
 
 def export_saved_model(
-    model: Any, class_names: Sequence[str], usage: Usage, base: Path
+    model: Any, class_names: Sequence[str], usage: ModelInfo, base: Path
 ) -> Path:
     """Writes the next version of a model for TensorFlow Serving.
 
@@ -39,7 +39,7 @@ def export_saved_model(
         model: `keras.Model` on the TensorFlow backend, from uint8 clips
             `(B, T, crop_size, crop_size, 3)` to probabilities `(B, K)`.
         class_names: Names in label order, K of them.
-        usage: Usage. How it is to be asked; kept in the graph.
+        usage: ModelInfo. How it is to be asked; kept in the graph.
         base: Path. Folder of versions, such as `RUN/saved_model`.
 
     Returns:
@@ -60,13 +60,13 @@ def export_saved_model(
     module, signatures = serving_module(model, class_names, usage)
     with whole_file(folder) as temporary:
         tf.saved_model.save(module, str(temporary), signatures=signatures)
-        demand_same_answers(temporary, model, usage.clip)
+        require_same_answers(temporary, model, usage.clip)
         write_warm_up(temporary, usage.clip)
         write_checksums(temporary)
     return folder
 
 
-def demand_same_answers(version: Path, model: Any, clip: ClipConfig) -> None:
+def require_same_answers(version: Path, model: Any, clip: ClipConfig) -> None:
     """Compares each signature of a written model with the one in memory.
 
     Args:
@@ -78,7 +78,7 @@ def demand_same_answers(version: Path, model: Any, clip: ClipConfig) -> None:
         EnvironmentFault: If a probability differs by more than 1e-5.
     """
     served = tf.saved_model.load(str(version)).signatures
-    for name, (sent, clips) in made_up_requests(clip).items():
+    for name, (sent, clips) in example_requests(clip).items():
         found = served[name](**sent)["probabilities"].numpy()
         expected = keras.ops.convert_to_numpy(model(clips, training=False))
         difference = float(np.abs(found - expected).max())
@@ -91,7 +91,7 @@ def demand_same_answers(version: Path, model: Any, clip: ClipConfig) -> None:
             )
 
 
-def made_up_requests(
+def example_requests(
     clip: ClipConfig,
 ) -> dict[str, tuple[dict[str, Tensor], np.ndarray]]:
     """Returns inputs of each signature, and the clips that they stand for.
@@ -149,14 +149,14 @@ def next_version(base: Path) -> int:
 
 
 def serving_module(
-    model: Any, class_names: Sequence[str], usage: Usage
+    model: Any, class_names: Sequence[str], usage: ModelInfo
 ) -> tuple[tf.Module, dict[str, Any]]:
     """Returns what a SavedModel keeps, and its functions by signature.
 
     Args:
         model: `keras.Model` from uint8 clips to probabilities.
         class_names: Names in label order.
-        usage: Usage. How it is to be asked.
+        usage: ModelInfo. How it is to be asked.
 
     Returns:
         A `tf.Module` that holds the weights, and concrete functions.
@@ -184,7 +184,7 @@ def serving_module(
 
 
 def _answer(
-    model: Any, class_names: Sequence[str], usage: Usage
+    model: Any, class_names: Sequence[str], usage: ModelInfo
 ) -> Callable[[Tensor], dict[str, Tensor]]:
     """Returns the function from clips to the outputs of every signature."""
     names, text = tf.constant(list(class_names)), tf.constant([usage.text()])

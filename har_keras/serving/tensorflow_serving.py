@@ -86,7 +86,7 @@ def write_checksums(version: Path) -> Path:
     return version / CHECKSUMS_NAME
 
 
-def demand_checksums(version: Path) -> None:
+def require_checksums(version: Path) -> None:
     """Compares a version with its list of checksums.
 
     Raises:

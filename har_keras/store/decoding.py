@@ -21,14 +21,13 @@ from har_keras.manifest.manifest import content_hash
 from har_keras.progress import ProgressBar
 from har_keras.store.shards import (
     THUMBNAIL_STRIDE,
-    Frames,
     StoredVideo,
     Thumbnails,
     thumbnail,
     write_index,
 )
 from har_keras.store.store import Store, StoreSpec, encode_jpeg
-from har_keras.video.ffmpeg import VideoError, read_frames
+from har_keras.video.ffmpeg import Frames, VideoError, read_frames
 
 # Files of so many bytes together make a shard: what a killed program can lose
 # on each core. Of a few videos the shards are smaller, for all cores to work.

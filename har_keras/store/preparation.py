@@ -138,7 +138,7 @@ def _say_what_failed(manifest: Manifest) -> None:
     logger.info("%d of %d videos can be used.", kept, len(manifest.videos))
 
 
-def demand_usable(manifest: Manifest) -> None:
+def require_usable(manifest: Manifest) -> None:
     """Asks for a usable video of every class.
 
     Args:
@@ -192,10 +192,8 @@ def prepare(
         DataError: If a class has no usable training video.
         EnvironmentFault: If the disk is full or can't be written to.
     """
-    from har_keras.store.preparation import decode_all, demand_usable
-
     opened, kept = decode_all(manifest, clip, store)
-    demand_usable(kept)
+    require_usable(kept)
     return opened, kept
 
 

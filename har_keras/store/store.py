@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from har_keras.store.shards import (
-    Frames,
     StoredVideo,
     Thumbnails,
     read_index,
     read_thumbnails,
 )
+from har_keras.video.ffmpeg import Frames
 
 Form = Literal["jpeg", "raw"]
 

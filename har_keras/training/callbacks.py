@@ -16,7 +16,7 @@ from har_keras.progress import ProgressBar
 from har_keras.training.checkpoint import (
     TrainingState,
     array_of,
-    bring_home,
+    gather_to_host,
     save_checkpoint,
 )
 from har_keras.training.hosts import Agreement
@@ -190,7 +190,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_test_begin(self, logs: Any = None) -> None:
         # Validation counts in the same variables as training did.
-        bring_home(self.model)
+        gather_to_host(self.model)
         self._metrics = [
             array_of(variable) for variable in self.model.metrics_variables
         ]
@@ -199,7 +199,7 @@ class Checkpoints(keras.callbacks.Callback):
         wish = self._agreement.largest(self.stop_signal or 0)
         if wish <= _SAVE:
             return
-        bring_home(self.model)
+        gather_to_host(self.model)
         assign(self.model.metrics_variables, self._metrics)
         self._save()
         raise Interrupted(wish)

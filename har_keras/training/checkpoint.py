@@ -71,8 +71,8 @@ def save_checkpoint(
     Raises:
         EnvironmentFault: If the disk is full. What was there stays.
     """
-    bring_home(model)
-    if not current_hosts().is_first:
+    gather_to_host(model)
+    if not current_hosts().is_chief:
         return None
     content = io.BytesIO()
     arrays: dict[str, Any] = {
@@ -121,7 +121,7 @@ def load_checkpoint(folder: Path, model: keras.Model) -> TrainingState:
     Raises:
         DataError: If there is no checkpoint, or none is whole.
     """
-    data = _newest(folder) if current_hosts().is_first else b""
+    data = _newest(folder) if current_hosts().is_chief else b""
     return _restore(from_first(data), model)
 
 
@@ -147,7 +147,7 @@ def array_of(variable: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(tensor))
 
 
-def bring_home(model: keras.Model) -> None:
+def gather_to_host(model: keras.Model) -> None:
     """Puts the live values of a `fit` under JAX back into the variables."""
     state_sync = getattr(model, "jax_state_sync", None)
     if state_sync:

@@ -35,7 +35,7 @@ FREE = frozenset(
 _NAMED = 3
 
 
-class Beginning:
+class RunFingerprint:
     """The options, videos and versions that a run began with.
 
     Args:
@@ -57,7 +57,7 @@ class Beginning:
         self.versions = versions
 
     @classmethod
-    def of(cls, config: Config, manifest: Manifest) -> Beginning:
+    def of(cls, config: Config, manifest: Manifest) -> RunFingerprint:
         """Returns what a training would begin with now."""
         options = {
             name: str(value)
@@ -77,7 +77,7 @@ class Beginning:
         return cls(options, videos, _versions())
 
     @classmethod
-    def read(cls, file: Path) -> Beginning:
+    def read(cls, file: Path) -> RunFingerprint:
         """Reads what `write` wrote.
 
         Raises:
@@ -107,11 +107,11 @@ class Beginning:
         text = json.dumps([self.options, videos])
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def refuse_changes(self, now: Beginning, place: Path) -> None:
+    def refuse_changes(self, now: RunFingerprint, place: Path) -> None:
         """Checks that a training can go on exactly.
 
         Args:
-            now: Beginning. Of the training that is to go on.
+            now: RunFingerprint. Of the training that is to go on.
             place: Path. The run, for the sentence.
 
         Raises:
@@ -258,7 +258,6 @@ def reopened(run: Run, config: Config) -> tuple[Store, Manifest]:
     """
     from har_keras.manifest.manifest import Manifest
     from har_keras.store.preparation import prepare
-    from har_keras.training.fingerprint import Beginning
 
     if not run.manifest_file.is_file():
         raise DataError(
@@ -267,6 +266,6 @@ def reopened(run: Run, config: Config) -> tuple[Store, Manifest]:
             "what was decoded is kept."
         )
     manifest = Manifest.read(run.manifest_file)
-    if run.beginning_file.is_file():
-        Beginning.read(run.beginning_file).refuse_touched(manifest)
+    if run.fingerprint_file.is_file():
+        RunFingerprint.read(run.fingerprint_file).refuse_touched(manifest)
     return prepare(manifest, config.clip, config.store)

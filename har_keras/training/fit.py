@@ -32,17 +32,17 @@ from har_keras.training.checkpoint import (
     save_checkpoint,
 )
 from har_keras.training.devices import device_scope, num_shares
-from har_keras.training.fingerprint import Beginning
+from har_keras.training.fingerprint import RunFingerprint
 from har_keras.training.guards import (
     KeepFinite,
     LossGuard,
-    LossIsNoNumber,
+    NonFiniteLossError,
     is_out_of_memory,
     stop_signals,
 )
 from har_keras.training.hosts import current_hosts
-from har_keras.training.initial_weights import give_start
-from har_keras.training.time_estimate import Pace
+from har_keras.training.initial_weights import initialize_weights
+from har_keras.training.time_estimate import TimeEstimate
 from har_keras.training.trainer import build_trainer
 from har_keras.training.wandb_log import WeightsAndBiases, start_wandb
 
@@ -52,7 +52,7 @@ _NAMED_VIDEOS = 3
 
 
 @dataclass(frozen=True)
-class Task:
+class Objective:
     """What is learned.
 
     Args:
@@ -70,7 +70,7 @@ def fit(
     config: Config,
     store: Store,
     manifest: Manifest,
-    task: Task | None = None,
+    objective: Objective | None = None,
 ) -> WeightsAndBiases:
     """Trains a model into a run, from the start or from its checkpoint.
 
@@ -82,7 +82,7 @@ def fit(
         config: Config. Every option.
         store: Store. The decoded frames.
         manifest: Manifest. The videos; "train" and "val" are used.
-        task: Task or None. Defaults to telling classes apart.
+        objective: Objective or None. Defaults to telling classes apart.
 
     Returns:
         The W&B callback, still open for the final figures.
@@ -97,11 +97,11 @@ def fit(
     with device_scope(config.training.devices):
         while True:
             training = Training(
-                run, config, store, manifest, clips_at_once, task
+                run, config, store, manifest, clips_at_once, objective
             )
             wandb = start_wandb(run, config, training.state, wandb)
             try:
-                training.go_on(wandb)
+                training.fit(wandb)
                 return wandb
             except Exception as error:
                 if not is_out_of_memory(error):
@@ -124,7 +124,7 @@ class Training:
         manifest: Manifest. The videos.
         clips_at_once: int. The micro-batch, where memory asks for it; `0`
             leaves it to the config and the checkpoint. Defaults to `0`.
-        task: Task or None. Defaults to telling classes apart.
+        objective: Objective or None. Defaults to telling classes apart.
     """
 
     def __init__(
@@ -134,25 +134,25 @@ class Training:
         store: Store,
         manifest: Manifest,
         clips_at_once: int = 0,
-        task: Task | None = None,
+        objective: Objective | None = None,
     ) -> None:
-        task = task or CLASSIFICATION
+        objective = objective or CLASSIFICATION
         keras.utils.set_random_seed(config.training.seed)
         self.run = run
         self.config = config
         self.hosts = current_hosts()
         data = functools.partial(
-            task.dataset,
+            objective.dataset,
             store,
             manifest,
             num_shares=num_shares(
                 config.training.devices, config.training.batch_size
             ),
-            part=(self.hosts.index, self.hosts.number),
+            host_shard=(self.hosts.index, self.hosts.number),
         )
         self.train_clips = data(manifest.usable("train"), config, training=True)
         self.steps = self.train_clips.steps_per_epoch
-        self.model = task.compiled_model(config, manifest, self.steps)
+        self.model = objective.compiled_model(config, manifest, self.steps)
         self.state = self._start_or_resume(manifest)
         self.state.micro_batch_size = (
             clips_at_once or self.state.micro_batch_size
@@ -173,7 +173,7 @@ class Training:
         whole = self.config.training.batch_size
         return int(self.model.micro_batch_size or whole)
 
-    def go_on(self, *callbacks: keras.callbacks.Callback) -> None:
+    def fit(self, *callbacks: keras.callbacks.Callback) -> None:
         """Trains from where the state stands to the last epoch.
 
         Args:
@@ -185,13 +185,13 @@ class Training:
         """
         try:
             self._all_epochs(callbacks)
-        except LossIsNoNumber as found:
+        except NonFiniteLossError as found:
             raise self._explained(found) from None
 
     def _start_or_resume(self, manifest: Manifest) -> TrainingState:
         folder = self.run.checkpoint_dir
-        now = Beginning.of(self.config, manifest)
-        state = self._begun(now) if self.hosts.is_first else None
+        now = RunFingerprint.of(self.config, manifest)
+        state = self._begun(now) if self.hosts.is_chief else None
         if state is None or self.hosts.are_several:
             state = load_checkpoint(folder, self.model)
         if state.fingerprint != now.fingerprint:
@@ -201,15 +201,15 @@ class Training:
             )
         return state
 
-    def _begun(self, now: Beginning) -> TrainingState | None:
+    def _begun(self, now: RunFingerprint) -> TrainingState | None:
         """Writes what a new run begins with; of an old one, looks at it."""
         folder = self.run.checkpoint_dir
         remove_leftovers(self.run.path)
         if has_checkpoint(folder):
-            began = Beginning.read(self.run.beginning_file)
+            began = RunFingerprint.read(self.run.fingerprint_file)
             began.refuse_changes(now, self.run.path)
             return None
-        now.write(self.run.beginning_file)
+        now.write(self.run.fingerprint_file)
         state = TrainingState(fingerprint=now.fingerprint)
         save_checkpoint(folder, self.model, state)
         return state
@@ -243,7 +243,7 @@ class Training:
                 self._fit(self.steps, all_callbacks, epochs=epochs)
 
     def _records(self) -> list[keras.callbacks.Callback]:
-        if not self.hosts.is_first:
+        if not self.hosts.is_chief:
             return [Record(self.state, None)]
         training = self.config.training
         keep_last = training.keep == "last" or not self.val_clips.num_clips
@@ -293,14 +293,16 @@ class Training:
         logs |= {f"val_{name}": value for name, value in figures.items()}
         everyone.on_epoch_end(self.state.epoch, logs)
 
-    def _pace(self) -> Pace:
+    def _pace(self) -> TimeEstimate:
         share = self.val_clips.num_clips / self.train_clips.num_clips
-        return Pace(self.state, self.config, steps=self.steps, val_share=share)
+        return TimeEstimate(
+            self.state, self.config, steps=self.steps, val_share=share
+        )
 
     def _validation(self) -> Any:
         return self.val_clips.batches() if self.val_clips.num_clips else None
 
-    def _explained(self, found: LossIsNoNumber) -> DataError:
+    def _explained(self, found: NonFiniteLossError) -> DataError:
         """Goes back to the last good step; returns the sentence about it."""
         folder = self.run.checkpoint_dir
         vars(self.state).update(vars(load_checkpoint(folder, self.model)))
@@ -334,7 +336,7 @@ def compiled_model(
         num_classes=len(manifest.class_names),
         seed=config.training.seed,
     )
-    give_start(classifier, config.model)
+    initialize_weights(classifier, config.model)
     model = build_trainer(classifier, config.training, steps_per_epoch)
     model.optimizer.build(model.trainable_variables)
     # Metrics make their variables at first use; a checkpoint needs them now.
@@ -346,7 +348,7 @@ def compiled_model(
     return model
 
 
-CLASSIFICATION = Task(ClipDataset, compiled_model)
+CLASSIFICATION = Objective(ClipDataset, compiled_model)
 
 
 def _say_what_is_left_out(clips: ClipDataset, name: str, which: str) -> None:

@@ -18,14 +18,14 @@ import numpy as np
 from har_keras.training.checkpoint import (
     TrainingState,
     array_of,
-    bring_home,
+    gather_to_host,
     save_checkpoint,
 )
 
 logger = logging.getLogger("har_keras")
 
 
-class LossIsNoNumber(Exception):
+class NonFiniteLossError(Exception):
     """The mean loss of an epoch became NaN or infinite.
 
     Args:
@@ -69,13 +69,13 @@ class LossGuard(keras.callbacks.Callback):
         self.check()
 
     def check(self) -> None:
-        """Raises `LossIsNoNumber` if the latest loss is none."""
+        """Raises `NonFiniteLossError` if the latest loss is none."""
         if self._unread is None:
             return
         loss, epoch, step = self._unread
         self._unread = None
         if not math.isfinite(float(loss)):
-            raise LossIsNoNumber(float(loss), epoch, step)
+            raise NonFiniteLossError(float(loss), epoch, step)
 
 
 class KeepFinite(keras.callbacks.Callback):
@@ -98,7 +98,7 @@ class KeepFinite(keras.callbacks.Callback):
         # The step before the bad loss may be the one that broke the weights.
         if self.state.step < self.last - 1:
             return
-        bring_home(self.model)
+        gather_to_host(self.model)
         if all(_is_finite(weight) for weight in self.model.weights):
             save_checkpoint(self.folder, self.model, self.state)
 

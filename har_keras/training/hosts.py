@@ -45,7 +45,7 @@ class Hosts:
 
     Example:
 
-    >>> Hosts(number=4, index=1).is_first
+    >>> Hosts(number=4, index=1).is_chief
     False
     """
 
@@ -53,7 +53,7 @@ class Hosts:
     index: int = 0
 
     @property
-    def is_first(self) -> bool:
+    def is_chief(self) -> bool:
         """Whether this one writes the run."""
         return self.index == 0
 
@@ -91,7 +91,7 @@ def join_hosts(options: HostsConfig) -> Hosts:
     import keras
 
     backend = str(keras.config.backend())
-    _demand_jax(options, backend, os.environ.get("TF_CONFIG", ""))
+    _require_jax(options, backend, os.environ.get("TF_CONFIG", ""))
     if options.hosts == 1 or _joined.are_several:
         return _joined
     import jax
@@ -101,7 +101,7 @@ def join_hosts(options: HostsConfig) -> Hosts:
     _initialize(options)
     _joined = Hosts(jax.process_count(), jax.process_index())
     logger.info("Host %d of %d.", _joined.index + 1, _joined.number)
-    if not _joined.is_first:
+    if not _joined.is_chief:
         logger.setLevel(logging.WARNING)  # the first one speaks for all
     return _joined
 
@@ -129,15 +129,15 @@ def start_together(
         UsageError: If the folder or an option is wrong.
         EnvironmentFault: If the others are not there in time.
     """
-    _demand_run_dir(config.hosts, run_dir)
+    _require_run_dir(config.hosts, run_dir)
     run = Run.new(run_dir)
     hosts = join_hosts(config.hosts)
     # The index is of this process, not of the run.
     config = config.replace(hosts=hosts.number, host_index=-1)
-    if not hosts.is_first:
+    if not hosts.is_chief:
         _wait_for(run.manifest_file)
         config = config.replace(cache=run.config().store.cache)
-    return run, config, hosts.is_first
+    return run, config, hosts.is_chief
 
 
 def leave_hosts() -> None:
@@ -191,7 +191,7 @@ def from_first(data: bytes) -> bytes:
     digits = np.array(divmod(len(data), _AT_ONCE), np.int32)
     blocks, rest = np.asarray(broadcast_one_to_all(digits)).tolist()
     size = blocks * _AT_ONCE + rest
-    own = np.frombuffer(data if _joined.is_first else bytes(size), np.uint8)
+    own = np.frombuffer(data if _joined.is_chief else bytes(size), np.uint8)
     parts = []
     for start in range(0, size, _AT_ONCE):
         part = own[start : start + _AT_ONCE]
@@ -238,7 +238,7 @@ class Agreement:
         )
 
 
-def _demand_jax(options: HostsConfig, backend: str, tf_config: str) -> None:
+def _require_jax(options: HostsConfig, backend: str, tf_config: str) -> None:
     """Raises `UsageError` where another backend is to use several hosts."""
     way = (
         "Several hosts train under JAX: unset TF_CONFIG and give --backend jax "
@@ -304,7 +304,7 @@ def _initialize(options: HostsConfig) -> None:
         ) from error
 
 
-def _demand_run_dir(options: HostsConfig, run_dir: Path | None) -> None:
+def _require_run_dir(options: HostsConfig, run_dir: Path | None) -> None:
     if options.hosts != 1 and run_dir is None:
         raise UsageError(
             "Several hosts need a --run-dir, the same new folder on a disk "
@@ -312,8 +312,6 @@ def _demand_run_dir(options: HostsConfig, run_dir: Path | None) -> None:
         )
 
 
-def is_first_host() -> bool:
+def is_chief() -> bool:
     """Tells whether this process speaks, of several that train together."""
-    from har_keras.training.hosts import current_hosts
-
-    return current_hosts().is_first
+    return current_hosts().is_chief

@@ -23,7 +23,7 @@ two commands that made it, and what it reached.
 """
 
 
-def give_start(model: keras.Model, config: ModelConfig) -> None:
+def initialize_weights(model: keras.Model, config: ModelConfig) -> None:
     """Puts the weights into a model that its options say it starts from.
 
     Args:

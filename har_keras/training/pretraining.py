@@ -10,7 +10,7 @@ from har_keras.model.build import build_model
 from har_keras.model.layers import Tensor
 from har_keras.model.mae import MaskedAutoencoder
 from har_keras.run import Run
-from har_keras.training.fit import Task
+from har_keras.training.fit import Objective
 from har_keras.training.initial_weights import start_from
 from har_keras.training.trainer import Trainer, build_trainer
 
@@ -95,4 +95,4 @@ def reconstruction_error(labels: Tensor, errors: Tensor) -> Tensor:
     return ops.squeeze(errors, axis=-1)
 
 
-PRETRAINING = Task(MaskedClips, compiled_autoencoder)
+PRETRAINING = Objective(MaskedClips, compiled_autoencoder)

@@ -23,7 +23,7 @@ _MANY_TOKENS = 1000
 _VALIDATION_COST = 1 / 3
 
 
-class Pace(keras.callbacks.Callback):
+class TimeEstimate(keras.callbacks.Callback):
     """Says, after a few steps, how long the training takes.
 
     The first step, in which the model is compiled, doesn't count. Nothing is

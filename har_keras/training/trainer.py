@@ -213,7 +213,7 @@ def build_loss(
 
     def smoothed_crossentropy(labels: Tensor, logits: Tensor) -> Tensor:
         return keras.losses.categorical_crossentropy(
-            shares_of_classes(labels, logits),
+            soft_targets(labels, logits),
             logits,
             from_logits=True,
             label_smoothing=label_smoothing,
@@ -234,7 +234,7 @@ def build_accuracy(*, mixed: bool = False) -> keras.Metric:
 
     def right(labels: Tensor, logits: Tensor) -> Tensor:
         return keras.metrics.categorical_accuracy(
-            shares_of_classes(labels, logits), logits
+            soft_targets(labels, logits), logits
         )
 
     return keras.metrics.MeanMetricWrapper(right, name="accuracy")
@@ -251,7 +251,7 @@ def has_mixed_labels(training: TrainingConfig) -> bool:
     return bool(training.mixup or training.cutmix)
 
 
-def shares_of_classes(labels: Tensor, logits: Tensor) -> Tensor:
+def soft_targets(labels: Tensor, logits: Tensor) -> Tensor:
     """Returns labels of either kind as shares, `(B, K)` like the logits."""
     if len(labels.shape) == 2 and labels.shape[-1] == logits.shape[-1]:
         return ops.cast(labels, logits.dtype)

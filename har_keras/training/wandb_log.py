@@ -96,7 +96,7 @@ def start_wandb(
             state.wandb_id = str(started.wandb_run.id)
         return started
     mode = config.logging.wandb
-    if mode == "off" or not current_hosts().is_first:
+    if mode == "off" or not current_hosts().is_chief:
         return WeightsAndBiases(None)
     if mode == "auto":
         mode = "online" if has_wandb_key() else "offline"
