@@ -1,7 +1,7 @@
-"""`python docs/draw_timeline.py RUN`: draws the picture of the README.
+"""`python docs/draw_timeline.py RUN`: plots the timeline of the README.
 
-RUN was trained on the sample videos. Drawn videos that it was not trained on,
-one after the other, are a longer one; the picture shows what RUN says of it.
+RUN is a run trained on the sample videos. Sample videos that it was not trained
+on are joined to a longer one; the plot shows its predictions over time.
 """
 
 import sys
@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 
 import har_keras
-from har_keras.environment import start_backend
 from har_keras.inference.timeline import Timeline
 from har_keras.report.film_strips import Strip
 from har_keras.report.plots import figure_file
@@ -30,7 +29,7 @@ PICTURE = Path(__file__).with_name("timeline.png")
 
 def long_video(folder: Path) -> np.ndarray:
     """Returns the frames of two videos of each class, one after the other."""
-    videos = sample(folder / "drawn", num_videos=8, seed=2026)
+    videos = sample(folder / "videos", num_videos=8, seed=2026)
     frames = []
     for name in PARTS:
         for path in sorted((videos / "train" / name).iterdir())[:2]:
@@ -42,7 +41,7 @@ def long_video(folder: Path) -> np.ndarray:
 
 
 def draw(frames: np.ndarray, timeline: Timeline) -> None:
-    """Draws a film strip above the curves and segments of a timeline."""
+    """Plots a film strip above the curves and segments of a timeline."""
     seconds = len(frames) / FPS
     middles = (np.arange(NUM_SHOWN) + 0.5) / NUM_SHOWN * len(frames)
     strip = Strip("", frames[middles.astype(int)], "").image()
@@ -62,18 +61,18 @@ def draw(frames: np.ndarray, timeline: Timeline) -> None:
 
 
 def main(run: str) -> None:
-    """Draws the video, asks the run and writes the picture."""
-    start_backend()
+    """Generates the video, classifies it and writes the plot."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         frames = long_video(folder)
-        path = folder / "drawn.mp4"
+        path = folder / "joined.mp4"
         with VideoWriter(path, SIZE, FPS) as writer:
             for frame in frames:
                 writer.write(frame)
-        answer = har_keras.load(run).predict(path, timeline=True)
-    assert answer.timeline is not None
-    draw(frames, answer.timeline)
+        classifier = har_keras.VideoClassifier.load(run)
+        prediction = classifier.predict(path, timeline=True)
+    assert prediction.timeline is not None
+    draw(frames, prediction.timeline)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Shows the doctests of docstrings as code.
+"""Renders the doctests of docstrings as code blocks.
 
-An extension of griffe, which reads the docstrings for mkdocstrings: Keras
-leaves the examples unindented, where Google's style has them indented.
+An extension of griffe, which reads docstrings for mkdocstrings. Keras doesn't
+indent examples, Google's style does.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ import griffe
 
 
 class Examples(griffe.Extension):
-    """Fences every paragraph that begins with a prompt."""
+    """Fences each paragraph that begins with a prompt."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         if obj.docstring:
@@ -19,7 +19,7 @@ class Examples(griffe.Extension):
 
 
 def fenced(paragraph: str) -> str:
-    """Returns a paragraph, as code if it is a doctest."""
+    """Returns a paragraph, fenced if it is a doctest."""
     if not paragraph.startswith(">>>"):
         return paragraph
     return f"```pycon\n{paragraph}\n```"

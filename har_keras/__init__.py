@@ -1,31 +1,68 @@
 """A folder of videos in; a trained, evaluated and served classifier out.
 
-The verbs are modules of their own, `python -m har_keras.train` and the rest,
-and are not imported here: importing the package costs nothing. What a program
-needs of a trained run is `har_keras.load(run).predict(video)`.
+`VideoClassifier` does what the commands do: train, load, predict, evaluate,
+export. Names are imported when they are first used, so importing the package
+costs nothing, and keras starts with the first model.
+
+Example:
+
+```python
+import har_keras
+
+classifier = har_keras.VideoClassifier.train("videos", recipe="quick")
+print(classifier.evaluation.accuracy, classifier.evaluation.interval)
+print(classifier.predict("video.mp4").label)
+```
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from har_keras.inference.classifier import Classifier, Prediction
-    from har_keras.inference.load import load
+from har_keras._version import __version__
 
-__version__ = "0.1.0"
-__all__ = ["Classifier", "Prediction", "__version__", "load"]
+if TYPE_CHECKING:
+    from har_keras.api import VideoClassifier
+    from har_keras.config import Config
+    from har_keras.evaluation.result import Evaluation
+    from har_keras.inference.classifier import Prediction
+    from har_keras.inference.load import load
+    from har_keras.inference.timeline import TimelineConfig
+    from har_keras.model.vit import VideoViT
+    from har_keras.run import Run
+
+_HOMES = {
+    "Config": "config",
+    "Evaluation": "evaluation.result",
+    "Prediction": "inference.classifier",
+    "Run": "run",
+    "TimelineConfig": "inference.timeline",
+    "VideoClassifier": "api",
+    "VideoViT": "model.vit",
+    "load": "inference.load",
+}
+__all__ = [
+    "Config",
+    "Evaluation",
+    "Prediction",
+    "Run",
+    "TimelineConfig",
+    "VideoClassifier",
+    "VideoViT",
+    "__version__",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first asked for."""
-    if name not in __all__:
+    """Imports a public name when it is first used."""
+    if name not in _HOMES:
         raise AttributeError(f"module 'har_keras' has no attribute '{name}'")
-    from har_keras.inference import classifier
-    from har_keras.inference import load as opening
+    if name == "VideoViT":
+        from har_keras.environment import start_backend
 
-    if name == "load":
-        return opening.load
-
-    return getattr(classifier, name)
+        start_backend()
+    module = importlib.import_module(f"har_keras.{_HOMES[name]}")
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -1,32 +1,51 @@
-"""`python -m har_keras`: lists the verbs, and runs one."""
+"""`python -m har_keras`: lists the verbs, runs one, completes their flags."""
 
+import contextlib
 import importlib
+import io
+import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union
+
+import tyro
 
 VERBS = {
-    "train": "a folder of videos into a trained, evaluated, exported run",
-    "check": "look at every video before training: bad files, leaks, counts",
-    "prepare": "decode the videos once into the store of frames",
-    "pretrain": "learn from videos without labels, to train from",
-    "evaluate": "measure a run on its test split or on another folder",
-    "predict": "what videos, cameras and streams show, and when",
-    "export": "a SavedModel for TensorFlow Serving",
-    "app": "ask a model about videos in the browser",
-    "sample": "draw the sample videos",
-    "benchmark": "what limits training on this machine",
-    "doctor": "what works on this machine, and how to mend what doesn't",
-    "completion": "lets the shell complete verbs and flags of har-keras",
+    "train": "train, evaluate and export a classifier from a folder of videos",
+    "check": "report bad files, duplicates and leakage before training",
+    "prepare": "decode the videos once, ahead of training",
+    "pretrain": "pretrain on unlabeled videos, to fine-tune from",
+    "evaluate": "evaluate a run on its test split or on another folder",
+    "predict": "classify videos, cameras and streams, and localize actions",
+    "export": "export for TensorFlow Serving, ONNX, OpenVINO, LiteRT",
+    "app": "classify videos on a page in the browser",
+    "sample": "generate the sample videos",
+    "benchmark": "measure this machine, a server, or recipes",
+    "doctor": "check this machine, and how to fix what fails",
+    "completion": "print the script that completes flags in the shell",
 }
+Shell = Literal["bash", "zsh"]
+
+_PROGRAM = "har-keras"
 
 
 def verb_module(verb: str) -> Any:
     """Returns the module of a verb: a file, or a folder with a `__main__`."""
+    if verb == "completion":
+        return importlib.import_module("har_keras.__main__")
     found = importlib.import_module(f"har_keras.{verb}")
     if hasattr(found, "__path__"):
         return importlib.import_module(f"har_keras.{verb}.__main__")
     return found
+
+
+def options_of(verb: str) -> dict[str, Any]:
+    """Returns the dataclasses of a verb's flags, by part; most have one, ""."""
+    module = verb_module(verb)
+    if verb == "benchmark":
+        return dict(module.OPTIONS)
+    return {"": getattr(module, f"{verb.capitalize()}Options")}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,15 +54,95 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["--tyro-print-completion"]:
         # As every other program made with tyro is asked.
         arguments[0] = "completion"
+    if arguments[:1] == ["completion"]:
+        return _print_completion(arguments[1:])
     if arguments and arguments[0] in VERBS:
         return int(verb_module(arguments[0]).main(arguments[1:]))
     print("usage: python -m har_keras VERB [--help] ...\n")
     for verb, text in VERBS.items():
         print(f"  {verb:11} {text}")
+    print(
+        "\nExit codes: 0 done, 2 usage, 3 data, 4 environment, 130 Ctrl-C,\n"
+        "143 SIGTERM."
+    )
     if arguments and arguments[0] not in ("-h", "--help"):
         print(f"\nError: there is no verb '{arguments[0]}'.", file=sys.stderr)
         return 2
     return 0
+
+
+@dataclass(frozen=True)
+class CompletionOptions:
+    """Prints the script that lets a shell complete `har-keras` and its flags.
+
+    For bash, once: har-keras completion > ~/.har-keras-completion, and the
+    line: source ~/.har-keras-completion in ~/.bashrc.
+    """
+
+    shell: Annotated[Shell, tyro.conf.Positional] = "bash"
+    """The shell that reads the script."""
+
+
+def _print_completion(arguments: Sequence[str]) -> int:
+    from har_keras import cli
+
+    def verb() -> None:
+        options = cli.parse(CompletionOptions, arguments, verb="completion")
+        print(completion(options.shell), end="")
+
+    return cli.run_verb(verb)
+
+
+def completion(shell: Shell = "bash") -> str:
+    """Returns a script that completes the verbs and flags of `har-keras`.
+
+    Args:
+        shell: str. "bash" or "zsh". Defaults to `"bash"`.
+
+    Returns:
+        The script, to be sourced by the shell.
+    """
+    script = io.StringIO()
+    with contextlib.redirect_stdout(script), contextlib.suppress(SystemExit):
+        tyro.cli(
+            _subcommands({verb: _flags(verb) for verb in VERBS}),
+            args=["--tyro-print-completion", shell],
+            prog=_PROGRAM,
+            config=(
+                tyro.conf.OmitArgPrefixes,
+                tyro.conf.HelptextFromCommentsOff,
+            ),
+        )
+    return script.getvalue() + (_files_too(script) if shell == "bash" else "")
+
+
+def _flags(verb: str) -> Any:
+    """Returns a verb's flags, or those of its parts, as tyro takes them."""
+    from har_keras import cli
+
+    parts = {
+        part: cli.command(options, cli.default_settings(options))
+        for part, options in options_of(verb).items()
+    }
+    return parts[""] if "" in parts else _subcommands(parts)
+
+
+def _subcommands(kinds: dict[str, Any]) -> Any:
+    named = tuple(
+        Annotated[kind, tyro.conf.subcommand(name)]
+        for name, kind in kinds.items()
+    )
+    return Union[named]  # noqa: UP007 - made from a tuple
+
+
+def _files_too(script: io.StringIO) -> str:
+    """Returns lines for bash: where no flag fits, complete names of files."""
+    found = re.findall(rf"complete -F (\w+) {_PROGRAM}", script.getvalue())
+    return (
+        f"_har_keras() {{ {found[-1]}; "
+        '[ -n "${COMPREPLY[*]}" ] || COMPREPLY=(); }\n'
+        f"complete -o default -F _har_keras {_PROGRAM}\n"
+    )
 
 
 if __name__ == "__main__":

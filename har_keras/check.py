@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from har_keras import cli
-from har_keras.config import Config
+from har_keras.config import Config, Metavar
 
 if TYPE_CHECKING:
     from har_keras.report.check_page import CheckReport
@@ -23,33 +23,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """Decodes every video and says what is in the folder.
+    """Decodes every video and reports bad files, duplicates and leakage.
 
     Names each video that can't be used, with the reason; counts classes and
-    splits; finds the same footage twice and across splits. Deletes nothing.
-    Ends with code 3 if a class has nothing to train on.
+    splits; finds footage that occurs twice or in two splits. Deletes nothing.
+    Ends with code 3 if a class has no usable training video.
     """
 
-    videos: Annotated[Path, tyro.conf.Positional] = Path("data")
+    videos: Annotated[Path, tyro.conf.Positional, Metavar("[VIDEOS]")] = Path(
+        "data"
+    )
     """Folder of videos."""
     output: Path = Path("check")
     """Folder for report.html, videos.csv and duplicates.csv."""
     config: Path | None = None
-    """TOML file of options; flags have the last word."""
-    settings: Annotated[Config, tyro.conf.arg(name="")] = field(
-        default_factory=Config
-    )
-    """Everything else."""
+    """TOML file of options; command-line flags take precedence."""
+    settings: Annotated[Config, cli.DECODING] = field(default_factory=Config)
 
 
 def check(
-    videos: Path, output: Path | None = None, config: Config | None = None
+    videos: Path | str,
+    output: Path | str | None = None,
+    config: Config | None = None,
 ) -> CheckReport:
     """Decodes a folder of videos and reports on it.
 
     Args:
-        videos: Path. The folder.
-        output: Path or None. Folder for `report.html`, `videos.csv` and
+        videos: Path or str. The folder.
+        output: Path, str or None. Folder for `report.html`, `videos.csv` and
             `duplicates.csv`; None writes nothing.
         config: Config or None. Every option. Defaults to `Config()`.
 
@@ -68,7 +69,7 @@ def check(
 
     config = config or Config()
     manifest = Manifest.from_folder(
-        videos,
+        Path(videos),
         val_fraction=config.split.val_fraction,
         test_fraction=config.split.test_fraction,
         seed=config.split.split_seed,
@@ -77,7 +78,7 @@ def check(
     duplicates = find_duplicates(store, manifest)
     report = CheckReport(manifest.root.name, manifest, store, duplicates)
     if output is not None:
-        report.write(output)
+        report.write(Path(output))
     return report
 
 

@@ -1,34 +1,36 @@
-"""The command line: flags, exit codes, the backend, what is printed where.
+"""The command line: flags, help, exit codes, and messages on stderr.
 
 `run_verb` and `parse` are all a verb needs. Neither imports keras, so that
-`--help` answers at once; `start_backend` does, when the options are known.
+`--help` and a wrong flag take no time.
 """
 
 import argparse
+import ast
 import contextlib
 import dataclasses
+import functools
+import inspect
+import itertools
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import textwrap
+import typing
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from har_keras.config import Config
+from har_keras.config import Config, Metavar, Range, section_of
 from har_keras.errors import HarError, Interrupted
 from har_keras.recipes import PRESETS, RECIPES
-from har_keras.run import Run
+from har_keras.run import Run, with_model_of_weights
 from har_keras.toml import read_toml
 
 Options = TypeVar("Options")
 
 logger = logging.getLogger("har_keras")
-
-EXIT_CODES = (
-    "Exit codes: 0 done, 2 usage, 3 data, 4 environment, 130 Ctrl-C, "
-    "143 SIGTERM."
-)
 
 
 def run_verb(verb: Callable[[], object]) -> int:
@@ -66,13 +68,47 @@ def run_verb(verb: Callable[[], object]) -> int:
     return 0
 
 
+@dataclass(frozen=True)
+class Flags:
+    """Which options of `Config` a verb has as flags.
+
+    Metadata of the field `settings` of a verb's options.
+
+    Args:
+        names: tuple of str. Sections, or options by themselves.
+        without: tuple of str. Options of these sections that it has not.
+        common: tuple of str. Options that `--help` shows besides the verb's
+            own; `--help-all` shows every one.
+    """
+
+    names: tuple[str, ...]
+    without: tuple[str, ...] = ()
+    common: tuple[str, ...] = ()
+
+    def __contains__(self, option: str) -> bool:
+        named = {option, section_of(option)} & set(self.names)
+        return bool(named) and option not in self.without
+
+
+class Advanced:
+    """Metadata of a verb's own option that only `--help-all` shows."""
+
+
+DECODING = Flags(
+    ("clip", "store", "split", "recipe", "preset"),
+    common=("recipe", "crop_size", "cache", "store_dir", "workers"),
+)
+"""The options of verbs that decode videos and train nothing."""
+
+
 def parse(
     options: type[Options], argv: Sequence[str] | None, *, verb: str
 ) -> Options:
     """Reads the flags of a verb into its dataclass.
 
-    A field of type `Config` gives the flags of all its sections. `--recipe`,
-    `--preset` and `--config FILE` are read first: flags have the last word.
+    The field `settings`, a `Config` with `Flags`, gives the flags of its
+    options. A run (`--resume`), a file (`--config`), a recipe and a preset
+    give their defaults; command-line flags take precedence.
 
     Args:
         options: dataclass type. Its docstring is the description in `--help`.
@@ -89,56 +125,203 @@ def parse(
     import tyro
 
     arguments = sys.argv[1:] if argv is None else list(argv)
+    settings = _settings(options, arguments)
+    common_only = bool({"-h", "--help"} & set(arguments))
+    arguments = ["--help" if x == "--help-all" else x for x in arguments]
     parsed = tyro.cli(
-        options,
+        command(options, settings, common_only=common_only),
         args=arguments,
         prog=f"python -m har_keras.{verb}",
-        default=_default(options, arguments),
+        description=_description(options, common_only=common_only),
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),
         compact_help=False,
     )
-    for value in vars(parsed).values():
-        if isinstance(value, Config):
-            value.validated()
-    return parsed
+    given = {
+        name: value
+        for name, value in vars(parsed).items()
+        if not dataclasses.is_dataclass(value)
+    }
+    if settings is not None:
+        sections = [x for x in vars(parsed).values() if x not in given.values()]
+        flat = {k: v for part in sections for k, v in vars(part).items()}
+        given["settings"] = settings.changed(flat).validated()
+    return options(**given)
 
 
-def _default(options: Any, arguments: list[str]) -> Any:
-    """Returns the options with a run's, a file's, a recipe's as defaults."""
-    if "settings" not in {field.name for field in dataclasses.fields(options)}:
+def command(
+    options: Any, settings: Config | None, *, common_only: bool = False
+) -> Any:
+    """Returns a verb's flags as a dataclass for tyro.
+
+    Args:
+        options: dataclass type. The verb's.
+        settings: Config or None. Gives the defaults of its `settings`.
+        common_only: bool. Whether less common options of `Config` are left
+            out, for `--help`. Defaults to `False`.
+    """
+    hints = typing.get_type_hints(options, include_extras=True)
+    items = [
+        _item(options, item, hints[item.name])
+        for item in dataclasses.fields(options)
+        if item.name != "settings"
+        and not (common_only and Advanced in _metadata(hints[item.name]))
+    ]
+    if settings is None:
+        return _dataclass(options.__name__, items)
+    flags = flags_of(options)
+    for section in dataclasses.fields(Config):
+        part = getattr(settings, section.name)
+        hints = typing.get_type_hints(type(part), include_extras=True)
+        shown = [
+            _item(type(part), item, hints[item.name], getattr(part, item.name))
+            for item in dataclasses.fields(part)
+            if item.name in flags
+            and (not common_only or item.name in flags.common)
+        ]
+        if not shown:
+            continue
+        kind = _dataclass(section.name, shown, type(part).__doc__)
+        items.append((section.name, kind, dataclasses.field(default=kind())))
+    return _dataclass(options.__name__, items)
+
+
+def default_settings(options: Any) -> Config | None:
+    """Returns the defaults of a verb's `settings`; None if it has none."""
+    if not flags_of(options).names:
+        return None
+    found: Config = options.__dataclass_fields__["settings"].default_factory()
+    return found
+
+
+def flags_of(options: Any) -> Flags:
+    """Returns which options of `Config` a verb has as flags."""
+    hint = typing.get_type_hints(options, include_extras=True).get("settings")
+    found = [x for x in _metadata(hint) if isinstance(x, Flags)]
+    return found[0] if found else Flags(())
+
+
+def _dataclass(name: str, items: Any, doc: str | None = None) -> Any:
+    # An argument without a default comes first, as Python wants it.
+    required = [item for item in items if not _has_default(item[2])]
+    rest = [item for item in items if _has_default(item[2])]
+    made = dataclasses.make_dataclass(name, required + rest, frozen=True)
+    made.__doc__ = doc or ""
+    return made
+
+
+def _has_default(item: Any) -> bool:
+    return (
+        item.default is not dataclasses.MISSING
+        or item.default_factory is not dataclasses.MISSING
+    )
+
+
+def _item(
+    owner: Any, item: Any, hint: Any, default: Any = dataclasses.MISSING
+) -> tuple[str, Any, Any]:
+    """Returns an option as a field that tyro shows well."""
+    import tyro
+
+    metadata = _metadata(hint)
+    kind = typing.get_args(hint)[0] if metadata else hint
+    if default is dataclasses.MISSING:
+        default = item.default
+    unset = default is None or default == "" or default is dataclasses.MISSING
+    extra = [x for x in metadata if not isinstance(x, Range | Metavar)]
+    extra = [x for x in extra if x is not Advanced]
+    if item.default is False and default is False:
+        extra.append(tyro.conf.FlagCreatePairsOff)  # --sample, not --no-sample
+    names = [x for x in metadata if isinstance(x, Metavar)]
+    shown = tyro.conf.arg(
+        help=field_docs(owner)[item.name],
+        metavar=str(names[0]) if names else _metavar(kind),
+        help_behavior_hint="" if unset else None,
+    )
+    return item.name, Annotated[(kind, shown, *extra)], _field(item, default)
+
+
+def _field(item: Any, default: Any) -> Any:
+    if item.default_factory is not dataclasses.MISSING:
+        return dataclasses.field(default_factory=item.default_factory)
+    if default is dataclasses.MISSING:
+        return dataclasses.field()
+    return dataclasses.field(default=default)
+
+
+def _metadata(hint: Any) -> tuple[Any, ...]:
+    return getattr(hint, "__metadata__", ())
+
+
+def _metavar(kind: Any) -> str | None:
+    """Returns what stands for a value in `--help`; None leaves it to tyro."""
+    kinds = set(typing.get_args(kind)) or {kind}
+    for known, text in _METAVARS.items():
+        if known in kinds:
+            return text
+    return None
+
+
+_WIDTH = 79
+_METAVARS = {Path: "PATH", int: "N", float: "X", str: "TEXT"}
+
+
+@functools.cache
+def field_docs(owner: Any) -> dict[str, str]:
+    """Returns the text below each field of a dataclass, in one line each."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    return {
+        above.target.id: " ".join(str(below.value.value).split())
+        for above, below in itertools.pairwise(body.body)
+        if isinstance(above, ast.AnnAssign)
+        and isinstance(above.target, ast.Name)
+        and isinstance(below, ast.Expr)
+        and isinstance(below.value, ast.Constant)
+    }
+
+
+def _description(options: Any, *, common_only: bool) -> str:
+    paragraphs = (inspect.getdoc(options) or "").split("\n\n")
+    # tyro joins lines, but for those that begin with a space.
+    lines = [
+        textwrap.fill(" ".join(x.split()), _WIDTH, subsequent_indent="  ")
+        for x in paragraphs
+    ]
+    hints = typing.get_type_hints(options, include_extras=True).values()
+    hidden = any(Advanced in _metadata(hint) for hint in hints)
+    if common_only and (hidden or flags_of(options).names):
+        lines.append("These are the common options; --help-all shows all.")
+    return "\n\n".join(lines)
+
+
+def _settings(options: Any, arguments: list[str]) -> Config | None:
+    """Returns the defaults of a verb's flags: of a run, a file, a recipe."""
+    flags, own = flags_of(options), options.__dataclass_fields__
+    settings = default_settings(options)
+    if settings is None:
         return None
     reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    reader.add_argument("--config", type=Path)
-    reader.add_argument("--init", type=Path)
-    reader.add_argument("--preset")
-    reader.add_argument("--recipe")
-    reader.add_argument("--resume", type=Path)
-    known = reader.parse_known_args(arguments)[0]
-    # A run that goes on keeps its options; what is given is a change to them.
-    given = Run.open(known.resume).config().flat() if known.resume else {}
-    given |= read_toml(known.config) if known.config else {}
-    init = known.init or given.get("init")
-    if init and not known.resume:
-        given = _model_of(Run.open(Path(init))) | given
-    if known.preset in PRESETS:
-        given["preset"] = known.preset
-    if known.recipe in RECIPES:
-        given["recipe"] = known.recipe
-    if not given:
-        return None
-    return options(settings=options().settings.replace(**given))
+    files = [name for name in ("config", "resume") if name in own]
+    names = [x for x in ("preset", "recipe", "weights") if x in flags]
+    for name in (*files, *names):
+        reader.add_argument(f"--{name}")
+    known = vars(reader.parse_known_args(arguments)[0])
+    # A run that is resumed keeps its options; flags are changes to them.
+    resumed, file = known.pop("resume", None), known.pop("config", None)
+    given = Run.open(resumed).config().flat() if resumed else {}
+    given |= read_toml(Path(file)) if file else {}
+    given |= {
+        name: value
+        for name, value in known.items()
+        if value is not None and value in _KNOWN.get(name, [value])
+    }
+    if not resumed:
+        given = with_model_of_weights(given)
+    return settings.replace(**given) if given else settings
 
 
-def _model_of(run: Run) -> dict[str, Any]:
-    """Returns the options that a model must share with the one it starts from.
-
-    Clips may be others, but are best the same.
-    """
-    config = run.config()
-    model = dataclasses.asdict(config.model)
-    for name in ("init", "weights", "start", "precision", "drop_path_rate"):
-        del model[name]
-    return model | dataclasses.asdict(config.clip)
+# A name that does not exist is left to the parser, which lists those that do.
+_KNOWN: dict[str, Collection[str]] = {"preset": PRESETS, "recipe": RECIPES}
 
 
 @contextlib.contextmanager

@@ -8,12 +8,11 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from har_keras import __version__
+from har_keras._version import __version__
 from har_keras.errors import EnvironmentFault, UsageError
 
 Backend = Literal["auto", "tensorflow", "jax", "torch"]
@@ -24,7 +23,8 @@ def start_backend(backend: Backend = "auto") -> str:
 
     Args:
         backend: str. "tensorflow", "jax" or "torch". Defaults to `"auto"`,
-            which is `KERAS_BACKEND`, else TensorFlow.
+            which is the one that runs, else `KERAS_BACKEND`, else
+            TensorFlow.
 
     Returns:
         The name of the backend in use.
@@ -33,10 +33,11 @@ def start_backend(backend: Backend = "auto") -> str:
         UsageError: If keras already runs on another backend.
         EnvironmentFault: If the backend is not installed.
     """
+    chosen: str = backend
     if backend == "auto":
         chosen = os.environ.get("KERAS_BACKEND") or "tensorflow"
-    else:
-        chosen = backend
+    if backend == "auto" and "keras" in sys.modules:
+        chosen = str(sys.modules["keras"].backend.backend())
     os.environ["KERAS_BACKEND"] = chosen
     # 3 leaves errors; the rest is for people who build TensorFlow.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -45,9 +46,12 @@ def start_backend(backend: Backend = "auto") -> str:
             import keras
             import tensorflow as tf
     except ImportError as error:
+        name = (error.name or "").partition(".")[0]
+        extra = f"har_keras[{chosen}]" if name == chosen else name
+        extra = "har_keras" if name in ("keras", "tensorflow", "") else extra
         raise EnvironmentFault(
-            f"The backend '{chosen}' is not installed ({error}). Install it "
-            f'with: pip install "har_keras[{chosen}]".'
+            f"The backend '{chosen}' can't start ({error}). Install what is "
+            f'missing with: pip install "{extra}".'
         ) from error
     tf.get_logger().setLevel("ERROR")
     running = str(keras.backend.backend())
@@ -84,24 +88,27 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of what computed the figures."""
-    import keras
+    """Returns the versions of the packages that compute, and the machine.
 
+    Keras runs, so the backend is known; TensorFlow reads the data on any.
+    """
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    backend = str(keras.config.backend())
+    # TensorFlow comes under several names, and says itself which version.
+    own = {} if backend == "tensorflow" else {backend: version(backend)}
     return {
         "har_keras": __version__,
         "keras": str(keras.__version__),
-        "backend": str(keras.backend.backend()),
-        "tensorflow": _version_of_tensorflow(),
+        "backend": backend,
+        "tensorflow": str(tf.__version__),
+        **own,
         "numpy": np.__version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
     }
-
-
-def _version_of_tensorflow() -> str:
-    import tensorflow
-
-    return str(tensorflow.__version__)
 
 
 def num_cores() -> int:

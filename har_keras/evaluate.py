@@ -1,4 +1,4 @@
-"""`python -m har_keras.evaluate`: what a model is worth, on videos apart."""
+"""`python -m har_keras.evaluate`: accuracy of a model on videos apart."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from har_keras import cli
+from har_keras.config import Metavar
 from har_keras.errors import UsageError
-from har_keras.evaluation.measure import _decoded, _own
-from har_keras.inference.load import load_model
-from har_keras.report.evaluation_files import EvaluationTask
-from har_keras.run import Run
+from har_keras.run import ResultFiles, Run
 
 if TYPE_CHECKING:
-    from har_keras.inference.classifier import Classifier
-    from har_keras.inference.load import Kind
+    from har_keras.evaluation.result import Evaluation
     from har_keras.manifest.manifest import Manifest, Video
     from har_keras.store.store import Store
 
@@ -29,127 +26,134 @@ logger = logging.getLogger("har_keras")
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Measures a run on its test split, or any model on a folder of videos."""
+    """Evaluates a run on its test split, or any model on a folder of videos."""
 
-    run: Annotated[str, tyro.conf.Positional]
-    """What is measured: the folder of a run; an exported model or the address
-    of one on TensorFlow Serving, as for predict, with --videos and --output."""
+    run: Annotated[str, tyro.conf.Positional, Metavar("RUN")]
+    """Folder of a run; or, with --videos and --output, an exported model or
+    the address of one on TensorFlow Serving, as for predict."""
     videos: Path | None = None
     """Another folder of videos, laid out as for train. Default: the run's."""
     split: Literal["train", "val", "test"] | None = None
-    """Which part. Default: test of the run's videos, all of another folder."""
+    """Split to evaluate. Default: test of the run's own videos, all of another
+    folder."""
     output: Path | None = None
     """Folder of the results. Default: the run for its test split, else
     RUN/evaluations/<folder or split>."""
     robustness: bool = False
-    """Measure on worse pictures, too: blurred, dark, grainy and so on."""
+    """Also measure accuracy under corruption: blur, noise, low light and so
+    on."""
 
 
 def evaluate(
-    run: Run,
-    videos: Path | None = None,
+    run: Run | Path | str,
+    videos: Path | str | None = None,
     *,
     split: str | None = None,
-    output: Path | None = None,
+    output: Path | str | None = None,
     store: Store | None = None,
     robustness: bool = False,
-) -> dict[str, Any]:
-    """Measures a run and writes figures, pictures and a page about it.
+) -> Evaluation:
+    """Evaluates a model and writes figures, plots and a report.
 
     Args:
-        run: Run. A trained one.
-        videos: Path or None. Another folder. Defaults to the run's own videos.
+        run: Run, Path or str. A trained run; or, with `videos` and `output`,
+            an exported model or the address of one, as `har_keras.load` takes.
+        videos: Path, str or None. Another folder. Defaults to the run's own
+            videos.
         split: str or None. Defaults to "test" of the run's own videos, and to
             every video of another folder.
-        output: Path or None. Folder of the results. Defaults to the run for
-            its own test split, else to a folder in `RUN/evaluations`.
+        output: Path, str or None. Folder of the results. Defaults to the run
+            for its own test split, else to a folder in `RUN/evaluations`.
         store: Store or None. The decoded frames of the run's own videos, where
             they are at hand; otherwise they are decoded.
-        robustness: bool. Whether to measure on worse pictures, too.
+        robustness: bool. Whether to measure on corrupted frames, too.
 
     Returns:
-        What is written to `evaluation.json`.
-
-    Raises:
-        UsageError: If a path is wrong, or a class is none of the run's.
-        DataError: If no video can be scored, or the run has no model.
-    """
-    from har_keras.evaluation.measure import fit_on_validation
-    from har_keras.inference.load import load
-
-    folder = _output(run, videos, split, output)
-    if videos is not None:
-        return evaluate_folder(
-            load(run.path),
-            videos,
-            folder.path,
-            name=run.path.resolve().name,
-            split=split,
-            robustness=robustness,
-            history_file=run.history_file,
-        )
-    manifest, store = _own(run, store)
-    chosen, split = _chosen(manifest, split)
-    model = load_model(run)
-    fit_on_validation(run, model, store, manifest, run.config())
-    found = EvaluationTask(
-        load(run.path, model), store, manifest, chosen, split
-    )
-    results = found.measured(robustness)
-    title = f"{run.path.resolve().name}: {split} videos"
-    results.write(folder, title, run.history_file)
-    if folder.path.resolve() == run.path.resolve():
-        results.write_samples(run, split)
-        results.write_card(run, model.count_params())
-    return dict(results.figures)
-
-
-def evaluate_folder(
-    classifier: Classifier,
-    videos: Path,
-    output: Path,
-    *,
-    name: str,
-    split: str | None = None,
-    robustness: bool = False,
-    history_file: Path | None = None,
-) -> dict[str, Any]:
-    """Measures whatever answers on a folder of videos.
-
-    Args:
-        classifier: Classifier. As `har_keras.load` returns it.
-        videos: Path. A folder, laid out as for train.
-        output: Path. Folder of the results.
-        name: str. What is measured, for the page.
-        split: str or None. Defaults to every video.
-        robustness: bool. Whether to measure on worse pictures, too.
-        history_file: Path or None. That of the training, if it is known.
-
-    Returns:
-        What is written to `evaluation.json`.
+        An `Evaluation`: what is written to `evaluation.json`, with names.
 
     Raises:
         UsageError: If a path is wrong, or a class is none of the model's.
-        DataError: If no video can be scored.
+        DataError: If no video can be scored, or the run has no model.
     """
-    manifest, store = _decoded(videos, classifier)
+    from har_keras.inference.load import kind_of, start_backend_of
+
+    where = run.path if isinstance(run, Run) else run
+    other = None if videos is None else Path(videos)
+    chosen_output = None if output is None else Path(output)
+    if kind_of(where) != "run":
+        files = _output_apart(str(where), other, chosen_output)
+        start_backend_of(where)
+        return _evaluate_folder(where, other, files, split, robustness)
+    opened = Run.open(where)
+    files = _output(opened, other, split, chosen_output)
+    start_backend_of(where)
+    if other is not None:
+        return _evaluate_folder(where, other, files, split, robustness)
+    return _evaluate_own(opened, files, split, store, robustness)
+
+
+def _evaluate_own(
+    run: Run,
+    files: ResultFiles,
+    split: str | None,
+    store: Store | None,
+    robustness: bool,
+) -> Evaluation:
+    """Evaluates a run on a split of its own videos."""
+    from har_keras.evaluation.measure import fit_on_validation, own_videos
+    from har_keras.inference.load import load, load_model
+    from har_keras.report.evaluation_files import EvaluationTask
+
+    manifest, store = own_videos(run, store)
+    chosen, split = _chosen(manifest, split)
+    model = load_model(run)
+    fit_on_validation(run, model, store, manifest, run.config())
+    task = EvaluationTask(load(run.path, model), store, manifest, chosen, split)
+    results = task.measured(robustness)
+    title = f"{run.path.resolve().name}: {split} videos"
+    results.write(files, title, run.history_file)
+    if files.path.resolve() == run.path.resolve():
+        results.write_samples(run, split)
+        results.write_card(run, model.count_params())
+    return results.evaluation(files)
+
+
+def _evaluate_folder(
+    where: Path | str,
+    videos: Path | None,
+    files: ResultFiles,
+    split: str | None,
+    robustness: bool,
+) -> Evaluation:
+    """Evaluates a run, an exported model or a server on another folder."""
+    from har_keras.evaluation.measure import other_videos
+    from har_keras.inference.load import load
+    from har_keras.report.evaluation_files import EvaluationTask
+    from har_keras.video.sources import without_password
+
+    assert videos is not None
+    classifier = load(where)
+    manifest, store = other_videos(videos, classifier)
     chosen = manifest.split(split) if split else manifest.videos
-    found = EvaluationTask(classifier, store, manifest, chosen, split or "all")
-    results = found.measured(robustness)
-    title = f"{name} on {videos.resolve().name}: {found.split} videos"
-    results.write(Run(output), title, history_file)
-    return dict(results.figures)
+    task = EvaluationTask(classifier, store, manifest, chosen, split or "all")
+    results = task.measured(robustness)
+    run = Run(where) if Run(where).config_file.is_file() else None
+    name = run.path.resolve().name if run else str(where)
+    name = without_password(name) if "://" in name else name
+    title = f"{name} on {videos.resolve().name}: {task.split} videos"
+    results.write(files, title, run.history_file if run else None)
+    return results.evaluation(files)
 
 
 def _chosen(
     manifest: Manifest, split: str | None
 ) -> tuple[Sequence[Video], str]:
-    """Returns the videos to measure on and what to call them."""
+    """Returns the videos to measure on and the name of their split."""
     chosen = manifest.split(split or "test")
     if not chosen and split is None:
         logger.warning(
             "There are no test videos, so the figures are of the validation "
-            "videos, by which the best epoch was chosen: they flatter."
+            "videos, which chose the best epoch: they are optimistic."
         )
         return manifest.split("val"), "val"
     return chosen, split or "test"
@@ -157,96 +161,66 @@ def _chosen(
 
 def _output(
     run: Run, videos: Path | None, split: str | None, output: Path | None
-) -> Run:
-    """Returns the folder of the results, with the names of its files."""
+) -> ResultFiles:
+    """Returns the folder of the results of a run."""
     if output is not None:
-        _require_folder(output)
-        return Run(output)
+        return _folder(output)
     if videos is not None:
-        return Run(run.evaluations_dir / (videos.resolve().name or "videos"))
+        name = videos.resolve().name or "videos"
+        return ResultFiles(run.evaluations_dir / name)
     if split in (None, "test"):
         return run
-    return Run(run.evaluations_dir / str(split))
+    return ResultFiles(run.evaluations_dir / str(split))
 
 
-def _require_folder(output: Path) -> None:
+def _output_apart(
+    where: str, videos: Path | None, output: Path | None
+) -> ResultFiles:
+    """Returns the folder of the results of a model that is in no run."""
+    if videos is None:
+        raise UsageError(
+            f"'{where}' is not a run, so it has no test videos of its own. "
+            "Name a folder of them with --videos."
+        )
+    if output is None:
+        raise UsageError(
+            f"'{where}' is not a run, so there is no run directory for the "
+            "results. Name a folder for them with --output."
+        )
+    return _folder(output)
+
+
+def _folder(output: Path) -> ResultFiles:
     if output.exists() and not output.is_dir():
         raise UsageError(f"--output must be a folder. '{output}' is a file.")
+    return ResultFiles(output)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Reads the flags, measures and says what came out."""
+    """Reads the flags, evaluates and prints the figures."""
 
     def verb() -> None:
         options = cli.parse(EvaluateOptions, argv, verb="evaluate")
-        from har_keras.inference.load import kind_of, start_backend_of
-
-        kind = kind_of(options.run)
-        _require_sensible(options, kind)
-        start_backend_of(options.run)
-        if kind == "run":
-            run = Run.open(Path(options.run))
-            chosen = (options.videos, options.split, options.output)
-            folder = _output(run, *chosen)
-            figures = evaluate(
-                run,
-                options.videos,
-                split=options.split,
-                output=options.output,
-                robustness=options.robustness,
-            )
-        else:
-            figures, folder = _evaluate_apart(options)
-        print(_summary(figures, folder))
+        found = evaluate(
+            options.run,
+            options.videos,
+            split=options.split,
+            output=options.output,
+            robustness=options.robustness,
+        )
+        print(_summary(found))
 
     return cli.run_verb(verb)
 
 
-def _evaluate_apart(options: EvaluateOptions) -> tuple[dict[str, Any], Run]:
-    """Measures a model that is in no run directory."""
-    from har_keras.inference.load import load
-    from har_keras.video.sources import without_password
-
-    assert options.videos is not None
-    assert options.output is not None
-    _require_folder(options.output)
-    where = options.run
-    figures = evaluate_folder(
-        load(where),
-        options.videos,
-        options.output,
-        name=without_password(where) if "://" in where else where,
-        split=options.split,
-        robustness=options.robustness,
-    )
-    return figures, Run(options.output)
-
-
-def _require_sensible(options: EvaluateOptions, kind: Kind) -> None:
-    """Refuses what can't work with a model that is in no run directory."""
-    if kind == "run":
-        return
-    if options.videos is None:
-        raise UsageError(
-            f"'{options.run}' is no run, so it has no test videos of its own. "
-            "Name a folder of them with --videos."
-        )
-    if options.output is None:
-        raise UsageError(
-            f"'{options.run}' is no run, so there is no run directory for the "
-            "results. Name a folder for them with --output."
-        )
-
-
-def _summary(figures: dict[str, Any], folder: Run) -> str:
+def _summary(found: Evaluation) -> str:
     from har_keras.report.evaluation_page import headline, percent
 
-    lines = [f"Accuracy {percent(figures['accuracy'])}: {headline(figures)}"]
+    lines = [f"Accuracy {percent(found.accuracy)}: {headline(found.figures)}"]
     lines += [
-        f"Not scored: {video['file']}: {video['reason']}"
-        for video in figures["failed"]
+        f"Not scored: {file}: {reason}" for file, reason in found.failed.items()
     ]
-    return "\n".join([*lines, f"Report: {folder.report_file}"])
+    return "\n".join([*lines, f"Report: {found.report}"])
 
 
 if __name__ == "__main__":

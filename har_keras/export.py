@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from har_keras import cli
+from har_keras.config import Metavar
 from har_keras.environment import start_backend
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.evaluation.measure import RunVideos
@@ -31,46 +32,60 @@ FORMATS = ("onnx", "openvino", "litert", "litert-int8")
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Writes the next version of a run for TensorFlow Serving."""
+    """Exports a run: the next SavedModel version, and other formats."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, Metavar("RUN")]
     """Folder of the run."""
-    formats: str = ""
-    """Further formats, with commas: onnx, openvino, litert, litert-int8. Each
-    is held against Keras on the run's videos, and left out if it answers
-    otherwise; serving/formats.md tells."""
+    formats: Annotated[str, Metavar("FORMAT,...")] = ""
+    """Further formats, separated by commas: onnx, openvino, litert,
+    litert-int8. Each is verified against the Keras model on the run's videos;
+    one whose predictions differ is not published (see serving/formats.md)."""
+
+
+class RefusedFormats(EnvironmentFault):
+    """Some formats were not published; the version and the others were.
+
+    Args:
+        version: Path. The version of the SavedModel.
+        num_refused: int. Formats that were not published.
+        num_formats: int. Formats that were asked for.
+        page: Path. The page that gives the reasons.
+    """
+
+    def __init__(
+        self, version: Path, num_refused: int, num_formats: int, page: Path
+    ) -> None:
+        super().__init__(
+            f"{num_refused} of {num_formats} formats not published; the "
+            f"reasons are in '{page}'."
+        )
+        self.version = version
 
 
 def export(run: Run, formats: Sequence[str] = ()) -> Path:
-    """Writes the next version of a run's model for TensorFlow Serving.
+    """Exports a run's model as the next version for TensorFlow Serving.
 
     Always through the TensorFlow backend, whose graph any server can load:
     under another backend, a process with TensorFlow does it.
 
     Args:
         run: Run. A trained one.
-        formats: Sequence of str. Those to write into `RUN/formats` besides.
+        formats: Sequence of str. Those to write into `RUN/formats` as well,
+            of "onnx", "openvino", "litert" and "litert-int8".
 
     Returns:
         `RUN/saved_model/<version>`.
 
     Raises:
+        UsageError: If a format is not known.
         DataError: If the run has no model.
         EnvironmentFault: If the other process fails, or the written model
-            does not answer as the trained one. Of the formats, those that
-            fail are left out; the others are published before it is raised.
+            does not predict as the trained one. Formats that fail are left
+            out; the others are published before it is raised.
     """
-    import keras
-
-    if keras.backend.backend() != "tensorflow":
+    formats = chosen_formats(",".join(formats))
+    if start_backend() != "tensorflow":
         return _export_in_other_process(run, formats)
-    version, refused = _export(run, formats)
-    _require_all(run, formats, refused)
-    return version
-
-
-def _export(run: Run, formats: Sequence[str]) -> tuple[Path, list[str]]:
-    """Returns the version, and a sentence for each format that was refused."""
     from har_keras.inference.load import load_model, model_info_of
     from har_keras.manifest.manifest import Manifest
     from har_keras.serving.signatures import export_saved_model
@@ -82,18 +97,11 @@ def _export(run: Run, formats: Sequence[str]) -> tuple[Path, list[str]]:
     )
     write_serving_files(run.serving_dir, run.saved_model_dir)
     refused = _export_formats(run, version, formats) if formats else []
-    return version, refused
-
-
-def _require_all(
-    run: Run, formats: Sequence[str], refused: Sequence[str]
-) -> None:
-    """Raises if a format was refused; the others are published."""
     if refused:
-        raise EnvironmentFault(
-            f"{len(refused)} of {len(formats)} formats not published; the "
-            f"reasons are in '{run.serving_dir / 'formats.md'}'."
+        raise RefusedFormats(
+            version, len(refused), len(formats), run.formats_file
         )
+    return version
 
 
 def _export_formats(
@@ -132,7 +140,7 @@ def _export_formats(
             found[name] = (path.parent, opened)
     rows = compare(found, clips, videos.accuracy_of)
     machine = f"{os.cpu_count()} cores of {platform.machine()}"
-    with whole_file(run.serving_dir / "formats.md") as file:
+    with whole_file(run.formats_file) as file:
         file.write_text(comparison_page(rows, machine, refused), "utf-8")
     return refused
 
@@ -186,16 +194,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def verb() -> None:
         options = cli.parse(ExportOptions, argv, verb="export")
-        run = Run.open(options.run)
-        formats = chosen_formats(options.formats)
+        run, formats = Run.open(options.run), chosen_formats(options.formats)
         start_backend("tensorflow")
-        version, refused = _export(run, formats)
-        if formats:
-            print((run.serving_dir / "formats.md").read_text("utf-8"))
-        print(version)
-        _require_all(run, formats, refused)
+        try:
+            version = export(run, formats)
+        except RefusedFormats as error:
+            _print_result(run, error.version, formats)
+            raise
+        _print_result(run, version, formats)
 
     return cli.run_verb(verb)
+
+
+def _print_result(run: Run, version: Path, formats: Sequence[str]) -> None:
+    if formats:
+        print(run.formats_file.read_text("utf-8"))
+    print(version)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m har_keras.predict`: what videos show, and when."""
+"""`python -m har_keras.predict`: classes of videos, and segments in time."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ import tyro
 
 from har_keras import cli
 from har_keras.beam import Pool, require_pool
+from har_keras.config import Metavar
 from har_keras.errors import DataError, UsageError
+from har_keras.progress import plural
 
 if TYPE_CHECKING:
-    from har_keras.inference.classifier import Classifier, Prediction
+    from har_keras.inference.classifier import Prediction
     from har_keras.inference.timeline import TimelineConfig
+    from har_keras.report.predictions import PredictRequest
     from har_keras.video.sources import Source
 
 logger = logging.getLogger("har_keras")
@@ -27,158 +30,160 @@ Format = Literal["table", "json", "csv"]
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Says what videos show; with --timeline, what is seen when.
+    """Classifies videos; --timeline also localizes actions in time.
 
-    A video that can't be read is named and the rest go on; the exit code at
-    the end is 3.
+    A video that can't be read is named and the others are classified; the exit
+    code is then 3.
     """
 
-    run: Annotated[str, tyro.conf.Positional]
-    """What answers: the folder of a run; an exported model (a folder of
-    saved_model, or a file .onnx, .tflite or .xml); or a model on TensorFlow
-    Serving, as http://HOST:8501/v1/models/har or grpc://HOST:8500/har."""
-    videos: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Files, folders, globs, folders of pictures, camera:0, addresses; - reads
-    a list from the standard input, one a line."""
+    run: Annotated[str, tyro.conf.Positional, Metavar("RUN")]
+    """Folder of a run; an exported model (a folder of saved_model, or a file
+    .onnx, .tflite or .xml); or the address of a model on TensorFlow Serving,
+    as http://HOST:8501/v1/models/har or grpc://HOST:8500/har."""
+    videos: Annotated[
+        tuple[str, ...], tyro.conf.Positional, Metavar("VIDEO ...")
+    ]
+    """Files, folders, globs, folders of images, camera:0, addresses; - reads a
+    list from standard input, one per line."""
     format: Format = "table"
-    """How answers are printed: a table for people, JSON lines, or CSV."""
+    """Output format: table for people, json (lines) or csv."""
     timeline: bool = False
-    """Find segments, and write each video's into OUTPUT as CSV, JSON, SRT,
-    WebVTT and a picture."""
+    """Localize actions in time; write the segments of each video into OUTPUT
+    as CSV, JSON, SRT, WebVTT and a plot."""
     output: Path = Path("predictions")
-    """Folder of the files about timelines and attention."""
+    """Folder for the files of --timeline and --attention."""
     overlay: Path | None = None
-    """Write the video with the answer drawn on it: a file for one video, a
-    folder for several. Finds segments, too."""
+    """Write the video with its predictions drawn on it: a file for one video,
+    a folder for several. Also localizes actions."""
     attention: bool = False
-    """Write where the model looked into OUTPUT: a video and a strip."""
-    hop_seconds: float = 1.0
-    """Seconds from one window of a timeline to the next."""
-    smooth_seconds: float = 3.0
-    """Seconds over which a timeline's probabilities are averaged."""
+    """Write attention maps into OUTPUT: a video and a film strip."""
+    hop_seconds: Annotated[float, cli.Advanced] = 1.0
+    """Seconds between the windows of a timeline."""
+    smooth_seconds: Annotated[float, cli.Advanced] = 3.0
+    """Length of the moving average over a timeline's probabilities."""
     threshold: float = 0.5
-    """Calibrated probability from which a segment has a class; else "none"."""
-    hysteresis: float = 0.1
-    """Lead that another class needs to end a segment."""
-    min_seconds: float = 2.0
-    """Shorter segments go to their longer neighbour."""
-    pictures_fps: float = 25.0
-    """Pictures per second in a folder of pictures."""
+    """Smallest calibrated probability of a segment's class; else "none"."""
+    hysteresis: Annotated[float, cli.Advanced] = 0.1
+    """Lead in probability that another class needs to end a segment."""
+    min_seconds: Annotated[float, cli.Advanced] = 2.0
+    """Segments shorter than this are merged into their longer neighbor."""
+    images_fps: Annotated[float, cli.Advanced] = 25.0
+    """Frame rate of a folder of images."""
     allow_network: bool = False
-    """Open addresses: http, https, rtsp."""
-    max_seconds: float = 0.0
-    """End a live source after so long; 0 goes on until Ctrl-C."""
-    pool: Pool = "local"
-    """What answers: this program, or an Apache Beam pipeline, whose machines
-    see RUN, the videos and OUTPUT under the same names. Its answers are kept
-    in OUTPUT, and not asked for again."""
-    beam_options: str = ""
+    """Allow addresses to be opened: http, https, rtsp."""
+    max_seconds: Annotated[float, cli.Advanced] = 0.0
+    """Stop a live source after so many seconds; 0 runs until Ctrl-C."""
+    pool: Annotated[Pool, cli.Advanced] = "local"
+    """Where to compute: local, or an Apache Beam pipeline whose machines see
+    RUN, the videos and OUTPUT under the same paths (extra beam). Predictions
+    are cached in OUTPUT."""
+    beam_options: Annotated[str, cli.Advanced] = ""
     """Options of the pipeline, as in "runner=FlinkRunner
     flink_master=host:8081". Default: Beam's runner on this machine."""
 
 
-def predict(
-    classifier: Classifier,
-    sources: Sequence[Source],
-    *,
-    timeline: TimelineConfig | None = None,
-    pictures_fps: float = 25.0,
-) -> Iterator[Prediction]:
-    """Says what each of many videos shows.
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions of many videos, computed as they are iterated over.
 
     Args:
-        classifier: Classifier. A loaded one.
-        sources: Sequence of Source. Files and folders of pictures.
-        timeline: TimelineConfig or None. Whether and how to find segments.
-        pictures_fps: float. Pictures per second in a folder of pictures.
-
-    Yields:
-        A `Prediction` each, in order; one that failed has a reason.
+        class_names: tuple of str. Classes in label order.
+        each: Iterator of Prediction. In the order of the videos; one that
+            failed has a reason.
     """
-    paths = [source.path for source in sources]
-    yield from classifier.predict_all(
-        paths, fps=pictures_fps, timeline=timeline
-    )
+
+    class_names: tuple[str, ...]
+    each: Iterator[Prediction]
+
+    def __iter__(self) -> Iterator[Prediction]:
+        return self.each
+
+
+def predict(
+    request: PredictRequest,
+    videos: Sequence[str],
+    *,
+    allow_network: bool = False,
+    live: TimelineConfig | None = None,
+    max_seconds: float = 0.0,
+    pool: Pool = "local",
+    beam_options: str = "",
+) -> Predictions:
+    """Classifies videos, and writes the files that were requested of each.
+
+    Args:
+        request: PredictRequest. The model, timeline, and files to write.
+        videos: Sequence of str. Files, folders, globs, folders of images, "-"
+            for a list on standard input; or one camera or stream.
+        allow_network: bool. Whether addresses may be opened.
+        live: TimelineConfig or None. How predictions of a live source are
+            smoothed. Defaults to `TimelineConfig()`.
+        max_seconds: float. When to stop a live source; 0 never does.
+        pool: str. "local" or "beam". Defaults to `"local"`.
+        beam_options: str. Options of the pipeline.
+
+    Returns:
+        `Predictions`, which compute one `Prediction` after the other.
+
+    Raises:
+        UsageError: If nothing is found, or the options contradict.
+        DataError: If there is no such run.
+        EnvironmentFault: If a server or a package is missing.
+    """
+    require_pool(pool, beam_options)
+    sources = _sources(videos, allow_network)
+    _require_sensible(request, sources, pool)
+    from har_keras.inference.live import watch
+    from har_keras.inference.load import load
+    from har_keras.inference.timeline import TimelineConfig
+    from har_keras.report.predictions import predict_many, predict_many_by_beam
+    from har_keras.video.sources import own_names
+
+    classifier = load(request.run)
+    if sources[0].kind == "live":
+        live = live or TimelineConfig()
+        found = watch(classifier, sources[0], live, max_seconds=max_seconds)
+        return Predictions(classifier.class_names, found)
+    named = list(zip(sources, own_names(sources), strict=True))
+    if pool == "beam":
+        found = predict_many_by_beam(request, named, beam_options)
+    else:
+        found = predict_many(classifier, request, named)
+    return Predictions(classifier.class_names, found)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Reads the flags and prints what the videos show."""
+    """Reads the flags and prints the predictions."""
 
     def verb() -> None:
         options = cli.parse(PredictOptions, argv, verb="predict")
-        sources = _sources(options)
-        _require_sensible(options, sources)
-        from har_keras.inference.load import load, start_backend_of
+        predictions = predict(
+            _request(options),
+            options.videos,
+            allow_network=options.allow_network,
+            live=_timeline(options),
+            max_seconds=options.max_seconds,
+            pool=options.pool,
+            beam_options=options.beam_options,
+        )
         from har_keras.report.printing import PRINTERS
 
-        start_backend_of(options.run)
-        classifier = load(options.run)
-        show = PRINTERS[options.format](classifier.class_names)
-        if sources[0].kind == "live":
-            from har_keras.inference.live import watch
-
-            for found in watch(
-                classifier,
-                sources[0],
-                _timeline_config(options),
-                max_seconds=options.max_seconds,
-            ):
-                show(found)
-            return
-        failed = 0
-        for found in _answers(classifier, sources, options):
-            _say_what_is_wrong(found, not found.failed)
+        show = PRINTERS[options.format](predictions.class_names)
+        failed = total = 0
+        for found in predictions:
+            _warn_of(found)
             show(found)
-            failed += found.failed
+            failed, total = failed + found.failed, total + 1
         if failed:
             raise DataError(
-                f"{failed} of {len(sources)} videos could not be used; the "
+                f"{failed} of {plural(total, 'video')} could not be used; the "
                 "reasons are above."
             )
 
     return cli.run_verb(verb)
 
 
-def _answers(
-    classifier: Classifier, sources: Sequence[Source], options: PredictOptions
-) -> Iterator[Prediction]:
-    """Returns what the pool of the options says of videos."""
-    from har_keras.report.predictions import (
-        PredictRequest,
-        answers,
-        predict_many_by_beam,
-    )
-    from har_keras.video.sources import own_names
-
-    question = PredictRequest(
-        options.run,
-        options.output,
-        _timeline(options),
-        options.timeline,
-        options.overlay,
-        options.attention,
-        options.pictures_fps,
-    )
-    named = list(zip(sources, own_names(sources), strict=True))
-    if options.pool == "beam":
-        return predict_many_by_beam(question, named, options.beam_options)
-    return answers(classifier, question, named)
-
-
-def _say_what_is_wrong(found: Prediction, usable: bool) -> None:
-    if not usable:
-        logger.warning("'%s' can't be used: %s.", found.name, found.reason)
-    elif found.reason:
-        logger.warning("'%s' is used in part: %s.", found.name, found.reason)
-
-
-def _timeline(options: PredictOptions) -> TimelineConfig | None:
-    """Returns how to find segments, or None where nobody asks for them."""
-    chosen = _timeline_config(options)
-    return chosen if options.timeline or options.overlay else None
-
-
-def _timeline_config(options: PredictOptions) -> TimelineConfig:
+def _timeline(options: PredictOptions) -> TimelineConfig:
     from har_keras.inference.timeline import TimelineConfig
 
     return TimelineConfig(
@@ -190,70 +195,94 @@ def _timeline_config(options: PredictOptions) -> TimelineConfig:
     ).validated()
 
 
-def _sources(options: PredictOptions) -> list[Source]:
+def _request(options: PredictOptions) -> PredictRequest:
+    from har_keras.report.predictions import PredictRequest
+
+    timeline = _timeline(options)
+    return PredictRequest(
+        options.run,
+        options.output,
+        timeline if options.timeline or options.overlay else None,
+        options.timeline,
+        options.overlay,
+        options.attention,
+        options.images_fps,
+    )
+
+
+def _warn_of(found: Prediction) -> None:
+    if found.failed:
+        logger.warning("'%s' can't be used: %s.", found.name, found.reason)
+    elif found.reason:
+        logger.warning("'%s' is used in part: %s.", found.name, found.reason)
+
+
+def _sources(videos: Sequence[str], allow_network: bool) -> list[Source]:
     from har_keras.video.sources import find_sources
 
-    sources = find_sources(
-        options.videos, lines=sys.stdin, allow_network=options.allow_network
-    )
+    sources = find_sources(videos, lines=sys.stdin, allow_network=allow_network)
     if not sources:
         raise UsageError(
-            "There is nothing to look at. Name a video, a folder, a glob, "
-            "camera:0 or an address after the run."
+            "No video was found. Name a video, a folder, a glob, camera:0 or "
+            "an address after the run."
         )
     return sources
 
 
 def _require_sensible(
-    options: PredictOptions, sources: Sequence[Source]
+    request: PredictRequest, sources: Sequence[Source], pool: Pool
 ) -> None:
     """Refuses combinations that can't work, before anything is loaded."""
-    _timeline_config(options)
-    require_pool(options.pool, options.beam_options)
-    one_file = options.overlay and options.overlay.suffix.lower() == ".mp4"
+    overlay = request.overlay
+    one_file = overlay and overlay.suffix.lower() == ".mp4"
     if one_file and len(sources) > 1:
         raise UsageError(
-            f"--overlay {options.overlay} is one file, for {len(sources)} "
-            "videos. Give a folder."
-        )
-    live = [source.name for source in sources if source.kind == "live"]
-    if live and len(sources) > 1:
-        raise UsageError(
-            f"'{live[0]}' goes on without end, so nothing else is looked at "
-            "beside it. Start another program for each."
-        )
-    if live and (options.timeline or options.attention):
-        raise UsageError(
-            "--timeline and --attention write files about videos that end; "
-            f"'{live[0]}' is live."
+            f"--overlay {overlay} is one file, for {len(sources)} videos. "
+            "Give a folder."
         )
     files = {source.address for source in sources if source.kind == "file"}
-    if options.overlay and str(options.overlay) in files:
+    if overlay and str(overlay) in files:
         raise UsageError(
-            f"--overlay {options.overlay} is the video itself. Give another "
-            "name."
+            f"--overlay {overlay} is the video itself. Give another name."
         )
-    if options.overlay and live:
-        raise UsageError(
-            f"--overlay draws on videos that end; '{live[0]}' is live."
-        )
-    _require_possible(options, live)
+    live = [source.name for source in sources if source.kind == "live"]
+    if live:
+        _require_live(request, live[0], len(sources))
+    _require_possible(request, pool, bool(live))
 
 
-def _require_possible(options: PredictOptions, live: Sequence[str]) -> None:
-    """Refuses what the kind of model that answers can't do."""
+def _require_live(request: PredictRequest, name: str, num_sources: int) -> None:
+    """Refuses what a source that does not end can't have."""
+    if num_sources > 1:
+        raise UsageError(
+            f"'{name}' is live and does not end, so it must be the only "
+            "source. Start another process for each."
+        )
+    if request.timeline_files or request.attention:
+        raise UsageError(
+            "--timeline and --attention write files of videos that end; "
+            f"'{name}' is live."
+        )
+    if request.overlay:
+        raise UsageError(
+            f"--overlay draws on videos that end; '{name}' is live."
+        )
+
+
+def _require_possible(request: PredictRequest, pool: Pool, live: bool) -> None:
+    """Refuses what the kind of model can't do."""
     from har_keras.inference.load import kind_of
 
-    kind = kind_of(options.run)
-    if options.pool == "beam" and (kind == "server" or live):
+    kind = kind_of(request.run)
+    if pool == "beam" and (kind == "server" or live):
         raise UsageError(
-            "--pool beam loads a model on each of its machines, about videos "
-            "that end: give a run or an exported model, and files."
+            "--pool beam loads a model on each of its machines and reads "
+            "videos that end: give a run or an exported model, and files."
         )
-    if options.attention and kind != "run":
+    if request.attention and kind != "run":
         raise UsageError(
-            "--attention looks into the model, which only the folder of a run "
-            f"has. Received: {options.run}."
+            "--attention needs the weights, which only the folder of a run "
+            f"has. Received: {request.run}."
         )
 
 

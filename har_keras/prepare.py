@@ -1,4 +1,4 @@
-"""`python -m har_keras.prepare`: decode a folder of videos, once."""
+"""`python -m har_keras.prepare`: decodes a folder of videos once."""
 
 from __future__ import annotations
 
@@ -14,92 +14,119 @@ import tyro
 
 from har_keras import cli
 from har_keras.beam import Pool, each_by_beam, everywhere, require_pool
-from har_keras.config import Config
+from har_keras.config import Config, Metavar
 from har_keras.errors import EnvironmentFault, UsageError
-from har_keras.store.decoding import Task, planned_shards, write_shard
-from har_keras.store.store import Store, StoreSpec
 
 if TYPE_CHECKING:
-    from har_keras.store.store import Store
+    from har_keras.store.decoding import Task
+    from har_keras.store.store import Store, StoreSpec
 
 
 @dataclass(frozen=True)
 class PrepareOptions:
     """Decodes every video into the frame store, which training reads.
 
-    Can be stopped and started again. With --shard each of several machines
-    does a part. They share one --store-dir, or their folders are copied into
-    one; a last `prepare` without --shard then finds all videos there, does
-    what is missing, and writes the list of all with --manifest.
+    It can be stopped and started again. With --shard each of several machines
+    decodes a part, into one shared --store-dir or into folders that are copied
+    together; a last `prepare` without --shard then decodes what is missing and
+    writes the list of all videos with --manifest.
     """
 
-    videos: Annotated[Path, tyro.conf.Positional] = Path("data")
+    videos: Annotated[Path, tyro.conf.Positional, Metavar("[VIDEOS]")] = Path(
+        "data"
+    )
     """Folder of videos."""
-    shard: str = "1/1"
-    """Which part to do, as i/n: 2/4 is the second of four. With parts,
-    --cache auto means jpeg, so that all machines choose the same form."""
-    pool: Pool = "local"
-    """What decodes: the cores of this machine, or an Apache Beam pipeline,
-    whose machines see the videos and the store under the same names."""
-    beam_options: str = ""
+    shard: Annotated[str, Metavar("I/N")] = "1/1"
+    """Part to decode: 2/4 is the second of four. With parts, --cache auto is
+    jpeg, so that all machines choose the same format."""
+    pool: Annotated[Pool, cli.Advanced] = "local"
+    """Where to decode: local, or an Apache Beam pipeline whose machines see
+    the videos and the store under the same paths (extra beam)."""
+    beam_options: Annotated[str, cli.Advanced] = ""
     """Options of the pipeline, as in "runner=FlinkRunner
     flink_master=host:8081". Default: Beam's runner on this machine."""
     manifest: Path | None = None
-    """Write the list of videos, with frames kept and reasons, to this file."""
+    """Write the list of videos to this file: frames kept, or the reason."""
     config: Path | None = None
-    """TOML file of options; flags have the last word."""
-    settings: Annotated[Config, tyro.conf.arg(name="")] = field(
-        default_factory=Config
-    )
-    """Everything else."""
+    """TOML file of options; command-line flags take precedence."""
+    settings: Annotated[Config, cli.DECODING] = field(default_factory=Config)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Reads the flags, decodes and says what came of it."""
+def prepare(
+    videos: Path | str,
+    config: Config | None = None,
+    *,
+    shard: str = "1/1",
+    manifest_file: Path | str | None = None,
+    pool: Pool = "local",
+    beam_options: str = "",
+) -> Store:
+    """Decodes a folder of videos into the frame store.
 
-    def verb() -> None:
-        options = cli.parse(PrepareOptions, argv, verb="prepare")
-        print(f"Frames are in {_prepare_folder(options).folder}")
+    Args:
+        videos: Path or str. The folder of videos.
+        config: Config or None. Gives clip, store and split. Defaults to
+            `Config()`.
+        shard: str. Part to decode, as "i/n". Defaults to all.
+        manifest_file: Path, str or None. Where to write the list of videos.
+        pool: str. "local" or "beam". Defaults to `"local"`.
+        beam_options: str. Options of the pipeline.
 
-    return cli.run_verb(verb)
+    Returns:
+        The `Store`.
 
-
-def _prepare_folder(options: PrepareOptions) -> Store:
-    """Does what the flags ask for; returns the store."""
+    Raises:
+        UsageError: If a path or an option is wrong.
+        DataError: If a class has no usable training video; not with shards.
+        EnvironmentFault: If the disk is full or can't be written to.
+    """
     from har_keras.manifest.manifest import Manifest
-    from har_keras.store.decoding import fill
     from har_keras.store.preparation import decode_all, require_usable
 
-    shard = _shard(options.shard)
-    require_pool(options.pool, options.beam_options)
-    config = options.settings
-    store_config = config.store
-    if options.pool == "beam" and store_config.cache == "off":
+    config, part = config or Config(), _shard(shard)
+    require_pool(pool, beam_options)
+    if pool == "beam" and config.store.cache == "off":
         raise UsageError(
             "--pool beam fills a store that its machines share. Received: "
             "--cache off."
         )
-    if shard[1] > 1 and store_config.cache == "auto":
+    store_config = config.store
+    if part[1] > 1 and store_config.cache == "auto":
         store_config = dataclasses.replace(store_config, cache="jpeg")
     manifest = Manifest.from_folder(
-        options.videos,
+        Path(videos),
         val_fraction=config.split.val_fraction,
         test_fraction=config.split.test_fraction,
         seed=config.split.split_seed,
     )
-    by_beam = functools.partial(fill_by_beam, options=options.beam_options)
+    by_beam = functools.partial(fill_by_beam, options=beam_options)
+    others = {"fill": by_beam} if pool == "beam" else {}
     store, manifest = decode_all(
-        manifest,
-        config.clip,
-        store_config,
-        shard=shard,
-        fill=by_beam if options.pool == "beam" else fill,
+        manifest, config.clip, store_config, shard=part, **others
     )
-    if options.manifest:
-        manifest.write(options.manifest)
-    if shard[1] == 1:
+    if manifest_file:
+        manifest.write(Path(manifest_file))
+    if part[1] == 1:
         require_usable(manifest)
     return store
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Reads the flags, decodes and prints where the frames are."""
+
+    def verb() -> None:
+        options = cli.parse(PrepareOptions, argv, verb="prepare")
+        store = prepare(
+            options.videos,
+            options.settings,
+            shard=options.shard,
+            manifest_file=options.manifest,
+            pool=options.pool,
+            beam_options=options.beam_options,
+        )
+        print(f"Frames are in {store.folder}")
+
+    return cli.run_verb(verb)
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -127,13 +154,15 @@ def fill_by_beam(
     timeout_seconds: float,
     options: str = "",
 ) -> dict[str, str]:
-    """Decodes files into a store as `fill` does: the same shards.
+    """Decodes files into a store, as an Apache Beam pipeline.
+
+    The shards are those that `fill` writes.
 
     Args:
         store: Store. Its folder, and the files, are seen by all machines of
             the pipeline under the same names.
         tasks: Sequence of Task. All that the store is to have.
-        workers: int. Not used: how much is done at once is the pipeline's.
+        workers: int. Not used: the pipeline decides its parallelism.
         timeout_seconds: float. Limit for one file.
         options: str. Those of the pipeline, as `each_by_beam` has them.
 
@@ -144,6 +173,8 @@ def fill_by_beam(
         UsageError: If the pipeline's options are wrong.
         EnvironmentFault: If Beam is missing, or the disk is full.
     """
+    from har_keras.store.decoding import planned_shards
+
     folder = everywhere(store.folder)
     shards = [
         [(task.sha256, str(everywhere(task.path))) for task in shard]
@@ -168,6 +199,8 @@ def _write(
     shard: Sequence[tuple[str, str]],
 ) -> dict[str, str]:
     """Writes one shard, on a machine of the pipeline."""
+    from har_keras.store.decoding import Task, write_shard
+
     tasks = [Task(sha256, Path(path)) for sha256, path in shard]
     return write_shard(folder, spec, tasks, timeout_seconds=timeout_seconds)
 

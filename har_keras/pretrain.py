@@ -1,4 +1,4 @@
-"""`python -m har_keras.pretrain`: what a folder of videos teaches by itself."""
+"""`python -m har_keras.pretrain`: a run from videos without labels."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from har_keras import cli
-from har_keras.config import Config
+from har_keras.config import Config, Metavar
 from har_keras.environment import start_backend
 from har_keras.errors import UsageError
+from har_keras.progress import plural
 from har_keras.run import Run
-from har_keras.training.fingerprint import reopened
-from har_keras.training.hosts import is_chief
 
 logger = logging.getLogger("har_keras")
 
@@ -32,48 +31,67 @@ def _defaults() -> Config:
     return Config().replace(recipe="pretrain")
 
 
+# Without what needs labels, and what the masked autoencoder has not.
+_FLAGS = cli.Flags(
+    (
+        "clip", "store", "split", "model", "training", "hosts", "masking",
+        "logging",
+    ),
+    without=(
+        "recipe", "model", "stem", "attention", "num_temporal_layers",
+        "label_smoothing", "mixup", "cutmix", "balance", "no_flip_classes",
+    ),
+    common=(
+        "epochs", "batch_size", "learning_rate", "crop_size", "mask_ratio",
+        "seed", "backend", "wandb",
+    ),
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class PretrainOptions:
-    """Pre-trains a model on videos that need no labels (VideoMAE).
+    """Pretrains a masked autoencoder on unlabeled videos (VideoMAE).
 
-    `python -m har_keras.train --init RUN` then starts from what it learned.
+    `python -m har_keras.train VIDEOS --weights RUN` then fine-tunes it.
     """
 
-    videos: Annotated[Path, tyro.conf.Positional] = Path("data")
-    """Folder of videos. One that is sorted by class is divided as train does,
-    and its test videos are left alone."""
-    run_dir: Path | None = None
-    """New folder for everything the run makes. Default: runs/<date>-<time>."""
-    use_test: bool = False
-    """Learn from the test videos, too: only where nobody tests on them."""
-    resume: Path | None = None
-    """Go on with the run in this folder, exactly where it stopped."""
-    config: Path | None = None
-    """TOML file of options; flags have the last word."""
-    settings: Annotated[Config, tyro.conf.arg(name="")] = field(
-        default_factory=_defaults
+    videos: Annotated[Path, tyro.conf.Positional, Metavar("[VIDEOS]")] = Path(
+        "data"
     )
-    """Everything else."""
+    """Folder of videos; labels are not used. One that is sorted by class is
+    split as train does, and its test videos are left out."""
+    run_dir: Path | None = None
+    """New folder for the results. Default: runs/<date>-<time>."""
+    use_test: bool = False
+    """Train on the test videos, too; only if nobody tests on them."""
+    resume: Path | None = None
+    """Resume the interrupted run in this folder; ends with the same weights
+    as an uninterrupted one."""
+    config: Path | None = None
+    """TOML file of options; command-line flags take precedence."""
+    settings: Annotated[Config, _FLAGS] = field(default_factory=_defaults)
 
 
 def pretrain(
-    videos: Path,
-    run_dir: Path | None = None,
+    videos: Path | str,
+    run_dir: Path | str | None = None,
     config: Config | None = None,
     *,
     use_test: bool = False,
 ) -> Run:
-    """Pre-trains a model on a folder of videos and returns its run.
+    """Pretrains a model on a folder of videos and returns its run.
 
-    A masked autoencoder guesses the hidden parts of clips; the weights of its
-    encoder are a start for `train(..., Config().replace(init=run.path))`.
+    A masked autoencoder reconstructs the hidden parts of clips. Its encoder
+    gives the initial weights of a classifier, with
+    `train(..., Config().replace(weights=run.path))`.
 
     Args:
-        videos: Path. A folder of any form; labels are not looked at.
-        run_dir: Path or None. A new folder. Defaults to `runs/<date>-<time>`.
+        videos: Path or str. A folder of any layout; labels are not used.
+        run_dir: Path, str or None. A new folder. Defaults to
+            `runs/<date>-<time>`.
         config: Config or None. Every option. Defaults to the recipe
             "pretrain".
-        use_test: bool. Whether to learn from test videos, too.
+        use_test: bool. Whether to train on test videos, too.
 
     Returns:
         The `Run`, finished.
@@ -86,29 +104,31 @@ def pretrain(
     Reference:
         - [Tong et al., 2022](https://arxiv.org/abs/2203.12602).
     """
-    import keras
-
-    from har_keras.manifest.manifest import Manifest
-    from har_keras.store.preparation import prepare
-    from har_keras.training.hosts import start_together
-
-    config = (config or _defaults()).replace(backend=keras.config.backend())
+    config = config or _defaults()
     if config.training.recipe != "pretrain":
         raise UsageError(
             "pretrain has one recipe, pretrain, and flags to change it. "
-            f"Received: --recipe {config.training.recipe}."
+            f"Received: recipe {config.training.recipe}."
         )
+    config = config.replace(backend=start_backend(config.training.backend))
+    from har_keras.manifest.manifest import Manifest
+    from har_keras.store.preparation import decode_usable
+    from har_keras.training.fingerprint import reopened
+    from har_keras.training.hosts import start_together
+    from har_keras.training.initial_weights import require_weights
+
+    require_weights(config.model.weights)
     run, config, is_chief = start_together(run_dir, config)
     if not is_chief:
         return _pretrain(run, config, *reopened(run, config))
     manifest = Manifest.without_labels(
-        videos,
+        Path(videos),
         val_fraction=config.split.val_fraction,
         test_fraction=0.0 if use_test else config.split.test_fraction,
         seed=config.split.split_seed,
     )
     manifest = _without_test(manifest, use_test=use_test)
-    store, manifest = prepare(manifest, config.clip, config.store)
+    store, manifest = decode_usable(manifest, config.clip, config.store)
     config = config.replace(cache=store.spec.form)  # not "auto" again
     run.create(config)
     manifest.write(run.manifest_file)
@@ -126,12 +146,12 @@ def _without_test(manifest: Manifest, *, use_test: bool) -> Manifest:
             for video in manifest.videos
         )
     if tested:
-        logger.info("%d test videos are left alone.", len(tested))
+        logger.info("%s left out.", plural(len(tested), "test video"))
     return manifest.with_videos(v for v in manifest.videos if v.split != "test")
 
 
 def resume(run: Run, config: Config | None = None) -> Run:
-    """Goes on with a run that was stopped, from its last checkpoint.
+    """Resumes an interrupted run from its last checkpoint.
 
     Args:
         run: Run. One of `pretrain`.
@@ -142,16 +162,18 @@ def resume(run: Run, config: Config | None = None) -> Run:
 
     Raises:
         UsageError: If an option is another, or the run is one of `train`.
-        DataError: If a video is another, or nothing is left to go on from.
+        DataError: If a video changed, or nothing is left to resume.
     """
-    from har_keras.training.hosts import join_hosts
-
     config = config or run.config()
     if not run.is_pretraining:
         raise UsageError(
-            f"'{run.path}' is a run of train. Go on with it by `python -m "
-            f"har_keras.train --resume {run.path}`."
+            f"'{run.path}' is a run of train. Resume it with: "
+            f"{run.resume_command}"
         )
+    start_backend(config.training.backend)
+    from har_keras.training.fingerprint import reopened
+    from har_keras.training.hosts import join_hosts
+
     join_hosts(config.hosts)
     return _pretrain(run, config, *reopened(run, config))
 
@@ -189,11 +211,10 @@ def _pretrain(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Reads the flags, pre-trains and says what to do next."""
+    """Reads the flags, pretrains and prints what to do next."""
 
     def verb() -> None:
         options = cli.parse(PretrainOptions, argv, verb="pretrain")
-        start_backend(options.settings.training.backend)
         if options.resume:
             run = resume(Run.open(options.resume), options.settings)
         else:
@@ -203,6 +224,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 options.settings,
                 use_test=options.use_test,
             )
+        from har_keras.training.hosts import is_chief
+
         if is_chief():
             print(_summary(run))
 
@@ -218,11 +241,12 @@ def _summary(run: Run) -> str:
     name = "val_loss" if rows[0].get("val_loss") else "loss"
     return "\n".join(
         [
-            f"Error of the hidden pixels: {float(rows[0][name]):.3f} after the "
-            f"first epoch, {min(float(row[name]) for row in rows):.3f} at best "
-            "(1 is a guess of plain grey).",
-            f"Pictures     {run.reconstruction_file}",
-            f"Next         python -m har_keras.train VIDEOS --init {run.path}",
+            f"Reconstruction error {float(rows[0][name]):.3f} after the first "
+            f"epoch, {min(float(row[name]) for row in rows):.3f} at best (1 is "
+            "that of a plain gray).",
+            f"Examples     {run.reconstruction_file}",
+            "Next         python -m har_keras.train VIDEOS --weights "
+            f"{run.path}",
         ]
     )
 

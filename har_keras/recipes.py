@@ -44,7 +44,7 @@ RECIPES: dict[RecipeName, Recipe] = {
         "and what keeps a model from learning its videos by heart",
         {
             "stem": "gradients",
-            "start": "drawn-actions",
+            "weights": "synthetic-actions",
             "crop_size": 64,
             "batch_size": 32,
             "epochs": 60,

@@ -1,7 +1,10 @@
 """A run directory: the name of every file in it, in one place."""
 
+import dataclasses
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
@@ -9,54 +12,73 @@ from har_keras.files import whole_file
 from har_keras.toml import read_toml, write_toml
 
 
-class Run:
-    """The folder that one training makes and every later verb reads.
+class ResultFiles:
+    """Names of the files of an evaluation, in a run or in any other folder.
 
     Args:
-        path: Path. The run directory.
+        path: Path or str. The folder.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.config_file = self.path / "config.toml"
-        self.manifest_file = self.path / "manifest.csv"
-        self.history_file = self.path / "history.csv"
-        self.curves_file = self.path / "curves.png"
-        self.checkpoint_dir = self.path / "checkpoint"
-        self.fingerprint_file = self.checkpoint_dir / "beginning.json"
-        self.model_file = self.path / "model.keras"
         self.evaluation_file = self.path / "evaluation.json"
-        self.calibration_file = self.path / "calibration.json"
         self.videos_file = self.path / "videos.csv"
         self.report_file = self.path / "report.html"
         self.confusion_file = self.path / "confusion.png"
         self.ranking_file = self.path / "ranking.png"
         self.reliability_file = self.path / "reliability.png"
+        self.curves_file = self.path / "curves.png"
+
+
+class Run(ResultFiles):
+    """The folder that one training makes and every later verb reads.
+
+    Args:
+        path: Path or str. The run directory.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(path)
+        self.config_file = self.path / "config.toml"
+        self.manifest_file = self.path / "manifest.csv"
+        self.history_file = self.path / "history.csv"
+        self.checkpoint_dir = self.path / "checkpoint"
+        # The name that every version gave it.
+        self.fingerprint_file = self.checkpoint_dir / "beginning.json"
+        self.model_file = self.path / "model.keras"
+        self.calibration_file = self.path / "calibration.json"
         self.evaluations_dir = self.path / "evaluations"
         self.card_file = self.path / "README.md"
         self.saved_model_dir = self.path / "saved_model"
         self.serving_dir = self.path / "serving"
         self.formats_dir = self.path / "formats"
+        self.formats_file = self.serving_dir / "formats.md"
         self.reconstruction_file = self.path / "reconstruction.png"
         self.events_dir = self.path / "events"
         self.wandb_dir = self.path / "wandb"
         self.log_file = self.path / "run.log"
 
     def samples_file(self, split: str) -> Path:
-        """Returns the picture of film strips of a split."""
+        """Returns the image of film strips of a split."""
         return self.path / f"samples_{split}.png"
 
     @property
     def is_pretraining(self) -> bool:
-        """Whether it is one of `pretrain`, whose model tells no classes."""
+        """Whether it is a run of `pretrain`, whose model has no classes."""
         return self.config().training.recipe == "pretrain"
 
+    @property
+    def resume_command(self) -> str:
+        """The command that resumes the run after it was interrupted."""
+        verb = "pretrain" if self.is_pretraining else "train"
+        return f"python -m har_keras.{verb} --resume {self.path}"
+
     @classmethod
-    def new(cls, path: Path | None = None) -> "Run":
+    def new(cls, path: Path | str | None = None) -> "Run":
         """Chooses the folder of a new run; nothing is written yet.
 
         Args:
-            path: Path or None. The folder, new or empty. Defaults to
+            path: Path, str or None. The folder, new or empty. Defaults to
                 `runs/<date>-<time>`.
 
         Returns:
@@ -73,7 +95,7 @@ class Run:
         if run.path.is_dir() and any(run.path.iterdir()):
             raise UsageError(
                 f"--run-dir '{run.path}' is not empty. Choose a new folder, "
-                f"or continue the run in it with --resume {run.path}."
+                f"or resume the run in it with --resume {run.path}."
             )
         return run
 
@@ -96,7 +118,7 @@ class Run:
             ) from error
 
     @classmethod
-    def open(cls, path: Path) -> "Run":
+    def open(cls, path: Path | str) -> "Run":
         """Opens the run in a folder.
 
         Raises:
@@ -113,6 +135,34 @@ class Run:
     def config(self) -> Config:
         """Returns the options that the run was started with."""
         return Config().replace(**read_toml(self.config_file))
+
+    def model_options(self) -> dict[str, Any]:
+        """Returns the options that a model shares with its initial weights.
+
+        Those of the clip may differ, but are best the same.
+        """
+        config = self.config()
+        model = dataclasses.asdict(config.model)
+        for name in ("weights", "precision", "drop_path_rate"):
+            del model[name]
+        return model | dataclasses.asdict(config.clip)
+
+
+def with_model_of_weights(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns options, their model that of the run that `weights` names.
+
+    Args:
+        options: Mapping. Values by option name; those that are given take
+            precedence over the run's.
+
+    Returns:
+        The options; unchanged where `weights` names no run.
+    """
+    weights = options.get("weights")
+    run = Run(Path(weights)) if weights else None
+    if run is None or not run.config_file.is_file():
+        return dict(options)
+    return run.model_options() | dict(options)
 
 
 def _fresh_folder(parent: Path) -> Path:

@@ -1,12 +1,14 @@
 """Options as a TOML file: `--config`, and the `config.toml` of a run."""
 
 import dataclasses
-import json
 import tomllib
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+
+import tomli_w
 
 from har_keras.config import Config, section_of
 from har_keras.errors import UsageError
@@ -41,26 +43,56 @@ def read_toml(path: Path) -> dict[str, Any]:
             if key in sections and isinstance(value, dict)
             else {key: value}
         )
+    options = renamed_options(options)
     return {name: _typed(name, value) for name, value in options.items()}
 
 
 def write_toml(config: Config, path: Path) -> None:
-    """Writes every option, by section; unset ones as comments."""
-    lines: list[str] = []
-    for section, part in dataclasses.asdict(config).items():
-        lines += [f"[{section}]"]
-        for name, value in part.items():
-            lines += [
-                f"# {name} is not set"
-                if value is None
-                else f"{name} = {_toml(value)}"
-            ]
-        lines += [""]
-    path.write_text("\n".join(lines), "utf-8")
+    """Writes every option that is set, by section."""
+    sections = {
+        section: {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in part.items()
+            if value is not None
+        }
+        for section, part in dataclasses.asdict(config).items()
+    }
+    path.write_text(tomli_w.dumps(sections), "utf-8")
 
 
-def _toml(value: Any) -> str:
-    return json.dumps(str(value) if isinstance(value, Path) else value)
+def renamed_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns options under today's names, as versions before 0.2 wrote them.
+
+    Args:
+        options: Mapping. Values by name, read from a file of any version;
+            "None" counts as unset.
+
+    Returns:
+        The same options: `init`, `start` and `weights` in one, which is
+        `weights`, and `keep_side` as `no_flip_classes`.
+
+    Example:
+
+    >>> renamed_options({"start": "drawn-actions", "epochs": 5})
+    {'epochs': 5, 'weights': 'synthetic-actions'}
+    >>> renamed_options({"weights": "vit.safetensors", "init": "runs/first"})
+    {'weights': 'runs/first'}
+    """
+    found = dict(options)
+    start = found.pop("start", None)
+    init = _set(found.pop("init", None))
+    weights = init or _set(found.get("weights"))
+    if not weights and start is not None:
+        weights = "synthetic-actions" if start == "drawn-actions" else "random"
+    if weights:
+        found["weights"] = weights
+    if "keep_side" in found:
+        found["no_flip_classes"] = found.pop("keep_side")
+    return found
+
+
+def _set(value: Any) -> Any:
+    return None if value in (None, "None") else value
 
 
 def _typed(name: str, value: Any) -> Any:

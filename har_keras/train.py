@@ -6,7 +6,6 @@ known to be right: `--help` and a slip on the command line answer at once.
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -17,13 +16,13 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from har_keras import cli
-from har_keras.config import Config, MaskingConfig
+from har_keras.config import Config, MaskingConfig, Metavar
 from har_keras.environment import start_backend
 from har_keras.errors import UsageError
+from har_keras.evaluation.result import Evaluation
+from har_keras.progress import plural
 from har_keras.recipes import RECIPES
 from har_keras.run import Run
-from har_keras.training.fingerprint import reopened
-from har_keras.training.hosts import is_chief
 
 logger = logging.getLogger("har_keras")
 
@@ -32,39 +31,55 @@ if TYPE_CHECKING:
     from har_keras.store.store import Store
 
 
+_FLAGS = cli.Flags(
+    (
+        "clip", "store", "split", "model", "training", "hosts", "evaluation",
+        "logging",
+    ),
+    common=(
+        "recipe", "weights", "epochs", "batch_size", "learning_rate",
+        "crop_size", "seed", "backend", "wandb",
+    ),
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class TrainOptions:
-    """Trains a classifier on a folder of videos, tests it and exports it."""
+    """Trains a classifier on a folder of videos, evaluates and exports it."""
 
-    videos: Annotated[Path, tyro.conf.Positional] = Path("data")
+    videos: Annotated[Path, tyro.conf.Positional, Metavar("[VIDEOS]")] = Path(
+        "data"
+    )
     """Folder of videos: <class>/..., {train,val,test}/<class>/..., or one with
     a manifest.csv (columns file and class; optional split and group) or with
-    lists train.txt, val.txt, test.txt (a path and a label a line)."""
+    lists train.txt, val.txt, test.txt (a path and a label per line)."""
     run_dir: Path | None = None
-    """New folder for everything the run makes. Default: runs/<date>-<time>."""
+    """New folder for the results. Default: runs/<date>-<time>."""
     sample: bool = False
-    """Draw the sample videos first, into VIDEOS/sample, and train on them."""
+    """Generate sample videos in VIDEOS/sample and train on them."""
     resume: Path | None = None
-    """Go on with the run in this folder, exactly where it stopped."""
+    """Resume the interrupted run in this folder; ends with the same weights
+    as an uninterrupted one."""
     config: Path | None = None
-    """TOML file of options; flags have the last word."""
-    settings: Annotated[Config, tyro.conf.arg(name="")] = field(
-        default_factory=Config
-    )
-    """Everything else."""
+    """TOML file of options; command-line flags take precedence."""
+    settings: Annotated[Config, _FLAGS] = field(default_factory=Config)
 
 
 def train(
-    videos: Path, run_dir: Path | None = None, config: Config | None = None
+    videos: Path | str,
+    run_dir: Path | str | None = None,
+    config: Config | None = None,
 ) -> Run:
     """Trains a classifier on a folder of videos and returns its run.
 
-    The videos are listed and split by group, decoded once into the store,
-    trained on, and the best model by validation is tested and exported.
+    The videos are listed and split by group, decoded once into the store and
+    trained on; the best model by validation is evaluated on the test videos
+    and exported.
 
     Args:
-        videos: Path. The folder of videos.
-        run_dir: Path or None. A new folder. Defaults to `runs/<date>-<time>`.
+        videos: Path or str. The folder of videos.
+        run_dir: Path, str or None. A new folder. Defaults to
+            `runs/<date>-<time>`.
         config: Config or None. Every option. Defaults to `Config()`.
 
     Returns:
@@ -75,32 +90,33 @@ def train(
         DataError: If the videos can't be trained on.
         EnvironmentFault: If the disk is full or a package is missing.
     """
-    import keras
-
+    config = config or Config()
+    _require_train_options(config)
+    config = config.replace(backend=start_backend(config.training.backend))
     from har_keras.manifest.manifest import Manifest
     from har_keras.store.duplicates import report_leaks
-    from har_keras.store.preparation import prepare
+    from har_keras.store.preparation import decode_usable
+    from har_keras.training.fingerprint import reopened
     from har_keras.training.hosts import start_together
+    from har_keras.training.initial_weights import require_weights
 
-    config = config or Config()
-    config = config.replace(backend=keras.config.backend())
     recipe = config.training.recipe
-    _require_options_of_train(config)
+    require_weights(config.model.weights)
     logger.info("Recipe %s: %s.", recipe, RECIPES[recipe].reason)
     run, config, is_chief = start_together(run_dir, config)
     if not is_chief:
         return _train_and_test(run, config, *reopened(run, config))
     manifest = Manifest.from_folder(
-        videos,
+        Path(videos),
         val_fraction=config.split.val_fraction,
         test_fraction=config.split.test_fraction,
         seed=config.split.split_seed,
     )
-    store, manifest = prepare(manifest, config.clip, config.store)
+    store, manifest = decode_usable(manifest, config.clip, config.store)
     recommend_recipe(config, len(manifest.usable("train")))
     report_leaks(store, manifest, strict=config.split.strict)
     if config.store.cache == "auto":
-        # JPEG loses a little, so a run that goes on must find the same form.
+        # JPEG is lossy, so a resumed run must find frames in the same format.
         config = config.replace(cache=store.spec.form)
     run.create(config)
     manifest.write(run.manifest_file)
@@ -108,7 +124,7 @@ def train(
 
 
 def resume(run: Run, config: Config | None = None) -> Run:
-    """Goes on with a run that was stopped, from its last checkpoint.
+    """Resumes an interrupted run from its last checkpoint.
 
     Args:
         run: Run. It has a config, a manifest and, if it got that far, a
@@ -121,23 +137,24 @@ def resume(run: Run, config: Config | None = None) -> Run:
 
     Raises:
         UsageError: If an option is another; it is named.
-        DataError: If a video is another, or nothing whole is left to go on
-            from.
+        DataError: If a video changed, or nothing is left to resume.
     """
+    config = config or run.config()
+    start_backend(config.training.backend)
+    from har_keras.training.fingerprint import reopened
     from har_keras.training.hosts import join_hosts
 
-    config = config or run.config()
     if run.is_pretraining:
         raise UsageError(
-            f"'{run.path}' is a run of pretrain. Go on with it by `python -m "
-            f"har_keras.pretrain --resume {run.path}`."
+            f"'{run.path}' is a run of pretrain. Resume it with: "
+            f"{run.resume_command}"
         )
     join_hosts(config.hosts)
     return _train_and_test(run, config, *reopened(run, config))
 
 
 def recommend_recipe(config: Config, num_videos: int) -> None:
-    """Says which recipe is for so few videos, where none was chosen.
+    """Recommends the recipe for few videos, where none was chosen.
 
     Args:
         config: Config. That of the training.
@@ -146,17 +163,23 @@ def recommend_recipe(config: Config, num_videos: int) -> None:
     chosen = config.training.recipe != "plain" or config.model.stem != "pixels"
     if num_videos <= _FEW_VIDEOS and not chosen:
         logger.info(
-            "%d training videos are few for a transformer that starts from "
-            "nothing: --recipe small-data is for that.",
+            "%d training videos are few for a transformer trained from "
+            "scratch: consider --recipe small-data.",
             num_videos,
         )
 
 
-def _require_options_of_train(config: Config) -> None:
+def _require_train_options(config: Config) -> None:
     if config.training.recipe == "pretrain":
-        raise UsageError("The recipe pretrain is for the verb pretrain.")
+        raise UsageError(
+            "--recipe pretrain is for `python -m har_keras.pretrain`. Choose "
+            "plain, quick, small-data or finetune."
+        )
     if config.masking != MaskingConfig():
-        raise UsageError("--mask-ratio and --decoder-... are for pretrain.")
+        raise UsageError(
+            "mask_ratio and decoder_dim, _layers and _heads are options of "
+            "`python -m har_keras.pretrain`. Remove them."
+        )
 
 
 def _train_and_test(
@@ -187,7 +210,7 @@ def _train_and_test(
     return run
 
 
-# Where the recipe small-data was found to do better.
+# Up to here the recipe small-data was more accurate.
 _FEW_VIDEOS = 500
 _FINAL_FIGURES = (
     "accuracy",
@@ -199,15 +222,16 @@ _FINAL_FIGURES = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Reads the flags, trains and says where everything is."""
+    """Reads the flags, trains and prints where everything is."""
 
     def verb() -> None:
         options = cli.parse(TrainOptions, argv, verb="train")
-        start_backend(options.settings.training.backend)
         if options.resume:
             run = resume(Run.open(options.resume), options.settings)
         else:
             run = train(_videos(options), options.run_dir, options.settings)
+        from har_keras.training.hosts import is_chief
+
         if is_chief():
             print(_summary(run))
 
@@ -221,24 +245,23 @@ def _videos(options: TrainOptions) -> Path:
     """Returns the folder to train on; draws the sample videos if asked."""
     if not options.sample:
         return options.videos
+    folder = options.videos / "sample"
     from har_keras.sample.samples import sample
 
-    folder = options.videos / "sample"
     return folder if folder.is_dir() else sample(folder)
 
 
 def _summary(run: Run) -> str:
     """Returns the closing words: how good it is, where it is, what next."""
-    evaluation = json.loads(run.evaluation_file.read_text("utf-8"))
-    tested = evaluation["num_videos"]
+    found = Evaluation.read(run)
     lines = [
-        f"Test accuracy {evaluation['accuracy']:.3f} on {tested} of "
-        f"{tested + evaluation['num_failed']} videos (majority class: "
-        f"{evaluation['majority_accuracy']:.3f})",
+        f"Test accuracy {found.accuracy:.3f} on {found.num_videos} of "
+        f"{found.num_videos + found.num_failed} videos (majority class: "
+        f"{found.majority_accuracy:.3f})",
         *(
-            f"  {row['class']:12} recall {row['recall']:.3f}  "
-            f"precision {row['precision']:.3f}  {row['support']} videos"
-            for row in evaluation["per_class"]
+            f"  {name:12} recall {row.recall:.3f}  precision "
+            f"{row.precision:.3f}  {plural(row.support, 'video')}"
+            for name, row in found.per_class.items()
         ),
         f"Report       {run.report_file}  (open it in a browser)",
         f"Model        {run.model_file}",

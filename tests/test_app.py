@@ -12,28 +12,29 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from conftest import draw_folder, draw_video
-from tiny_run import untrained_run
+from support.tiny_run import untrained_run
+from support.videos import draw_folder, draw_video
 
 import har_keras
 from har_keras.app import __main__ as verb
-from har_keras.app.page import Limits, look
+from har_keras.app.page import Limits, classify
 from har_keras.errors import DataError
 
 EVIL = "<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture(scope="module")
+def classifier(tiny_run):
+    return har_keras.load(tiny_run.path)
+
+
+@pytest.fixture(scope="module")
 def run(tmp_path_factory):
+    """A run with a class whose name is an attack on the page."""
     videos = draw_folder(
         tmp_path_factory.mktemp("videos"), per_class=4, class_names=(EVIL, "up")
     )
     return untrained_run(tmp_path_factory.mktemp("runs"), videos)
-
-
-@pytest.fixture(scope="module")
-def classifier(run):
-    return har_keras.load(run.path)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def video(tmp_path_factory):
 
 
 def test_classes_come_first_and_attention_later(classifier, video, tmp_path):
-    first, second = look(
+    first, second = classify(
         classifier, video, tmp_path, limits=Limits(), attention=True
     )
     expected = classifier.predict(video, timeline=True)
@@ -59,7 +60,7 @@ def test_classes_come_first_and_attention_later(classifier, video, tmp_path):
     [
         (
             Limits(max_seconds=2),
-            "200 MB and 2 seconds. This one has 0 MB and 3",
+            "200 MB and 2 seconds. Received: 0 MB and 3",
         ),
         (Limits(max_megabytes=0.001), "may have up to 0.001 MB"),
     ],
@@ -68,7 +69,11 @@ def test_what_is_too_much_is_refused(
     classifier, video, tmp_path, limits, words
 ):
     with pytest.raises(DataError, match=re.escape(words)):
-        next(look(classifier, video, tmp_path, limits=limits, attention=False))
+        next(
+            classify(
+                classifier, video, tmp_path, limits=limits, attention=False
+            )
+        )
 
 
 def test_without_its_extra_it_says_what_to_install(monkeypatch, capsys):
@@ -140,8 +145,8 @@ def picture_of(page, path):
     return cv2.imread(str(path))
 
 
-def test_a_video_is_dropped_and_answered(page, classifier, video, tmp_path):
-    expected = classifier.predict(video, timeline=True)
+def test_a_video_is_dropped_and_answered(page, run, video, tmp_path):
+    expected = har_keras.load(run.path).predict(video, timeline=True)
     before = picture_of(page, tmp_path / "before.png")
     page.locator("input[type=file]").first.set_input_files(video)
     wait_for(page, "[...document.images].some(x => x.naturalWidth > 300)")

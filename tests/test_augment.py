@@ -4,7 +4,7 @@ import pytest
 from har_keras.clips.augment import (
     augment_clip,
     random_box,
-    random_colour,
+    random_color,
     resized,
     shift_clip,
 )
@@ -77,7 +77,7 @@ def test_a_box_lies_in_the_frame(shape):
 
 def test_colour_keeps_grey_grey():
     for seed in range(20):
-        matrix = random_colour(np.random.default_rng(seed))
+        matrix = random_color(np.random.default_rng(seed))
         red, green, blue = matrix @ [128, 128, 128, 1]
         assert red == pytest.approx(green, abs=1e-3)
         assert green == pytest.approx(blue, abs=1e-3)

@@ -1,13 +1,9 @@
-import sys
-
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from har_keras.config import Config, TrainingConfig
-from har_keras.errors import EnvironmentFault, UsageError
-from har_keras.model.baselines import VideoSwin
 from har_keras.model.build import build_model
 from har_keras.training.trainer import build_trainer
 
@@ -74,27 +70,3 @@ def test_frames_in_another_order_are_the_same_to_the_frame_model():
     other = CLIPS[:, [1, 1, 2, 3]]
     difference = model.logits(CLIPS) - model.logits(other)
     assert np.abs(ops.convert_to_numpy(difference)).max() > 1e-5
-
-
-def test_video_swin_wants_its_windows_to_fit():
-    with pytest.raises(UsageError, match="--crop-size 224"):
-        small_model("videoswin-tiny")
-
-
-def test_video_swin_without_keras_cv_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "keras_cv", None)
-    with pytest.raises(EnvironmentFault, match=r"har_keras\[cv\]"):
-        VideoSwin(3, num_frames=2)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # keras-cv's own
-def test_video_swin_has_the_published_size():
-    pytest.importorskip("keras_cv", reason="needs the extra cv")
-    model = VideoSwin(400, num_frames=2)
-    clips = np.zeros((1, 2, 224, 224, 3), "uint8")
-    y = ops.convert_to_numpy(model(clips))
-    np.testing.assert_allclose(y.sum(-1), 1, atol=1e-6)
-    longer = VideoSwin(400, num_frames=16)  # whole windows in time
-    longer.build()
-    assert longer.count_params() / 1e6 == pytest.approx(28.2, abs=0.1)

@@ -6,8 +6,7 @@ import json
 import sys
 
 import pytest
-from conftest import draw_folder, draw_video, truncate
-from tiny_run import untrained_run
+from support.videos import draw_folder, draw_video, truncate
 
 from har_keras import beam as beam_pool
 from har_keras import predict, prepare
@@ -36,9 +35,8 @@ def videos(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    good = draw_folder(tmp_path_factory.mktemp("good"), per_class=4)
-    return untrained_run(tmp_path_factory.mktemp("runs"), good)
+def run(tiny_run):
+    return tiny_run
 
 
 def bytes_of(folder):

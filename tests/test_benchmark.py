@@ -1,11 +1,17 @@
-import pytest
+import importlib.util
 
+import numpy as np
+import pytest
+from support.tiny_serving import smooth_clips
+
+from har_keras.benchmark import server
 from har_keras.benchmark.__main__ import main
 from har_keras.benchmark.flops import step_flops
-from har_keras.benchmark.step import benchmark_step, race
+from har_keras.benchmark.step import benchmark_step, measure_steps
 from har_keras.config import Config
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.model.vit import VideoViT
+from har_keras.serving.client import ClientPrediction
 
 TINY = Config().replace(
     num_frames=2, crop_size=16, num_layers=1, hidden_dim=8, mlp_dim=8,
@@ -21,10 +27,10 @@ def test_a_step_is_measured(capsys):
     assert costs[0].peak_bytes > 2**27  # TensorFlow alone is more
     printed = capsys.readouterr().out
     assert "clips/s" in printed
-    assert "MFLOP a clip" in printed
+    assert "MFLOP per clip" in printed
 
 
-def test_twins_race_in_turns(capsys):
+def test_peers_are_measured_in_turns(capsys):
     pytest.importorskip("transformers", reason="needs the extra peers")
     costs = benchmark_step(TINY, rounds=1, peers=True)
     names = [cost.name for cost in costs]
@@ -37,7 +43,22 @@ def test_twins_race_in_turns(capsys):
 
 def test_one_that_cannot_run_is_named():
     with pytest.raises(EnvironmentFault, match=r"'nobody' did not run: Key"):
-        race(["nobody"], TINY)
+        measure_steps(["nobody"], TINY)
+
+
+@pytest.mark.parametrize(
+    ("missing", "sentence"),
+    [
+        ("har_keras.benchmark.step_peers", "in a checkout of the repository"),
+        ("transformers", r'pip install "har_keras\[peers\]"'),
+    ],
+)
+def test_peers_that_are_not_here_are_named(missing, sentence, monkeypatch):
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: name != missing or None
+    )
+    with pytest.raises(EnvironmentFault, match=sentence):
+        benchmark_step(TINY, peers=True)
 
 
 def test_rounds_below_one_are_refused():
@@ -69,3 +90,58 @@ def test_fewer_tokens_read_each_other_where_attention_is_not_joint():
         for form in ("joint", "factorised", "divided")
     )
     assert factorised < divided < joint
+
+
+def test_responses_that_are_mixed_up_are_seen():
+    class Mixing:
+        address = type("Address", (), {"host": "here"})
+        number = 0
+
+        def predict(self, clips):
+            self.number += 1
+            share = clips.mean() / 255 if self.number < 9 else 0.5
+            rows = np.array([[share, 1 - share]])
+            return ClientPrediction(rows, ("a", "b"))
+
+    client, clips = Mixing(), smooth_clips(4)
+    with pytest.raises(EnvironmentFault, match="mixes up its responses"):
+        server.measure_load(
+            client, clips, num_requests=16, num_clients=1,
+            check=server.prediction_check(client, clips),
+        )  # fmt: skip
+
+
+def test_requests_that_fail_are_counted_and_end_with_an_error(capsys):
+    class Failing:
+        number = 0
+
+        def predict(self, clips):
+            self.number += 1
+            if self.number % 2:
+                raise EnvironmentFault("No server is there.")
+            return ClientPrediction(np.array([[1.0]]), ("a",))
+
+    found = server.measure_load(
+        Failing(), smooth_clips(1), num_requests=6, num_clients=1
+    )
+    assert (found.num_requests, found.num_failed) == (3, 3)
+    server.print_result(found, "table")
+    assert "3 succeeded, 3 failed, 1 clients" in capsys.readouterr().out
+    with pytest.raises(EnvironmentFault, match=r"3 of 6 .* No server is there"):
+        found.require_success()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("no-server", "*.mp4"), "needs the address of a server"),
+        (("no-server", "*.mp4", "--clients", "0"), "at least 1"),
+        (("no-server", "*.mp4", "--requests", "0"), "at least 1"),
+    ],
+)
+def test_the_server_benchmark_is_for_servers(words, sentence, capsys, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"")
+    where, pattern, *options = words
+    arguments = ["server", where, str(tmp_path / pattern), *options]
+    assert main(arguments) == 2
+    assert sentence in capsys.readouterr().err

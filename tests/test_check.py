@@ -4,7 +4,13 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import draw_folder, draw_video, ffmpeg, truncate, write_video
+from support.videos import (
+    draw_folder,
+    draw_video,
+    ffmpeg,
+    truncate,
+    write_video,
+)
 
 from har_keras.check import check, main
 from har_keras.config import Config

@@ -1,16 +1,18 @@
 """The client against a stand-in server that speaks the published messages."""
 
+import csv
 import http.client
 import http.server
+import io
 import json
 import threading
 
 import keras
 import numpy as np
 import pytest
-from tiny_serving import (
+from support.tiny_serving import (
+    INFO,
     NAMES,
-    USAGE,
     huge_gif,
     huge_png,
     jpegs,
@@ -19,7 +21,9 @@ from tiny_serving import (
     smooth_clips,
     tiny_model,
 )
+from support.videos import draw_folder
 
+from har_keras.benchmark.__main__ import main as benchmark
 from har_keras.benchmark.server import measure_load
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.serving import messages
@@ -33,7 +37,7 @@ pytest.importorskip(
     reason="needs `pip install --no-deps tensorflow-serving-api`",
 )
 grpc = pytest.importorskip("grpc", reason="needs `pip install grpcio`")
-from stand_in_server import StandIn  # noqa: E402
+from support.stand_in_server import StandIn  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +48,7 @@ def model():
 @pytest.fixture(scope="module")
 def base(model, tmp_path_factory):
     base = tmp_path_factory.mktemp("run") / "saved_model"
-    export_saved_model(model, NAMES, USAGE, base)
+    export_saved_model(model, NAMES, INFO, base)
     return base
 
 
@@ -119,7 +123,7 @@ def test_what_the_graph_refuses_is_passed_on_in_its_words(
     server, way, client_of
 ):
     client = client_of(getattr(server, way), frames="raw")
-    with pytest.raises(DataError, match=r"refused the clips: A clip may have"):
+    with pytest.raises(DataError, match=r"rejected the clips: A clip may have"):
         client.predict(np.zeros((1, 1025, 1, 1, 3), "uint8"))
 
 
@@ -128,7 +132,9 @@ def test_a_request_that_is_too_large_says_what_to_do(
     server, way, side, client_of
 ):
     client = client_of(getattr(server, way), frames="raw")
-    with pytest.raises(DataError, match="Send fewer clips at once, or JPEG"):
+    with pytest.raises(
+        DataError, match="Send fewer clips per request, or JPEG"
+    ):
         client.predict(np.full((1, 16, side, side, 3), 200, "uint8"))
 
 
@@ -150,7 +156,7 @@ def test_what_are_no_clips_is_not_sent(server, clips, client_of):
     ["har", "http://host:8501/har", "ftp://host/har", "grpc://host:8500/", ""],
 )
 def test_what_is_no_address_is_refused(url):
-    with pytest.raises(UsageError, match="is no address of a model"):
+    with pytest.raises(UsageError, match="is not the address of a model"):
         Address.read(url)
 
 
@@ -159,7 +165,7 @@ def test_what_is_no_address_is_refused(url):
 )
 def test_nobody_there_is_one_sentence(url, client_of):
     client = client_of(url, attempts=2)
-    with pytest.raises(EnvironmentFault, match="no answer in 2 attempts"):
+    with pytest.raises(EnvironmentFault, match="did not respond in 2 attempts"):
         client.predict(smooth_clips(1))
 
 
@@ -209,11 +215,11 @@ def test_what_passes_is_tried_again(scripted, client_of):
 @pytest.mark.parametrize(
     ("status", "error", "sentence"),
     [
-        (400, DataError, "refused the clips: bad"),
+        (400, DataError, "rejected the clips: bad"),
         (404, UsageError, "doesn't serve"),
-        (413, DataError, "larger than"),
+        (413, DataError, "exceeds the size limit"),
         (500, EnvironmentFault, "failed"),
-        (504, EnvironmentFault, "in time"),
+        (504, EnvironmentFault, "timed out"),
     ],
 )
 def test_what_does_not_pass_is_not_tried_again(
@@ -436,7 +442,7 @@ def test_many_clients_each_get_their_own_answers(model, server, way, client_of):
 
 
 def test_versions_are_swapped_while_requests_run(model, tmp_path, client_of):
-    export_saved_model(model, NAMES, USAGE, tmp_path)
+    export_saved_model(model, NAMES, INFO, tmp_path)
     server = StandIn(tmp_path)
     clips = smooth_clips(4)
     answered, counting = [], threading.Lock()
@@ -446,7 +452,7 @@ def test_versions_are_swapped_while_requests_run(model, tmp_path, client_of):
         with counting:
             answered.append(answer)
             if len(answered) in (50, 100, 150):
-                export_saved_model(model, NAMES, USAGE, tmp_path)
+                export_saved_model(model, NAMES, INFO, tmp_path)
                 server.models.reload()
 
     try:
@@ -459,3 +465,39 @@ def test_versions_are_swapped_while_requests_run(model, tmp_path, client_of):
         assert len(server.models.loaded) == 2
     finally:
         server.close()
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    return draw_folder(tmp_path_factory.mktemp("videos"), per_class=4)
+
+
+def benchmarked(capsys, server, videos, *options):
+    """Runs `benchmark server` and returns what it prints."""
+    words = ("server", server.rest, videos, "--requests", 40, "--clients", 4)
+    code = benchmark([str(word) for word in (*words, *options)])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    return captured.out
+
+
+def test_load_is_printed_for_people_and_programs(server, videos, capsys):
+    table = benchmarked(capsys, server, videos)
+    assert "40 succeeded, 0 failed, 4 clients" in table
+    assert "clips/s" in table
+    found = json.loads(benchmarked(capsys, server, videos, "--format", "json"))
+    assert (found["num_requests"], found["num_failed"]) == (40, 0)
+    assert 0 < found["p50_ms"] <= found["p95_ms"] <= found["p99_ms"]
+    assert found["clips_per_second"] > 0
+    lines = benchmarked(capsys, server, videos, "--format", "csv")
+    (row,) = csv.DictReader(io.StringIO(lines))
+    assert row["num_requests"] == "40"
+
+
+def test_load_without_a_readable_video_has_nothing_to_send(
+    server, tmp_path, capsys
+):
+    (tmp_path / "bad.mp4").write_text("this is no video at all")
+    words = [server.rest, str(tmp_path / "bad.mp4"), "--requests", "5"]
+    assert benchmark(["server", *words]) == 3
+    assert "not a video" in capsys.readouterr().err

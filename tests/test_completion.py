@@ -3,7 +3,7 @@ import subprocess
 
 import pytest
 
-from har_keras import __main__, completion
+from har_keras import __main__
 
 TRY = """
 source "$1"; shift
@@ -17,7 +17,7 @@ echo "${COMPREPLY[*]}"
 @pytest.fixture(scope="module")
 def script(tmp_path_factory):
     path = tmp_path_factory.mktemp("completion") / "har-keras.bash"
-    path.write_text(completion.completion("bash"))
+    path.write_text(__main__.completion("bash"))
     return path
 
 
@@ -44,7 +44,7 @@ def test_bash_completes(script, words, answer):
 
 
 def test_zsh_has_a_script():
-    script = completion.completion("zsh")
+    script = __main__.completion("zsh")
     assert "har-keras" in script
     assert "--learning-rate" in script
 

@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from moving_squares import SquaresStore, squares_manifest
+from support.moving_squares import SquaresStore, squares_manifest
 
 from har_keras.clips.dataset import ClipDataset
 from har_keras.config import Config

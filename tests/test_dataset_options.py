@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from moving_squares import SquaresStore, squares_manifest
+from support.moving_squares import SquaresStore, squares_manifest
 
 from har_keras.clips import dataset
 from har_keras.clips.augment import augment_clip, random_speed
@@ -166,7 +166,7 @@ def test_a_class_keeps_its_sides(manifest, monkeypatch):
         return out
 
     monkeypatch.setitem(dataset.AUGMENTATIONS, "basic", change)
-    clips = clips_of(manifest, keep_side=" up ")
+    clips = clips_of(manifest, no_flip_classes=" up ")
     for index in range(10):
         clips.read(0, index)
     names = [slot.video.class_name for slot in clips.slots]
@@ -175,7 +175,7 @@ def test_a_class_keeps_its_sides(manifest, monkeypatch):
 
 def test_a_class_that_is_not_there_keeps_no_side(manifest):
     with pytest.raises(UsageError, match="Did you mean 'down'"):
-        clips_of(manifest, keep_side="up,donw")
+        clips_of(manifest, no_flip_classes="up,donw")
 
 
 def test_keras_cv_is_asked_for_at_once(manifest, monkeypatch):

@@ -16,6 +16,7 @@ from test_readme import commands, make_runs, options_of
 
 from har_keras import cli
 from har_keras.__main__ import VERBS
+from har_keras.benchmark import __main__ as benchmark
 from har_keras.config import Config
 from har_keras.toml import read_toml
 
@@ -55,7 +56,7 @@ def test_a_command_has_flags_that_exist(words, tmp_path, monkeypatch):
 def test_every_verb_is_on_some_page():
     text = "".join(TEXTS.values())
     for verb in VERBS:
-        assert re.search(rf"har_keras[. ]{verb}\b|`{verb}`", text), verb
+        assert re.search(rf"har[-_]keras[. ]{verb}\b|`{verb}`", text), verb
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -66,15 +67,15 @@ def test_links_lead_somewhere(name):
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_flags_in_the_text_exist(name):
-    own = {"tyro_print_completion"}
-    known = set(Config().flat()) | own
+    known = set(Config().flat()) | {"help", "help_all"}
     for verb in VERBS:
-        options, _ = options_of(verb, ["input"])
-        known |= set(options.__dataclass_fields__)
+        for part in benchmark.OPTIONS if verb == "benchmark" else ("",):
+            options, _ = options_of(verb, [part])
+            known |= set(options.__dataclass_fields__)
     for found in re.findall(r"`--([a-z-]+)", TEXTS[name]):
         option = found.replace("-", "_")
         bare = option.removeprefix("no_")
-        assert {option, bare} & (known | {"help"}), f"--{found}"
+        assert {option, bare} & known, f"--{found}"
 
 
 def test_python_parses_and_names_what_exists():

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,11 +30,11 @@ def versions(monkeypatch):
 
 
 @pytest.fixture
-def requires(monkeypatch):
-    """Pretends what each package asks for."""
-    asked = {}
-    monkeypatch.setattr(metadata, "requires", lambda name: asked.get(name, []))
-    return asked
+def pip_says(monkeypatch):
+    """Pretends the lines that `pip check` prints; none at first."""
+    lines = []
+    monkeypatch.setattr(health, "pip_check", lambda: lines)
+    return lines
 
 
 def states(findings):
@@ -52,7 +53,7 @@ def test_this_machine_is_ready(capsys, tmp_path, monkeypatch):
 def test_the_backend_of_these_tests_computes(monkeypatch):
     monkeypatch.setattr(backends, "BACKENDS", ("tensorflow",))
     calls = []
-    (found,) = backends.backends(lambda: calls.append(1))
+    (found,) = backends.check_backends(lambda: calls.append(1))
     assert (found.topic, found.state) == ("tensorflow", "ok")
     assert "works, on" in found.text
     assert calls == [1]
@@ -63,7 +64,7 @@ def test_a_backend_that_breaks_is_bad_if_training_stands_on_it(monkeypatch):
     monkeypatch.setattr(backends, "_PROGRAM", program)
     monkeypatch.setattr(backends, "installed", lambda name: "1.0")
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
-    found = list(backends.backends(lambda: None))
+    found = list(backends.check_backends(lambda: None))
     assert states(found) == {
         "tensorflow": "bad",
         "jax": "look",
@@ -71,7 +72,7 @@ def test_a_backend_that_breaks_is_bad_if_training_stands_on_it(monkeypatch):
     }
     assert all("no libcudart" in finding.text for finding in found)
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    found = list(backends.backends(lambda: None))
+    found = list(backends.check_backends(lambda: None))
     assert states(found)["jax"] == "bad"
 
 
@@ -83,44 +84,116 @@ def test_a_gpu_that_a_backend_does_not_see_is_said(monkeypatch):
     assert backends._devices("jax", "0.7", ["CudaDevice(id=0)"]).state == "ok"
 
 
-def test_two_tensorflows_are_bad(versions, requires):
+def test_two_tensorflows_are_bad(versions, pip_says):
     versions |= {"tensorflow": "2.21.0", "tensorflow-cpu": "2.21.0"}
     found = {f.topic: f for f in health.software()}
     assert found["tensorflow"].state == "bad"
     assert "pip uninstall tensorflow" in found["tensorflow"].mend
 
 
-def test_a_version_that_another_refuses_is_looked_at(versions, requires):
+def software_by_topic():
+    return {finding.topic: finding for finding in health.software()}
+
+
+def test_a_version_that_another_refuses_is_looked_at(versions, pip_says):
     # What installing TensorFlow 2.21 over Colab's packages leaves.
-    versions |= {
-        "tensorflow": "2.21.0", "tensorflow-cpu": None, "protobuf": "5.29.6",
-    }  # fmt: skip
-    requires["tensorflow"] = ["protobuf<8.0.0,>=6.31.1"]
-    (need,) = packages.unmet_requirements()
-    assert need.found == "protobuf 5.29.6"
-    assert not need.missing
-    assert states(health.software())["tensorflow"] == "look"
+    versions |= {"tensorflow": "2.21.0", "tensorflow-cpu": None}
+    pip_says.append(
+        "tensorflow 2.21.0 has requirement protobuf<8.0.0,>=6.31.1, but you "
+        "have protobuf 5.29.6."
+    )
+    found = software_by_topic()["tensorflow"]
+    assert found.state == "look"
+    assert found.text == (
+        "requires protobuf<8.0.0,>=6.31.1, but protobuf 5.29.6 is installed"
+    )
+    assert 'pip install "protobuf<8.0.0,>=6.31.1"' in found.mend
 
 
-def test_an_old_keras_is_not_fit(versions, requires):
-    versions |= {"keras": "3.12.0"}
-    requires[packages.PACKAGE] = ["keras>=3.13.2"]
-    assert [n.wanted for n in packages.unmet_requirements()] == [
-        "keras>=3.13.2"
-    ]
+def test_an_old_keras_is_not_fit(pip_says):
+    pip_says.append(
+        'har-keras 0.1.0 has requirement keras>=3.13.2; python_version > "3", '
+        "but you have keras 3.12.0."
+    )
+    found = software_by_topic()["har-keras"]
+    assert found.state == "look"
+    assert 'pip install "keras>=3.13.2"' in found.mend
 
 
-def test_any_tensorflow_will_do(versions, requires):
-    for name in packages._TENSORFLOWS:
+def test_any_tensorflow_will_do(versions, pip_says):
+    for name in packages.TENSORFLOWS:
         versions[name] = None
-    requires[packages.PACKAGE] = ["tensorflow>=2.20"]
-    (need,) = packages.unmet_requirements()
-    assert need.missing
+    pip_says.append(
+        "har-keras 0.1.0 requires tensorflow, which is not installed."
+    )
+    found = software_by_topic()["har-keras"]
+    assert (found.state, found.mend) == ("bad", "pip install tensorflow")
     versions["tensorflow-macos"] = "2.20.0"
-    assert list(packages.unmet_requirements()) == []
+    assert "har-keras" not in software_by_topic()
 
 
-def test_a_missing_extra_is_named_and_no_fault(versions):
+def test_conflicts_of_other_packages_are_not_reported(pip_says):
+    pip_says += [
+        "google-colab 1.0 has requirement pandas==2.2.2, but you have pandas "
+        "2.3.1.",
+        "jax 0.7 is not supported on this platform",
+    ]
+    found = software_by_topic()
+    assert "google-colab" not in found
+    assert found["jax"].text == "0.7 is not supported on this platform"
+
+
+def pip_runs(monkeypatch, code):
+    """Makes `pip_check` run some code instead of pip; returns its command."""
+    commands = []
+
+    def run(command, **options):
+        commands.append(command)
+        return _RUN([sys.executable, "-c", code], **options)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return commands
+
+
+_RUN = subprocess.run
+
+
+def test_lines_of_pip_are_read_only_where_it_found_something(monkeypatch):
+    commands = pip_runs(monkeypatch, "print('No broken requirements found.')")
+    assert packages.pip_check() == []
+    assert commands == [[sys.executable, "-m", "pip", "check"]]
+    pip_runs(monkeypatch, "print('a line'); raise SystemExit(1)")
+    assert packages.pip_check() == ["a line"]
+
+
+def test_a_missing_pip_is_named(monkeypatch):
+    pip_runs(monkeypatch, "import no_module_of_this_name")
+    assert packages.pip_check() is None
+    found = software_by_topic()["pip"]
+    assert found.state == "look"
+    assert "is missing" in found.text
+    assert "ensurepip" in found.mend
+    assert "uv pip check" in found.mend
+
+
+def test_remedies_name_extras_that_exist(monkeypatch):
+    monkeypatch.setattr(backends, "installed", lambda name: "")
+    monkeypatch.setattr(backends, "tensorflow_packages", lambda: [])
+    extras = metadata.metadata(packages.PACKAGE).get_all("Provides-Extra")
+    for chosen in backends.BACKENDS:
+        monkeypatch.setenv("KERAS_BACKEND", chosen)
+        for finding in backends.check_backends(lambda: None):
+            assert finding.state == "bad"
+            for extra in re.findall(r"har_keras\[(\w+)\]", finding.mend):
+                assert extra in extras
+
+
+def test_the_function_does_what_the_command_does(tmp_path):
+    found = health.doctor(tmp_path, tmp_path, backends=False)
+    assert {"python", "ffmpeg", "runs", "wandb"} <= states(found).keys()
+
+
+def test_a_missing_extra_is_named_and_no_fault(versions, pip_says):
     versions |= {"openvino": None}
     found = {f.topic: f for f in health.software()}
     if "[export]" not in found:
@@ -135,7 +208,7 @@ def test_an_ffmpeg_that_does_not_run_is_bad(monkeypatch, tmp_path):
     program.write_text("#!/bin/sh\nexit 1\n")
     program.chmod(0o755)
     code = (
-        "from har_keras.report import health\n"
+        "from har_keras.doctor import health\n"
         "(found,) = health.ffmpeg()\n"
         "print(found.state, found.mend)"
     )

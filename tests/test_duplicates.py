@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from conftest import X264, ffmpeg, write_video
+from support.videos import X264, ffmpeg, write_video
 
 from har_keras.config import ClipConfig, StoreConfig
 from har_keras.errors import DataError
@@ -153,7 +153,7 @@ def test_a_group_in_two_splits_is_a_leak(tmp_path, caplog):
     assert leaking_groups(manifest) == {"1": ["train", "val", "test"]}
     with pytest.raises(DataError, match="group '1'"):
         report_leaks(store, manifest, strict=True)
-    assert "Group '1' stands in train and val and test" in caplog.text
+    assert "Group '1' is in train and val and test" in caplog.text
 
 
 def test_leaks_only_leaves_duplicates_within_a_split_out(tmp_path):

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import X264, draw_video, ffmpeg, moving_square, write_video
+from support.videos import X264, draw_video, ffmpeg, moving_square, write_video
 
 from har_keras.errors import DataError, EnvironmentFault
 from har_keras.video import ffmpeg as door
@@ -187,7 +187,7 @@ def test_names_are_never_options_or_addresses(tmp_path, monkeypatch):
 
 
 def test_a_truncated_video_gives_its_first_part(tmp_path, numbered_video):
-    from conftest import truncate
+    from support.videos import truncate
 
     path = truncate(numbered_video, tmp_path / "cut.mp4")
     reader = read_frames(path, fps=16.0, **OPTIONS)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
-from moving_squares import SquaresStore, squares_manifest
+from support.moving_squares import SquaresStore, squares_manifest
 
 from har_keras.config import Config
 from har_keras.errors import (
@@ -24,6 +24,7 @@ from har_keras.training.checkpoint import TrainingState
 from har_keras.training.fit import fit
 from har_keras.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("without_xla")
 CONFIG = Config().replace(
     crop_size=32,
     num_frames=8,
@@ -259,10 +260,10 @@ def test_full_memory_halves_the_micro_batch(tmp_path, monkeypatch, caplog):
     config = CONFIG.replace(micro_batch_size=8, epochs=1)
     run = train(tmp_path / "run", config)
     assert list(dict.fromkeys(full.tried)) == [8, 4, 2]
-    said = [m for m in caplog.messages if "memory is full" in m]
+    said = [m for m in caplog.messages if "Out of memory" in m]
     assert len(said) == 2
     assert (
-        "going on from the last checkpoint with 2. The batch stays 8"
+        "resuming from the last checkpoint with 2. The batch is still 8"
         in (said[1])
     )
     assert len(history_of(run)) == 1
@@ -274,7 +275,7 @@ def test_memory_full_with_one_clip_is_said(tmp_path, monkeypatch):
         raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(Trainer, "train_step", full)
-    with pytest.raises(EnvironmentFault, match="with one clip at once"):
+    with pytest.raises(EnvironmentFault, match="a micro-batch of one clip"):
         train(tmp_path / "run", CONFIG.replace(micro_batch_size=2))
 
 

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import draw_folder, truncate
+from support.videos import draw_folder, truncate
 
 from har_keras import train
 from har_keras.run import Run

@@ -3,14 +3,16 @@
 Needs the extra: pip install "har_keras[export]".
 """
 
+import shutil
+
 import numpy as np
 import pytest
-from tiny_run import untrained_run
-from tiny_serving import CONFIG, NAMES, USAGE, smooth_clips
+from support.tiny_serving import CONFIG, INFO, NAMES, smooth_clips
 
 from har_keras import export as verb
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.model.build import build_model
+from har_keras.run import Run
 from har_keras.serving import formats
 from har_keras.serving import formats as comparison
 from har_keras.serving.runtimes import open_exported, package
@@ -37,7 +39,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def source(model):
-    return formats.ExportSource(model, NAMES, USAGE)
+    return formats.ExportSource(model, NAMES, INFO)
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +172,7 @@ def test_a_litert_file_takes_clips_one_by_one_or_together(written, name):
 
 
 def test_a_saved_model_is_opened_too(model, tmp_path):
-    version = export_saved_model(model, NAMES, USAGE, tmp_path)
+    version = export_saved_model(model, NAMES, INFO, tmp_path)
     opened = open_exported(version)
     clips = smooth_clips(3)
     np.testing.assert_allclose(
@@ -182,10 +184,10 @@ def test_a_saved_model_is_opened_too(model, tmp_path):
 
 
 def test_what_is_no_model_is_refused_in_words(tmp_path):
-    with pytest.raises(UsageError, match="is no exported model"):
+    with pytest.raises(UsageError, match="is not an exported model"):
         open_exported(tmp_path)
     (tmp_path / "notes.txt").write_bytes(b"")
-    with pytest.raises(UsageError, match="is no exported model"):
+    with pytest.raises(UsageError, match="is not an exported model"):
         open_exported(tmp_path / "notes.txt")
 
 
@@ -193,7 +195,7 @@ def test_a_file_of_somebody_else_has_no_names(source, tmp_path):
     pytest.importorskip("ai_edge_litert", reason='needs "har_keras[export]"')
     path = tmp_path / "model.tflite"
     path.write_bytes(formats._converter(source).convert())
-    with pytest.raises(DataError, match="holds no class names"):
+    with pytest.raises(DataError, match="has no class names"):
         open_exported(path)
 
 
@@ -240,8 +242,9 @@ def test_the_table_says_what_was_measured(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def run(video_folder, tmp_path_factory):
-    return untrained_run(tmp_path_factory.mktemp("run"), video_folder)
+def run(tiny_run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    return Run(shutil.copytree(tiny_run.path, folder))
 
 
 def test_one_refused_format_does_not_stop_the_others(run, monkeypatch, capfd):
@@ -258,7 +261,7 @@ def test_one_refused_format_does_not_stop_the_others(run, monkeypatch, capfd):
     printed = capfd.readouterr()
     reason = "The format onnx was not published: RuntimeError: no such op."
     assert printed.err.splitlines() == [
-        "12 of 12 videos can be used.",
+        "8 of 8 videos can be used.",
         f"Warning: {reason}",
         "Error: 1 of 2 formats not published; the reasons are in "
         f"'{run.serving_dir / 'formats.md'}'.",

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw_folder
-from moving_squares import SquaresStore, squares_manifest
+from support.moving_squares import SquaresStore, squares_manifest
+from support.videos import draw_folder
 
 from har_keras.clips.dataset import ClipDataset
 from har_keras.clips.masking import MaskedClips
@@ -29,7 +29,7 @@ from pathlib import Path
 os.environ["KERAS_BACKEND"] = "jax"
 folder, hosts, index, coordinator = sys.argv[1:]
 import numpy as np
-from moving_squares import SquaresStore, squares_manifest
+from support.moving_squares import SquaresStore, squares_manifest
 from har_keras import cli
 from har_keras.config import Config
 from har_keras.run import Run

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import X264, ffmpeg, moving_square, write_video
+from support.videos import X264, ffmpeg, moving_square, write_video
 
 from har_keras.config import ClipConfig, Config
 from har_keras.errors import DataError
@@ -99,7 +99,7 @@ def test_it_comes_back_after_a_break(stream, caplog):
     with Streams(stream, stream) as server, read(server) as reader:
         wait_until(lambda: reader.num_connections == 2)
     assert "was lost" in caplog.text
-    assert "is back" in caplog.text
+    assert "Reconnected to" in caplog.text
 
 
 def test_a_source_that_sends_nothing_is_opened_again():

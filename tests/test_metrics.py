@@ -3,6 +3,7 @@ import pytest
 
 from har_keras.errors import DataError
 from har_keras.evaluation import metrics
+from har_keras.evaluation.metrics import curve, ranking
 
 LABELS = np.array([0, 0, 0, 1, 1, 2])
 PROBABILITIES = np.array(
@@ -128,3 +129,78 @@ def test_calibration_is_zero_when_confidence_is_accuracy():
     ]
     sure = metrics.calibration(np.array([0, 1]), np.array([[1.0, 0]] * 2))
     assert sure["ece"] == 0.5
+
+
+def pairwise_auc(truth, scores):
+    """Counts pairs in the right order, the slow way."""
+    gaps = scores[truth][:, None] - scores[~truth][None]
+    return (gaps > 0).mean() + (gaps == 0).mean() / 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_roc_area_is_the_share_of_pairs_in_order(seed):
+    rng = np.random.default_rng(seed)
+    truth = rng.random(60) < 0.3
+    scores = (rng.random(60) + 0.4 * truth).round(1)  # with ties
+    found = curve(truth, scores)
+    assert found.roc_auc == pytest.approx(pairwise_auc(truth, scores))
+    assert found.recall[-1] == found.false_positive_rate[-1] == 1
+    assert (np.diff(found.recall) >= 0).all()
+
+
+def test_the_order_of_equal_scores_does_not_matter():
+    truth = np.array([True, False, True, False])
+    flat = np.full(4, 0.5)
+    for order in ([0, 1, 2, 3], [1, 3, 0, 2]):
+        found = curve(truth[order], flat)
+        assert (found.roc_auc, found.average_precision) == (0.5, 0.5)
+
+
+def test_a_perfect_and_a_reversed_ranking():
+    truth = np.array([True, True, False, False])
+    scores = np.array([0.9, 0.8, 0.2, 0.1])
+    assert curve(truth, scores).roc_auc == 1
+    assert curve(truth, scores).average_precision == 1
+    assert curve(truth, -scores).roc_auc == 0
+
+
+def cumulative_curve(truth, scores):
+    """Adds up hits from the highest score on; a point for each score."""
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))
+    hits = truth[order].cumsum()[ends]
+    named = ends + 1
+    false_positive_rate = (named - hits) / (~truth).sum()
+    return [
+        np.concatenate([[0.0], false_positive_rate]),
+        np.concatenate([[0.0], hits / truth.sum()]),
+        np.concatenate([[1.0], hits / named]),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_curves_are_those_that_are_counted_by_hand(seed):
+    rng = np.random.default_rng(seed)
+    number = int(rng.integers(2, 40))
+    truth = rng.random(number) < 0.4
+    truth[:2] = True, False
+    scores = rng.random(number).round(1 + seed % 3)  # with ties, mostly
+    found = curve(truth, scores)
+    expected = cumulative_curve(truth, scores)
+    np.testing.assert_allclose(
+        found.false_positive_rate, expected[0], atol=1e-9
+    )
+    np.testing.assert_allclose(found.recall, expected[1], atol=1e-9)
+    np.testing.assert_allclose(found.precision, expected[2], atol=1e-9)
+    area = np.diff(expected[1]) @ expected[2][1:]
+    assert found.average_precision == pytest.approx(area, abs=1e-9)
+
+
+def test_a_class_without_videos_has_no_areas():
+    rows = ranking(
+        np.array([0, 0]), np.array([[0.9, 0.1], [0.6, 0.4]]), ("gym", "walk")
+    )
+    assert rows[1] == {
+        "class": "walk", "roc_auc": None, "average_precision": None,
+    }  # fmt: skip
+    assert rows[0]["roc_auc"] is None

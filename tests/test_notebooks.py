@@ -3,9 +3,11 @@
 import ast
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from test_readme import options_of
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 NAMES = [path.stem for path in NOTEBOOKS]
@@ -34,6 +36,13 @@ def test_all_five_are_there():
     assert numbers == [f"{n:02d}" for n in range(1, len(NAMES) + 1)]
 
 
+def without_commands(source):
+    """Returns the Python of a cell, with `pass` for `%` and `!` lines."""
+    return re.sub(
+        r"^( *)[%!](?:.*\\\n)*.*$", r"\1pass", source, flags=re.MULTILINE
+    )
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
 def test_a_notebook_is_small_and_opens_in_colab(path):
     assert path.stat().st_size < 500_000
@@ -56,11 +65,43 @@ def test_the_backend_is_chosen_before_keras_and_nothing_is_replaced(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
 def test_it_defines_no_model_and_no_loop_of_training(path):
     for source in code_of(path):
-        python = re.sub(r"^\s*%.*$", "    pass", source, flags=re.MULTILINE)
-        for node in ast.walk(ast.parse(python)):
+        for node in ast.walk(ast.parse(without_commands(source))):
             assert not isinstance(node, ast.ClassDef | ast.FunctionDef)
             if isinstance(node, ast.Attribute):
                 assert node.attr not in ("fit", "train_on_batch", "compile")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_it_uses_only_public_names(path):
+    import har_keras
+
+    for source in code_of(path):
+        for node in ast.walk(ast.parse(without_commands(source))):
+            if isinstance(node, ast.ImportFrom):
+                assert not (node.module or "").startswith("har_keras")
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    assert not alias.name.startswith("har_keras.")
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "har_keras"
+            ):
+                assert node.attr in har_keras.__all__
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_its_commands_have_flags_that_exist(path, tmp_path, monkeypatch):
+    from har_keras import cli
+
+    monkeypatch.chdir(tmp_path)
+    text = "\n".join(code_of(path)).replace("\\\n", " ")
+    for verb, line in re.findall(
+        r"^ *!.* -m har_keras\.(\w+) (.*)", text, re.M
+    ):
+        flags = shlex.split(re.sub(r"\{\w+\}", "1", line))
+        options, flags = options_of(verb, flags)
+        cli.parse(options, flags, verb=verb)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)

@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 import pytest
-from conftest import moving_square, write_video
+from support.videos import moving_square, write_video
 
 from har_keras.errors import EnvironmentFault
 from har_keras.inference.timeline import Segment, Timeline
@@ -82,7 +82,7 @@ def test_pictures_in_a_folder_are_drawn_on(tmp_path):
         timeline(),
         tmp_path / "out.mp4",
         timeout_seconds=30.0,
-        pictures_fps=10.0,
+        images_fps=10.0,
     )
     info = probe(tmp_path / "out.mp4")
     assert (info.width, info.height, info.fps) == (214, 120, 10.0)
@@ -96,7 +96,7 @@ def test_pictures_in_a_folder_are_drawn_on(tmp_path):
 
 def test_a_folder_without_pictures_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(VideoError, match="no picture in it"):
+    with pytest.raises(VideoError, match="no image in it"):
         write_overlay(
             tmp_path / "empty",
             timeline(),

@@ -7,8 +7,8 @@ install chromium.
 import re
 
 import pytest
-from conftest import draw_folder
-from tiny_run import untrained_run
+from support.tiny_run import untrained_run
+from support.videos import draw_folder
 
 NAMES = ("<script>alert(1)</script>".replace("/", "\N{FRACTION SLASH}"), "=cmd")
 

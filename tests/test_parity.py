@@ -4,14 +4,14 @@ import dataclasses
 
 import keras
 import numpy as np
-import parity_table
 import pytest
+from programs import parity_table
 
 from har_keras.config import Config
 from har_keras.manifest.manifest import Manifest
 from har_keras.model.build import build_model
 from har_keras.serving.model_info import ModelInfo
-from har_keras.store.preparation import prepare
+from har_keras.store.preparation import decode_usable
 
 NAMES = ("gym", "walk", "work")
 WAYS = [
@@ -35,7 +35,7 @@ def clips(real_videos, tmp_path_factory):
     names = tuple(sorted({video.class_name for video in chosen}))
     train = [dataclasses.replace(video, split="train") for video in chosen]
     manifest = Manifest(real_videos, names, tuple(train))
-    store, manifest = prepare(manifest, config.clip, config.store)
+    store, manifest = decode_usable(manifest, config.clip, config.store)
     shown = parity_table.middle_clips(store, manifest.videos, config.clip)
     labels = [manifest.label(video) for video in manifest.videos]
     return shown, np.eye(len(NAMES))[labels]

@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
+from har_keras.evaluation.metrics import curve
 from har_keras.report import plots
 from har_keras.report.film_strips import Strip
 
@@ -103,3 +104,13 @@ def test_right_and_wrong_differ_in_colour_and_mark(tmp_path):
 def test_nothing_half_written_is_left(tmp_path):
     plots.plot_samples([strip()], tmp_path / "samples.png")
     assert [path.name for path in tmp_path.iterdir()] == ["samples.png"]
+
+
+def test_curves_are_drawn(tmp_path):
+    truth = np.array([True, False, True, False])
+    found = curve(truth, np.array([0.9, 0.8, 0.7, 0.1]))
+    plots.plot_ranking({"$x$ <b>": found, "none": None}, tmp_path / "a.png")
+    bins = [{"confidence": 0.6, "accuracy": 0.5, "count": 3}]
+    plots.plot_reliability(bins, [], tmp_path / "b.png")
+    for name in ("a.png", "b.png"):
+        assert cv2.imread(str(tmp_path / name)).std() > 5

@@ -8,8 +8,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from conftest import draw_folder, draw_video, moving_square, truncate
-from tiny_run import untrained_run
+from support.videos import draw_video, moving_square, truncate
 
 import har_keras
 from har_keras import predict as verb
@@ -18,13 +17,13 @@ from har_keras.video.ffmpeg import probe
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    return draw_folder(tmp_path_factory.mktemp("predict"), per_class=4)
+def videos(few_videos):
+    return few_videos
 
 
 @pytest.fixture(scope="module")
-def run(videos, tmp_path_factory):
-    return untrained_run(tmp_path_factory.mktemp("runs"), videos)
+def run(tiny_run):
+    return tiny_run
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +176,7 @@ def test_overlay_draws_on_a_folder_of_pictures(run, tmp_path, capsys):
         cv2.imwrite(str(folder / f"{number}.jpg"), frame)
     code, _, err = run_verb(
         capsys, run.path, folder, "--overlay", tmp_path / "out.mp4",
-        "--pictures-fps", "15",
+        "--images-fps", "15",
     )  # fmt: skip
     assert code == 0, err
     info = probe(tmp_path / "out.mp4")
@@ -192,7 +191,7 @@ def test_overlay_draws_on_a_folder_of_pictures(run, tmp_path, capsys):
     [
         (("a.mp4", "b.mp4", "--overlay", "out.mp4"), "Give a folder"),
         (("a.mp4", "--overlay", "a.mp4"), "the video itself"),
-        (("camera:0", "a.mp4"), "goes on without end"),
+        (("camera:0", "a.mp4"), "does not end, so it must be the only"),
         (("camera:0", "--timeline"), "is live"),
         (("camera:0", "--overlay", "out"), "draws on videos that end"),
         (("a.mp4", "--threshold", "7"), "--threshold must be"),
@@ -209,7 +208,7 @@ def test_nothing_to_look_at_is_a_slip(run, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     code, _, err = run_verb(capsys, run.path, "-")
     assert code == 2
-    assert "nothing to look at" in err
+    assert "No video was found" in err
 
 
 def test_the_package_is_light_until_it_is_asked():
@@ -222,4 +221,4 @@ def test_the_package_is_light_until_it_is_asked():
     )
     assert done.stdout == "False\n"
     assert "has no attribute 'nil'" in done.stderr
-    assert {"load", "Classifier", "Prediction"} <= set(dir(har_keras))
+    assert {"load", "VideoClassifier", "Prediction"} <= set(dir(har_keras))

@@ -1,5 +1,6 @@
 """The README tells the truth: its commands parse, its tree is the folder."""
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -38,7 +39,7 @@ def make_runs():
     """Makes the runs that commands name, in the folder they are run in."""
     Run(Path("runs/first")).create(Config())  # for --resume
     pretrained = Config().replace(recipe="pretrain")
-    Run(Path("runs/pretrained")).create(pretrained)  # for --init
+    Run(Path("runs/pretrained")).create(pretrained)  # for --weights
 
 
 @pytest.mark.parametrize("words", list(commands(BLOCKS)), ids=" ".join)
@@ -74,18 +75,35 @@ def test_ci_runs_the_readmes_test_command():
 def test_the_tree_is_the_folder():
     tree = README[README.index("```text\nhar_keras/") :]
     tree = tree[: tree.index("```", 8)]
-    shown = set(re.findall(r"\b[\w]+\.py\b", tree)) | set(
-        re.findall(r"\b(\w+)/", tree)
-    )
+    shown = re.findall(r"\b(\w+)/", tree.replace("har_keras/", ""))
     package = ROOT / "har_keras"
-    there = {
-        path.name
-        for path in package.rglob("*.py")
-        if path.name != "__init__.py"
-    }
-    there |= {p.name for p in package.rglob("*") if p.is_dir()}
-    there -= {"__pycache__"}
-    assert shown - {"har_keras", "__init__.py"} == there
+    folders = {path.parent.name for path in package.glob("*/__init__.py")}
+    assert sorted(shown) == sorted(folders)
+    names = {path.name for path in package.rglob("*.py")}
+    assert set(re.findall(r"\b\w+\.py\b", tree)) <= names
+
+
+def test_paths_and_links_lead_somewhere():
+    links = re.findall(r"\]\(([^)#:]+)[^):]*\)", README)
+    for link in links + re.findall(r'src="([^"]+)"', README):
+        assert (ROOT / link).exists(), link
+    for path in re.findall(r"`(\w+/(?:\w+\.py)?)`", README):
+        assert any(
+            (root / path).exists() for root in (ROOT, ROOT / "har_keras")
+        ) or path in ("saved_model/",), path
+
+
+def test_python_parses_and_uses_public_names():
+    import har_keras
+
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    for node in ast.walk(ast.parse(block)):
+        if (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "har_keras"
+        ):
+            assert node.attr in har_keras.__all__
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_names_are_text_and_nothing_else(made):
 def test_the_page_says_how_many_and_names_what_failed(made):
     words = "".join(Page(made[1].report_file.read_text("utf-8")).words)
     assert "66.7 % accuracy" in words
-    assert "6 of 9 videos right" in words
+    assert "6 of 9 videos correct" in words
     assert "1 of 10 videos could not be scored" in words
     assert f"test/{NAMES[0]}/9.mp4" in words
     assert "Mistakes: 3" in words
@@ -165,7 +165,7 @@ def test_samples_and_card_are_for_the_run(made):
     assert run.samples_file("test").is_file()
     found.write_card(run, 205_923)
     card = run.card_file.read_text("utf-8")
-    assert "6 of 9 videos right" in card
+    assert "6 of 9 videos correct" in card
     assert "205,923 parameters" in card
     assert "<script>" not in card
 

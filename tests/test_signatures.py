@@ -2,9 +2,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import saved_model_cli
+from support.tiny_serving import CONFIG, INFO, NAMES, random_clips, tiny_model
+from support.videos import saved_model_cli
 from tensorflow.core.protobuf import saved_model_pb2
-from tiny_serving import CONFIG, NAMES, USAGE, random_clips, tiny_model
 
 from har_keras.clips.sampling import clip_frame_indices, crop_clip
 from har_keras.config import ClipConfig
@@ -21,7 +21,7 @@ def model():
 @pytest.fixture(scope="module")
 def exported(model, tmp_path_factory):
     base = tmp_path_factory.mktemp("run") / "saved_model"
-    return signatures.export_saved_model(model, NAMES, USAGE, base)
+    return signatures.export_saved_model(model, NAMES, INFO, base)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_no_clip_is_no_answer(served):
 def test_the_next_free_version_is_taken_and_nothing_else_left(model, tmp_path):
     (tmp_path / "7").mkdir()
     (tmp_path / "notes.txt").write_text("hand-made")
-    version = signatures.export_saved_model(model, NAMES, USAGE, tmp_path)
+    version = signatures.export_saved_model(model, NAMES, INFO, tmp_path)
     assert version == tmp_path / "8"
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "7",
@@ -149,7 +149,7 @@ def test_a_model_that_answers_otherwise_is_not_published(
 ):
     monkeypatch.setattr(signatures, "_TOLERANCE", -1.0)
     with pytest.raises(EnvironmentFault, match="was not published"):
-        signatures.export_saved_model(model, NAMES, USAGE, tmp_path)
+        signatures.export_saved_model(model, NAMES, INFO, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -167,7 +167,7 @@ def test_one_signature_that_answers_otherwise_is_enough(
 
     monkeypatch.setattr(signatures, "example_requests", brighter)
     with pytest.raises(EnvironmentFault, match=f"of serving_{name} differ"):
-        signatures.export_saved_model(model, NAMES, USAGE, tmp_path)
+        signatures.export_saved_model(model, NAMES, INFO, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -197,9 +197,7 @@ def test_neither_does_that_of_the_transformer(tmp_path, stem):
         dropout_rate=0.1, attention_dropout_rate=0.1, drop_path_rate=0.1,
     )  # fmt: skip
     model = build_model(config.model, config.clip, num_classes=3, seed=0)
-    ops = graph_ops(
-        signatures.export_saved_model(model, NAMES, USAGE, tmp_path)
-    )
+    ops = graph_ops(signatures.export_saved_model(model, NAMES, INFO, tmp_path))
     assert "BatchMatMulV2" in ops
     assert not [op for op in ops if "PyFunc" in op or "Random" in op]
     assert not ops & {"XlaCallModule", "ReadFile", "WriteFile", "PrintV2"}
@@ -209,7 +207,7 @@ def test_the_checkpoint_holds_the_weights_and_no_optimizer(tmp_path):
     trained = tiny_model()
     trained.compile("adamw", "sparse_categorical_crossentropy")
     trained.train_on_batch(random_clips(2, 4, 32, 32, 3), np.array([0, 1]))
-    version = signatures.export_saved_model(trained, NAMES, USAGE, tmp_path)
+    version = signatures.export_saved_model(trained, NAMES, INFO, tmp_path)
     saved = tf.train.list_variables(str(version / "variables" / "variables"))
     names = {name for name, _ in saved} - {"_CHECKPOINTABLE_OBJECT_GRAPH"}
     assert len(names) == len(trained.weights)

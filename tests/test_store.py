@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import draw_folder, draw_video, truncate
+from support.videos import draw_folder, draw_video, truncate
 
 from har_keras.config import ClipConfig, StoreConfig
 from har_keras.errors import DataError, EnvironmentFault, UsageError
@@ -18,7 +18,7 @@ from har_keras.prepare import _shard, main
 from har_keras.store import decoding as filling
 from har_keras.store import preparation as forms
 from har_keras.store.decoding import Task, fill
-from har_keras.store.preparation import prepare
+from har_keras.store.preparation import decode_usable
 from har_keras.store.store import Store, StoreSpec
 from har_keras.video.ffmpeg import read_frames
 
@@ -118,7 +118,7 @@ def test_prepare_fills_in_the_manifest(tmp_path):
     draw_video(root / "down/short.mp4", num_frames=6)
     (root / "down/text.mp4").write_text("no video")
     manifest = Manifest.from_folder(root)
-    store, manifest = prepare(manifest, CLIP, config(tmp_path))
+    store, manifest = decode_usable(manifest, CLIP, config(tmp_path))
     videos = {video.file: video for video in manifest.videos}
     assert videos["up/up-00.mp4"].kept_frames == 48
     assert videos["up/up-00.mp4"].reason == ""
@@ -128,7 +128,7 @@ def test_prepare_fills_in_the_manifest(tmp_path):
     assert videos["up/stub.mp4"].kept_frames == 0
     assert "before one clip is full" in videos["up/stub.mp4"].reason
     assert videos["down/short.mp4"].kept_frames == 6
-    assert "last frame is held" in videos["down/short.mp4"].reason
+    assert "last frame is repeated" in videos["down/short.mp4"].reason
     assert videos["down/text.mp4"].kept_frames == 0
     assert videos["down/text.mp4"].reason == "not a video"
     assert len(store) == len(manifest.videos)
@@ -138,7 +138,7 @@ def test_nothing_is_decoded_twice(tmp_path, monkeypatch):
     root = draw_folder(tmp_path / "videos", per_class=3)
     (root / "up/text.mp4").write_text("no video")
     options = CLIP, config(tmp_path)
-    prepare(Manifest.from_folder(root), *options)
+    decode_usable(Manifest.from_folder(root), *options)
     (root / "up/up-00.mp4").rename(root / "up/renamed.mp4")
     shutil.copy(root / "up/up-01.mp4", root / "up/copy.mp4")
 
@@ -146,16 +146,16 @@ def test_nothing_is_decoded_twice(tmp_path, monkeypatch):
         raise AssertionError("a video was decoded again")
 
     monkeypatch.setattr(filling, "read_frames", refuse)
-    _, manifest = prepare(Manifest.from_folder(root), *options)
+    _, manifest = decode_usable(Manifest.from_folder(root), *options)
     assert len(manifest.failed) == 1
 
 
 def test_a_changed_file_is_decoded_anew(tmp_path):
     root = draw_folder(tmp_path / "videos", per_class=3)
     options = CLIP, config(tmp_path)
-    prepare(Manifest.from_folder(root), *options)
+    decode_usable(Manifest.from_folder(root), *options)
     draw_video(root / "up/up-00.mp4", num_frames=20, seed=77)
-    _, manifest = prepare(Manifest.from_folder(root), *options)
+    _, manifest = decode_usable(Manifest.from_folder(root), *options)
     frames = {video.file: video.kept_frames for video in manifest.videos}
     assert frames["up/up-00.mp4"] == 20
 
@@ -164,7 +164,7 @@ def test_a_file_that_changed_since_it_was_listed_is_not_used(tmp_path):
     root = draw_folder(tmp_path / "videos", per_class=6)
     manifest = Manifest.from_folder(root)
     draw_video(root / "up/up-00.mp4", num_frames=20, seed=77)
-    _, manifest = prepare(manifest, CLIP, config(tmp_path))
+    _, manifest = decode_usable(manifest, CLIP, config(tmp_path))
     (failed,) = manifest.failed
     assert failed.file == "up/up-00.mp4"
     assert "content changed" in failed.reason
@@ -188,10 +188,10 @@ def test_a_time_out_is_tried_again_another_time(tmp_path, monkeypatch):
         return read_frames(path, **options)
 
     monkeypatch.setattr(filling, "read_frames", time_out)
-    _, first = prepare(manifest, CLIP, config(tmp_path))
+    _, first = decode_usable(manifest, CLIP, config(tmp_path))
     assert [video.reason for video in first.failed] == ["timed out after 1 s"]
     monkeypatch.undo()
-    _, second = prepare(manifest, CLIP, config(tmp_path))
+    _, second = decode_usable(manifest, CLIP, config(tmp_path))
     assert not second.failed
 
 
@@ -200,7 +200,7 @@ def test_a_class_without_a_usable_video_is_named(tmp_path):
     for path in (root / "up").iterdir():
         path.write_text("no video")
     with pytest.raises(DataError, match=r"class 'up'.*not a video"):
-        prepare(Manifest.from_folder(root), CLIP, config(tmp_path))
+        decode_usable(Manifest.from_folder(root), CLIP, config(tmp_path))
 
 
 def test_a_full_disk_says_so_and_leaves_no_halves(tmp_path, monkeypatch):
@@ -303,7 +303,7 @@ def test_a_killed_program_leaves_whole_shards(tmp_path):
     for sha256 in store:
         assert store.frames(sha256, np.arange(160)).shape[0] == 160
     clip = ClipConfig()
-    _, manifest = prepare(Manifest.from_folder(root), clip, config(tmp_path))
+    _, manifest = decode_usable(Manifest.from_folder(root), clip, config(tmp_path))
     assert not manifest.failed
 
 
@@ -389,7 +389,7 @@ def test_auto_stays_with_the_form_that_is_there(tmp_path, monkeypatch):
 
 def test_off_keeps_nothing(tmp_path):
     root = draw_folder(tmp_path / "videos", per_class=3)
-    store, manifest = prepare(
+    store, manifest = decode_usable(
         Manifest.from_folder(root), CLIP, config(tmp_path, "off")
     )
     video = manifest.usable("train")[0]

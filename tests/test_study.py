@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from conftest import draw_video
+from support.videos import draw_video
 
 from har_keras.benchmark.__main__ import main
 from har_keras.benchmark.study import plot_study, study_rows, study_table

@@ -13,7 +13,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import saved_model_cli
 from google.protobuf import (
     descriptor_pb2,
     descriptor_pool,
@@ -21,15 +20,16 @@ from google.protobuf import (
     text_format,
     wrappers_pb2,
 )
-from tiny_serving import (
+from support.tiny_serving import (
+    INFO,
     NAMES,
-    USAGE,
     gif,
     jpegs,
     random_clips,
     smooth_clips,
     tiny_model,
 )
+from support.videos import saved_model_cli
 
 from har_keras.errors import DataError
 from har_keras.serving import messages, tensorflow_serving
@@ -46,7 +46,7 @@ def model():
 @pytest.fixture(scope="module")
 def version(model, tmp_path_factory):
     base = tmp_path_factory.mktemp("run") / "saved_model"
-    return export_saved_model(model, NAMES, USAGE, base)
+    return export_saved_model(model, NAMES, INFO, base)
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_checksums_are_those_of_sha256sum(version):
 
 @pytest.mark.parametrize("change", ["altered", "missing", "added"])
 def test_a_changed_version_is_named(model, tmp_path, change):
-    version = export_saved_model(model, NAMES, USAGE, tmp_path)
+    version = export_saved_model(model, NAMES, INFO, tmp_path)
     graph = version / "saved_model.pb"
     if change == "altered":
         graph.write_bytes(graph.read_bytes() + b"\0")
@@ -299,7 +299,7 @@ def test_saved_model_cli_runs_each_signature(
     np.testing.assert_allclose(found, expected, atol=tolerance)
 
 
-C_PROGRAM = Path(__file__).parent / "run_in_c_library.py"
+C_PROGRAM = Path(__file__).parent / "programs" / "run_in_c_library.py"
 
 
 def test_tensorflows_c_library_runs_it_without_python_tensorflow(

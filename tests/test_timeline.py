@@ -24,7 +24,7 @@ from har_keras.inference.timeline import (
     with_hysteresis,
     without_short,
 )
-from har_keras.inference.windows import read_ahead, windows
+from har_keras.inference.windows import windows
 from har_keras.report.timeline_files import srt, webvtt, write_timeline
 from har_keras.run import Run
 
@@ -144,25 +144,6 @@ def test_windows_keep_only_their_own_frames():
     for _ in windows(frames(), CLIP, 0.5, "raw"):
         assert sum(frame() is not None for frame in seen) <= 6
     assert len(seen) == 100
-
-
-def test_reading_ahead_gives_the_same_and_passes_errors_on():
-    assert list(read_ahead(range(100))) == list(range(100))
-
-    def broken():
-        yield 1
-        raise OSError("gone")
-
-    ahead = read_ahead(broken())
-    assert next(ahead) == 1
-    with pytest.raises(OSError, match="gone"):
-        next(ahead)
-
-
-def test_reading_ahead_can_be_left():
-    ahead = read_ahead(iter(range(10**9)))
-    assert next(ahead) == 0
-    ahead.close()
 
 
 HOSTILE = ('=cmd|"/C calc"!A0', "<script>alert(1)</script> -->\n\n00:00")

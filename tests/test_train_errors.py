@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import draw_folder, draw_video
+from support.videos import draw_folder, draw_video
 
 from har_keras import train
 

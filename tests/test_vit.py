@@ -4,8 +4,10 @@ import pytest
 from keras import ops
 
 from har_keras.config import ClipConfig, Config, ModelConfig
+from har_keras.errors import UsageError
 from har_keras.model.build import build_model
 from har_keras.model.vit import VideoViT
+from har_keras.recipes import PRESETS
 
 SMALL = {
     "num_classes": 3,
@@ -54,6 +56,32 @@ def test_the_class_and_the_options_have_the_same_defaults():
     by_class = VideoViT(3).get_config()
     unlike = {k for k in by_class if by_class[k] != by_option[k]}
     assert unlike == {"seed", "name"}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_what_the_option_gives(preset):
+    config = Config().replace(preset=preset, num_layers=1, crop_size=32)
+    by_option = build_model(config.model, config.clip, 3).get_config()
+    model = VideoViT.from_preset(
+        preset, num_classes=3, num_layers=1, crop_size=32
+    )
+    assert model.built
+    by_name = model.get_config()
+    unlike = {k for k in by_name if by_name[k] != by_option[k]}
+    assert unlike == {"seed", "name"}
+
+
+def test_options_take_precedence_over_a_preset():
+    model = VideoViT.from_preset(
+        "tiny", num_classes=3, hidden_dim=16, num_frames=4, seed=1
+    )
+    assert (model.hidden_dim, model.num_frames, model.seed) == (16, 4, 1)
+    assert model.mlp_dim == 192
+
+
+def test_an_unknown_preset_is_answered_with_the_nearest():
+    with pytest.raises(UsageError, match="Did you mean 'videomae-b'"):
+        VideoViT.from_preset("videomae_b", num_classes=3)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "class_token"])

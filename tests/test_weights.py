@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -6,11 +9,19 @@ from keras import ops
 
 from har_keras.config import Config
 from har_keras.errors import UsageError
-from har_keras.model.build import build_model, transformer_options
-from har_keras.model.initializers import interpolate
-from har_keras.model.safetensors import read_safetensors
+from har_keras.model.build import build_model
+from har_keras.model.initializers import (
+    CosineFilters,
+    CosinePositions,
+    interpolate,
+)
+from har_keras.model.options import transformer_options
 from har_keras.model.vit import VideoViT
-from har_keras.model.weights import copy_weights, load_weights
+from har_keras.model.weights import (
+    copy_weights,
+    load_weights,
+    read_safetensors,
+)
 
 SMALL = {
     "hidden_dim": 16, "num_layers": 2, "num_heads": 2, "mlp_dim": 32,
@@ -181,7 +192,17 @@ def test_a_still_clip_gets_the_logits_of_its_image(inflation, tmp_path):
     np.testing.assert_allclose(logits(ours, still), expected, atol=1e-4)
 
 
+@pytest.fixture
+def zeros(monkeypatch):
+    """Spares the waves of large models whose weights are only counted."""
+    for kind in (CosineFilters, CosinePositions):
+        monkeypatch.setattr(
+            kind, "__call__", lambda self, shape, **options: ops.zeros(shape)
+        )
+
+
 # Published: ViViT table 2a (millions), and what transformers counts.
+@pytest.mark.usefixtures("zeros")
 @pytest.mark.parametrize(
     ("preset", "num_classes", "millions"),
     [("vivit-b-16x2", 400, 88.9), ("vivit-b-16x2-fe", 400, 115.1)],
@@ -208,6 +229,7 @@ def count(preset, num_classes):
     return totals[0] + (config.model.num_layers - 1) * layer
 
 
+@pytest.mark.usefixtures("zeros")
 @pytest.mark.parametrize(
     ("preset", "name", "dims"),
     [
@@ -330,7 +352,7 @@ def test_half_precision_numbers(tmp_path):
 @pytest.mark.parametrize("cut", [0, 4, 50, 5000])
 def test_a_file_cut_short_gives_one_sentence(cut, image_file):
     image_file.write_bytes(image_file.read_bytes()[:cut])
-    with pytest.raises(UsageError, match=r"no whole \.safetensors file"):
+    with pytest.raises(UsageError, match=r"damaged or not a \.safetensors"):
         load_weights(small_model(), image_file)
 
 
@@ -339,13 +361,65 @@ def test_a_file_cut_short_gives_one_sentence(cut, image_file):
 )
 def test_a_file_of_another_kind_gives_one_sentence(content, tmp_path):
     (tmp_path / "x.safetensors").write_bytes(content)
-    with pytest.raises(UsageError, match=r"no whole \.safetensors file"):
+    with pytest.raises(UsageError, match=r"damaged or not a \.safetensors"):
         read_safetensors(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"a": ("F32", [2], [0, 8]), "b": ("F32", [2], [4, 12])},  # overlap
+        {"a": ("F32", [3], [0, 8])},  # the shape has more than the bytes
+        {"a": ("F32", [2], [0, 8])},  # bytes that belong to nothing
+        {"a": ("F8_E4M3", [12], [0, 12])},
+        {"a": ("?", [12], [0, 12])},
+    ],
+)
+def test_a_header_that_is_wrong_gives_one_sentence(entries, tmp_path):
+    names = ("dtype", "shape", "data_offsets")
+    header = {k: dict(zip(names, v, strict=True)) for k, v in entries.items()}
+    text = json.dumps(header).encode()
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(len(text).to_bytes(8, "little") + text + bytes(12))
+    with pytest.raises(UsageError, match=r"damaged or not a \.safetensors"):
+        read_safetensors(file)
 
 
 def test_a_missing_file_gives_one_sentence(tmp_path):
     with pytest.raises(UsageError, match="can't be read"):
         read_safetensors(tmp_path / "none.safetensors")
+
+
+def test_reading_weights_imports_no_torch(image_file):
+    code = (
+        "import sys, pathlib; from har_keras.model.weights import "
+        "read_safetensors; read_safetensors(pathlib.Path(sys.argv[1])); "
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, image_file],
+        check=True,
+        env=os.environ | {"KERAS_BACKEND": "tensorflow"},
+    )
+
+
+def test_a_preset_takes_the_weights_of_a_file(image_file):
+    dims = {k: v for k, v in SMALL.items() if k != "num_frames"}
+    model = VideoViT.from_preset(
+        "vivit-b-16x2", num_classes=3, num_frames=4, weights=image_file, **dims
+    )
+    expected = small_model()
+    load_weights(expected, image_file)
+    for weight in (model, expected):
+        weight.head.set_weights([np.ones((16, 3)), np.zeros(3)])
+    np.testing.assert_array_equal(logits(model), logits(expected))
+
+
+def test_a_preset_without_its_file_gives_one_sentence(tmp_path):
+    with pytest.raises(UsageError, match=r"none\.safetensors' can't be read"):
+        VideoViT.from_preset(
+            "tiny", num_classes=3, weights=str(tmp_path / "none.safetensors")
+        )
 
 
 def test_other_dimensions_are_named(image_file):

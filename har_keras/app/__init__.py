@@ -1,1 +1,1 @@
-"""The page in the browser: drop a video, see what it shows, and when."""
+"""A web page that classifies videos."""

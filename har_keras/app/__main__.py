@@ -1,20 +1,19 @@
-"""`python -m har_keras.app`: ask a model about videos in the browser."""
+"""`python -m har_keras.app`: classify videos in the browser."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
 
 from har_keras import cli
+from har_keras.config import Metavar
 from har_keras.errors import UsageError
 
 logger = logging.getLogger("har_keras")
@@ -24,78 +23,32 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True)
 class AppOptions:
-    """Opens a page: drop or record a video, see what it shows, and when.
+    """Serves a web page that classifies uploaded or recorded videos.
 
-    Needs the extra app. Only this machine can open the page; it has no
-    password.
+    Needs the extra app. The page has no password and is only reachable from
+    this machine unless --host says otherwise.
     """
 
-    run: Annotated[str, tyro.conf.Positional]
-    """What answers, as for predict: the folder of a run, an exported model, or
-    the address of one on TensorFlow Serving."""
+    run: Annotated[str, tyro.conf.Positional, Metavar("RUN")]
+    """The model, as for predict: the folder of a run, an exported model, or
+    the address of a model on TensorFlow Serving."""
     port: int = 7860
-    """Port of the page; 0 takes a free one."""
-    host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 opens the page to the whole network."""
+    """Port of the page; 0 chooses a free one."""
+    host: Annotated[str, Metavar("HOST")] = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 makes the page reachable from the
+    network."""
     max_megabytes: float = 200.0
-    """Largest file that is taken."""
+    """Maximum size of an uploaded file."""
     max_seconds: float = 600.0
-    """Longest video that is taken; reading one may not take longer, either."""
-
-
-@contextmanager
-def app(
-    run: str,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 7860,
-    max_megabytes: float = 200.0,
-    max_seconds: float = 600.0,
-) -> Iterator[str]:
-    """Serves a page about a model for as long as the context is open.
-
-    Args:
-        run: str. A run, an exported model, or the address of a server.
-        host: str. Address to listen on.
-        port: int. Its port; 0 takes a free one.
-        max_megabytes: float. Largest file that is taken.
-        max_seconds: float. Longest video that is taken.
-
-    Yields:
-        The page's address.
-
-    Raises:
-        UsageError: If the port is taken.
-        DataError: If there is no such run.
-        EnvironmentFault: If Gradio is not installed.
-    """
-    from har_keras.app import page as browser
-    from har_keras.inference.load import kind_of, load, start_backend_of
-
-    browser.import_gradio()
-    start_backend_of(run)
-    classifier = load(run)
-    config, limits = (
-        classifier.config,
-        browser.Limits(max_megabytes, max_seconds),
-    )
-    store = dataclasses.replace(config.store, timeout_seconds=max_seconds)
-    classifier.config = dataclasses.replace(config, store=store)
-    make = functools.partial(
-        browser.make_page,
-        classifier,
-        run,
-        limits=limits,
-        attention=kind_of(run) == "run" and config.model.model == "vit",
-    )
-    with browser.served(make, host, port, limits) as address:
-        yield address
+    """Maximum length of a video; also the time limit for decoding it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Reads the flags and serves the page until Ctrl-C."""
+    """Parses the flags and serves the page until Ctrl-C."""
 
     def verb() -> None:
+        from har_keras.app.page import app
+
         options = cli.parse(AppOptions, argv, verb="app")
         if min(options.max_megabytes, options.max_seconds) <= 0:
             raise UsageError(
@@ -104,11 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         if options.host not in LOOPBACK:
             logger.warning(
-                "Whoever reaches %s can open the page: it has no password.",
+                "Anyone who reaches %s can open the page: it has no password.",
                 options.host,
             )
         with app(**dataclasses.asdict(options)) as address:
-            print(f"Open {address} in a browser; Ctrl-C ends it.", flush=True)
+            print(f"Open {address} in a browser; stop with Ctrl-C.", flush=True)
             threading.Event().wait()
 
     return cli.run_verb(verb)

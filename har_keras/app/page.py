@@ -1,10 +1,12 @@
-"""A page in the browser: a video in; its classes, timeline and attention out.
+"""The web page: a video in; its classes, timeline and attention out.
 
-Made of Gradio's own parts, which are imported when the page is made: they
-come with the extra `[app]`.
+It is built with Gradio, of the extra `app`, which is imported when the page is
+made.
 """
 
 import contextlib
+import dataclasses
+import functools
 import importlib
 import os
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ from typing import Any
 
 from har_keras.errors import DataError, EnvironmentFault, HarError, UsageError
 from har_keras.inference.classifier import Classifier
+from har_keras.inference.load import kind_of, load, start_backend_of
 from har_keras.inference.timeline import TimelineConfig
 from har_keras.report.attention_video import write_attention
 from har_keras.report.printing import printable
@@ -24,17 +27,17 @@ from har_keras.video.ffmpeg import probe
 
 _NUM_TOP = 5
 _LONGEST_QUEUE = 16
-# Files of the page go after an hour, looked for every ten minutes.
+# Check for expired files every 10 minutes; files expire after an hour.
 _DELETE_SECONDS = (600, 3600)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What may be sent to the page.
+    """Limits of an uploaded video.
 
     Args:
-        max_megabytes: float. Size of a file.
-        max_seconds: float. Length of a video.
+        max_megabytes: float. Maximum file size.
+        max_seconds: float. Maximum length.
     """
 
     max_megabytes: float = 200.0
@@ -47,14 +50,14 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What the page shows of a video.
+class PageContent:
+    """What the page shows about a video.
 
     Args:
-        probabilities: dict from class to float.
-        note: str. What to know of the answer, in a sentence or two.
-        timeline: Path. Picture of what is seen when.
-        attention: Path or None. Video of where the model looked.
+        probabilities: dict from class name to float.
+        note: str. The prediction in words.
+        timeline: Path. Image of the timeline.
+        attention: Path or None. Video of the attention heatmaps.
     """
 
     probabilities: dict[str, float]
@@ -63,61 +66,105 @@ class Shown:
     attention: Path | None = None
 
 
-def look(
+@contextlib.contextmanager
+def app(
+    run: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    max_megabytes: float = 200.0,
+    max_seconds: float = 600.0,
+) -> Iterator[str]:
+    """Serves the page of a model while the context is open.
+
+    Args:
+        run: str. A run, an exported model, or the address of a server.
+        host: str. Address to listen on. Defaults to `"127.0.0.1"`.
+        port: int. Port of the page; 0 chooses a free one. Defaults to `7860`.
+        max_megabytes: float. Maximum size of an uploaded file. Defaults to
+            `200`.
+        max_seconds: float. Maximum length of a video. Defaults to `600`.
+
+    Yields:
+        str. The address of the page.
+
+    Raises:
+        UsageError: If the port is taken.
+        DataError: If the run doesn't exist or has no model.
+        EnvironmentFault: If Gradio is not installed.
+    """
+    import_gradio()
+    start_backend_of(run)
+    classifier, limits = load(run), Limits(max_megabytes, max_seconds)
+    config = classifier.config
+    store = dataclasses.replace(config.store, timeout_seconds=max_seconds)
+    classifier.config = dataclasses.replace(config, store=store)
+    make = functools.partial(
+        make_page,
+        classifier,
+        run,
+        limits=limits,
+        attention=kind_of(run) == "run" and config.model.model == "vit",
+    )
+    with served(make, host, port, limits) as address:
+        yield address
+
+
+def classify(
     classifier: Classifier,
     video: Path,
     folder: Path,
     *,
     limits: Limits,
     attention: bool,
-) -> Iterator[Shown]:
-    """Answers about a video, and says more as it finds out more.
+) -> Iterator[PageContent]:
+    """Classifies a video; yields the attention heatmaps, which are slow, last.
 
     Args:
-        classifier: Classifier. As `load` returns it.
+        classifier: Classifier. The model.
         video: Path. The file.
-        folder: Path. Where pictures are written.
-        limits: Limits. Those of the video.
-        attention: bool. Whether to show where the model looked, too.
+        folder: Path. Folder for the written images and videos.
+        limits: Limits. Limits of the video.
+        attention: bool. Whether to compute attention heatmaps.
 
     Yields:
-        A `Shown` without attention, and then, if asked for, one with it.
+        A `PageContent` without attention, then one with it if requested.
 
     Raises:
-        DataError: If the video can't be read, or is too large or long.
+        DataError: If the video can't be read, or exceeds the limits.
     """
     require_within(limits, video)
     found = classifier.predict(video, timeline=TimelineConfig())
     assert found.timeline is not None
     assert found.probabilities is not None
-    picture = folder / "timeline.png"
-    # Narrow, so that its letters can be read on a phone.
-    plot_timeline(found.timeline, video.name, picture, width_inches=5.2)
+    image = folder / "timeline.png"
+    # Narrow, so that the text is readable on a phone.
+    plot_timeline(found.timeline, video.name, image, width_inches=5.2)
     note = (
         f"{printable(found.label)}, with a confidence of "
         f"{100 * found.confidence:.0f} %, over {found.seconds:.1f} s."
     )
     if found.reason:
-        note += f" The video was used in part: {found.reason}."
-    shown = Shown(found.probabilities, note, picture)
-    yield shown
+        note += f" Only part of the video was used: {found.reason}."
+    content = PageContent(found.probabilities, note, image)
+    yield content
     if attention:
         fps = classifier.config.clip.fps
         movie, _ = write_attention(classifier, video, folder / "video", fps)
-        yield Shown(shown.probabilities, shown.note, picture, movie)
+        yield dataclasses.replace(content, attention=movie)
 
 
 def require_within(limits: Limits, video: Path) -> None:
-    """Raises `DataError` if a video is too large, too long, or is none.
+    """Raises `DataError` if a video exceeds the limits or can't be probed.
 
-    A file that doesn't say how long it is, as browsers record them, is let
-    through: reading has a limit in time.
+    Files without a declared length, such as browser recordings, pass: decoding
+    has a time limit.
     """
     megabytes = video.stat().st_size / 1e6
     seconds = probe(video).duration_seconds or 0.0
     if megabytes > limits.max_megabytes or seconds > limits.max_seconds:
         raise DataError(
-            f"A video may have {limits}. This one has {megabytes:.0f} MB and "
+            f"A video may have {limits}. Received: {megabytes:.0f} MB and "
             f"{seconds:.0f} seconds."
         )
 
@@ -125,13 +172,13 @@ def require_within(limits: Limits, video: Path) -> None:
 def make_page(
     classifier: Classifier, name: str, *, limits: Limits, attention: bool
 ) -> Any:
-    """Returns the page, a `gradio.Blocks`.
+    """Builds the page, a `gradio.Blocks`.
 
     Args:
-        classifier: Classifier. As `load` returns it.
-        name: str. What answers, for the heading.
-        limits: Limits. Those of a video.
-        attention: bool. Whether to show where the model looked.
+        classifier: Classifier. The model.
+        name: str. Name of the model, for the title.
+        limits: Limits. Limits of a video.
+        attention: bool. Whether to show attention heatmaps.
 
     Raises:
         EnvironmentFault: If Gradio is not installed.
@@ -144,26 +191,26 @@ def make_page(
     ) as page:
         gradio.HTML(
             f"<h1>What does this video show?</h1><p>{_heading(classifier)} "
-            f"A video may have {limits}; it is deleted after an hour. One "
-            "that the browser can't play is answered all the same.</p>"
+            f"Videos of {limits} are accepted, also in formats that the "
+            "browser can't play; they are deleted after an hour.</p>"
         )
         with gradio.Row():
             with gradio.Column():
                 video = gradio.Video(
-                    label="Drop or record a video",
+                    label="Upload or record a video",
                     sources=["upload", "webcam"],
                     webcam_options=gradio.WebcamOptions(mirror=False),
-                    include_audio=True,  # else another ffmpeg would open it
+                    include_audio=True,  # else Gradio re-encodes it with ffmpeg
                 )
             with gradio.Column():
                 label = gradio.Label(label="Classes", num_top_classes=_NUM_TOP)
                 note = gradio.Textbox(label="In words", interactive=False)
         with gradio.Row():
             with gradio.Column():
-                gradio.HTML("<h2>When</h2>", elem_classes="heading")
+                gradio.HTML("<h2>Timeline</h2>", elem_classes="heading")
                 timeline = gradio.Image(
                     show_label=False,
-                    alt_text="Each class's probability over time",
+                    alt_text="Class probabilities over time",
                     type="filepath",
                     format="png",
                     interactive=False,
@@ -171,7 +218,7 @@ def make_page(
                 )
             with gradio.Column(visible=attention):
                 gradio.HTML(
-                    "<h2>Where it looked: brighter is more</h2>",
+                    "<h2>Attention: brighter is more</h2>",
                     elem_classes="heading",
                 )
                 movie = gradio.Video(
@@ -182,7 +229,7 @@ def make_page(
                     buttons=["download"],
                 )
         video.change(
-            _answerer(gradio, classifier, limits, attention),
+            _handler(gradio, classifier, limits, attention),
             inputs=video,
             outputs=[label, note, timeline, movie],
             api_visibility="private",
@@ -197,17 +244,17 @@ def _heading(classifier: Classifier) -> str:
     return f"The model knows {len(names)} classes: {shown}."
 
 
-def _answerer(
+def _handler(
     gradio: Any, classifier: Classifier, limits: Limits, attention: bool
 ) -> Callable[[str | None], Iterator[tuple[Any, ...]]]:
-    """Returns what the page calls when there is a video, or none any more."""
+    """Returns the handler of a new or removed video."""
 
-    def answer(file: str | None) -> Iterator[tuple[Any, ...]]:
+    def handle(file: str | None) -> Iterator[tuple[Any, ...]]:
         yield None, None, None, None
         if file is None:
             return
-        with TemporaryDirectory(prefix="har_keras-") as folder, _said(gradio):
-            for shown in look(
+        with TemporaryDirectory(prefix="har_keras-") as folder, _errors(gradio):
+            for content in classify(
                 classifier,
                 Path(file),
                 Path(folder),
@@ -215,18 +262,18 @@ def _answerer(
                 attention=attention,
             ):
                 yield (
-                    shown.probabilities,
-                    shown.note,
-                    str(shown.timeline),
-                    str(shown.attention) if shown.attention else None,
+                    content.probabilities,
+                    content.note,
+                    str(content.timeline),
+                    str(content.attention) if content.attention else None,
                 )
 
-    return answer
+    return handle
 
 
 @contextlib.contextmanager
-def _said(gradio: Any) -> Iterator[None]:
-    """Shows an error for people on the page, as the sentence that it is."""
+def _errors(gradio: Any) -> Iterator[None]:
+    """Shows the message of a `HarError` on the page."""
     try:
         yield
     except HarError as error:
@@ -242,21 +289,21 @@ def _said(gradio: Any) -> Iterator[None]:
 def served(
     make: Callable[[], Any], host: str, port: int, limits: Limits
 ) -> Iterator[str]:
-    """Serves a page, to this machine alone unless `host` says otherwise.
+    """Serves a page while the context is open.
 
     Args:
-        make: Callable. Makes the page; called when there is a folder for it.
+        make: Callable. Builds the page, once its temporary folder exists.
         host: str. Address to listen on, such as 127.0.0.1.
-        port: int. Its port; 0 takes a free one.
-        limits: Limits. Larger files are refused while they arrive.
+        port: int. Port of the page; 0 chooses a free one.
+        limits: Limits. Larger files are rejected during the upload.
 
     Yields:
-        The page's address.
+        str. The address of the page.
 
     Raises:
         UsageError: If the port is taken.
     """
-    # What was sent goes with the program.
+    # Uploads are deleted when the program ends.
     with TemporaryDirectory(prefix="har_keras-app-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         page = make()
@@ -270,8 +317,8 @@ def served(
         except OSError as error:
             raise UsageError(
                 f"The page can't be served on {host}, port {port}: the port is "
-                "taken, or the name is not this machine's. Choose others with "
-                "--port and --host."
+                "taken, or the address is not this machine's. Choose others "
+                "with --port and --host."
             ) from error
         try:
             yield str(address)
@@ -280,7 +327,7 @@ def served(
 
 
 def _launch_options() -> dict[str, Any]:
-    """Returns how a page is launched: for itself, with its own fonts."""
+    """Returns launch options: no sharing, no telemetry, local fonts."""
     fonts = {"font": ("system-ui", "sans-serif"), "font_mono": ("monospace",)}
     return {
         "theme": import_gradio().themes.Base(**fonts),
@@ -294,7 +341,7 @@ def _launch_options() -> dict[str, Any]:
     }
 
 
-# Trimming would load a program from the network.
+# Hides the trim buttons, which would load code from the network.
 _STYLE = """
 [aria-label="Trim video to selection"],
 [aria-label="Reset video to initial value"] { display: none; }
@@ -304,7 +351,7 @@ h1 { font-size: 1.6rem; font-weight: 700; margin: 0; }
 
 
 def import_gradio() -> Any:
-    """Returns the package, without its calls home.
+    """Imports Gradio with its telemetry disabled.
 
     Raises:
         EnvironmentFault: If it is not installed.
@@ -315,6 +362,6 @@ def import_gradio() -> Any:
         return importlib.import_module("gradio")
     except ImportError as error:
         raise EnvironmentFault(
-            "The page needs the package gradio. Install it with: "
+            "The page requires the package gradio. Install it: "
             'pip install "har_keras[app]".'
         ) from error

@@ -1,1 +1,1 @@
-"""Speed and accuracy measured on this machine; nothing imports it."""
+"""Benchmarks of speed and accuracy; no other module imports them."""

@@ -1,4 +1,4 @@
-"""`python -m har_keras.benchmark`: how fast this machine is, and at what."""
+"""`python -m har_keras.benchmark`: benchmarks on this machine."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from har_keras.toml import read_toml
 USAGE = """usage: python -m har_keras.benchmark PART [options]
 
 Parts:
-  step     training steps: clips/s, processor time, memory, share of the
-           machine's arithmetic
-  input    decoding, the frame store and augmentation: clips per cpu-second,
-           and what they take beside a training step
+  step     training step: throughput, CPU time, memory and utilization
+  input    input pipeline: decoding, frame store and augmentation, in clips
+           per CPU second and relative to a training step
   server   latency and throughput of a model on TensorFlow Serving
-  recipes  recipes on a folder of videos, cross-validated by group over seeds
+  recipes  accuracy of recipes on a folder of videos, in cross-validation by
+           group over several seeds
 
--h after a part shows its options.
+PART -h shows the options of a part.
 """
 
 
@@ -47,7 +47,7 @@ def _input(options: InputOptions) -> None:
 
 
 def _server(options: ServerOptions) -> None:
-    from har_keras.benchmark.server import benchmark_server, print_load
+    from har_keras.benchmark.server import benchmark_server, print_result
 
     found = benchmark_server(
         options.server,
@@ -55,8 +55,8 @@ def _server(options: ServerOptions) -> None:
         num_requests=options.requests,
         num_clients=options.clients,
     )
-    print_load(found, options.format)
-    found.require_answers()
+    print_result(found, options.format)
+    found.require_success()
 
 
 def _recipes(options: RecipesOptions) -> None:
@@ -98,7 +98,7 @@ _PARTS: dict[str, Callable[..., None]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the part that the first argument names."""
+    """Parses the flags of the part in the first argument and runs it."""
 
     def verb() -> None:
         arguments = sys.argv[1:] if argv is None else list(argv)

@@ -1,4 +1,4 @@
-"""Many small trainings, each in a process of its own, one result each."""
+"""The recipe benchmark: recipes compared by cross-validation over groups."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ from har_keras.files import remove, whole_file
 from har_keras.manifest.folds import folds
 from har_keras.manifest.manifest import Manifest
 from har_keras.run import Run
-from har_keras.store.preparation import prepare
+from har_keras.store.preparation import decode_usable
 
 Predict = Callable[..., np.ndarray]
-# What a library reads to know how many threads it may have.
+# Environment variables that limit the threads of libraries.
 _THREADS = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+Parts = tuple[Config, dict[str, Manifest]]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One training on some videos, and its answers about others.
+    """One training run and its test.
 
     Args:
         name: str. The recipe.
-        fold: str. What is tested: the number of a fold, or "test".
-        config: Config. Every option, the seed too.
-        manifest: Manifest. Decoded; "test" is what it is asked about.
-        folder: Path. A run directory; it keeps the result, so that a study
-            that was stopped goes on where it was.
+        fold: str. The number of the fold that is tested, or "test".
+        config: Config. Every option, including the seed.
+        manifest: Manifest. Decoded videos; the split "test" is tested.
+        folder: Path. The run directory. It stores the result, so that an
+            interrupted study can resume.
     """
 
     name: str
@@ -49,119 +50,8 @@ class Trial:
 
     @property
     def result_file(self) -> Path:
-        """Returns the file of the result, there when the trial is done."""
+        """The file of the result, which exists when the trial is done."""
         return self.folder / "trial.json"
-
-
-def run_trials(
-    trials: Sequence[Trial], predict: Predict, *, jobs: int = 1
-) -> Iterator[dict[str, Any]]:
-    """Trains and asks, several at once, and yields results as they come.
-
-    Those that were done before are read, not done again. Each has a process
-    of its own, so that memory and processor time are its own, too, and an
-    equal share of the cores.
-
-    Args:
-        trials: Sequence of Trial.
-        predict: Callable. What gives the probabilities of videos, as
-            `har_keras.inference.views.predict_videos` does.
-        jobs: int. Trials at once.
-
-    Yields:
-        A dict a trial: `recipe`, `seed`, `fold`, `seconds`, `cpu_seconds`,
-        and `videos`, a dict each of `file`, `group`, `label` and
-        `probabilities`.
-    """
-    open_trials = []
-    for trial in trials:
-        if trial.result_file.is_file():
-            yield json.loads(trial.result_file.read_text("utf-8"))
-        else:
-            open_trials.append(trial)
-    context = multiprocessing.get_context("spawn")
-    with (
-        _threads_for_each(jobs),
-        ProcessPoolExecutor(
-            jobs, mp_context=context, max_tasks_per_child=1
-        ) as pool,
-    ):
-        waiting = [
-            pool.submit(run_trial, trial, predict) for trial in open_trials
-        ]
-        try:
-            for done in as_completed(waiting):
-                yield done.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def run_trial(trial: Trial, predict: Predict) -> dict[str, Any]:
-    """Trains and asks once, in this process.
-
-    Args:
-        trial: Trial.
-        predict: Callable. See `run_trials`.
-
-    Returns:
-        The result, which is also written to `trial.result_file`.
-    """
-    from har_keras.environment import start_backend
-
-    start_backend(trial.config.training.backend)
-    import keras
-
-    from har_keras.store.preparation import decode_all
-    from har_keras.training.fit import fit
-
-    began, cpu_began = time.monotonic(), time.process_time()
-    remove(trial.folder)  # what a trial that was stopped left
-    run = Run(trial.folder)
-    run.create(trial.config)
-    clip = trial.config.clip
-    store, manifest = decode_all(trial.manifest, clip, trial.config.store)
-    fit(run, trial.config, store, manifest)
-    model = keras.models.load_model(run.model_file, compile=False)
-    tested = manifest.usable("test")
-    probabilities = predict(
-        model, store, manifest, tested, clip, trial.config.evaluation
-    )
-    result = {
-        "recipe": trial.name,
-        "seed": trial.config.training.seed,
-        "fold": trial.fold,
-        "seconds": time.monotonic() - began,
-        "cpu_seconds": time.process_time() - cpu_began,
-        "videos": [
-            {
-                "file": video.file,
-                "group": video.group,
-                "label": manifest.label(video),
-                "probabilities": row.tolist(),
-            }
-            for video, row in zip(tested, probabilities, strict=True)
-        ],
-    }
-    remove(run.checkpoint_dir)
-    with whole_file(trial.result_file) as file:
-        file.write_text(json.dumps(result), "utf-8")
-    return result
-
-
-@contextlib.contextmanager
-def _threads_for_each(jobs: int) -> Iterator[None]:
-    """Divides the cores among processes that are started meanwhile."""
-    share = str(max(1, (os.cpu_count() or 1) // jobs))
-    before = {name: os.environ.get(name) for name in _THREADS}
-    if jobs > 1:
-        os.environ.update(dict.fromkeys(_THREADS, share))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
 
 
 def benchmark_recipes(
@@ -174,24 +64,24 @@ def benchmark_recipes(
     jobs: int = 1,
     output: Path = Path("study"),
 ) -> list[dict[str, Any]]:
-    """Trains every recipe on every fold with every seed, and compares them.
+    """Trains each recipe on each fold with each seed, and prints a table.
 
     Args:
         videos: Path. The folder of videos.
-        recipes: Mapping from names to configs.
-        num_folds: int. Parts of the videos, each tested once. Defaults to `5`.
-        num_seeds: int. Trainings of each recipe and fold. Defaults to `3`.
-        on_test: bool. Whether to test on the folder's own test videos
-            instead of folds of the others. Defaults to `False`.
-        jobs: int. Trainings at once. Defaults to `1`.
+        recipes: Mapping from recipe name to `Config`.
+        num_folds: int. Number of folds. Defaults to `5`.
+        num_seeds: int. Runs per recipe and fold. Defaults to `3`.
+        on_test: bool. Whether to test on the test split of the folder instead
+            of on folds of the other videos. Defaults to `False`.
+        jobs: int. Parallel runs. Defaults to `1`.
         output: Path. Folder of the results. Defaults to `study`.
 
     Returns:
-        A row for each recipe and seed, and one for all its seeds.
+        A list of dicts: a row per recipe and seed, and one per recipe.
 
     Raises:
-        UsageError: If a number is out of its range.
-        DataError: If the folder has too few groups, or no test videos.
+        UsageError: If a number is out of range.
+        DataError: If the folder has too few groups, or no test split.
     """
     from har_keras.benchmark.study import (
         plot_study,
@@ -241,11 +131,102 @@ def benchmark_recipes(
     return rows
 
 
-Parts = tuple[Config, dict[str, Manifest]]
+def run_trials(
+    trials: Sequence[Trial], predict: Predict, *, jobs: int = 1
+) -> Iterator[dict[str, Any]]:
+    """Runs trials in parallel and yields their results as they complete.
+
+    Results that exist are read. Each trial has its own process, so that memory
+    and CPU time are its own, and an equal share of the cores.
+
+    Args:
+        trials: Sequence of Trial.
+        predict: Callable. Returns the probabilities of videos, as
+            `har_keras.inference.views.predict_videos` does.
+        jobs: int. Parallel trials. Defaults to `1`.
+
+    Yields:
+        A dict per trial: `recipe`, `seed`, `fold`, `seconds`, `cpu_seconds`,
+        and `videos`, a list of dicts of `file`, `group`, `label` and
+        `probabilities`.
+    """
+    open_trials = []
+    for trial in trials:
+        if trial.result_file.is_file():
+            yield json.loads(trial.result_file.read_text("utf-8"))
+        else:
+            open_trials.append(trial)
+    context = multiprocessing.get_context("spawn")
+    with (
+        _threads_for_each(jobs),
+        ProcessPoolExecutor(
+            jobs, mp_context=context, max_tasks_per_child=1
+        ) as pool,
+    ):
+        waiting = [
+            pool.submit(run_trial, trial, predict) for trial in open_trials
+        ]
+        try:
+            for done in as_completed(waiting):
+                yield done.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def run_trial(trial: Trial, predict: Predict) -> dict[str, Any]:
+    """Runs one trial in this process.
+
+    Args:
+        trial: Trial.
+        predict: Callable. As for `run_trials`.
+
+    Returns:
+        dict. The result, which is also written to `trial.result_file`.
+    """
+    from har_keras.environment import start_backend
+
+    start_backend(trial.config.training.backend)
+    import keras
+
+    from har_keras.store.preparation import decode_all
+    from har_keras.training.fit import fit
+
+    began, cpu_began = time.monotonic(), time.process_time()
+    remove(trial.folder)  # of an interrupted trial
+    run = Run(trial.folder)
+    run.create(trial.config)
+    clip = trial.config.clip
+    store, manifest = decode_all(trial.manifest, clip, trial.config.store)
+    fit(run, trial.config, store, manifest)
+    model = keras.models.load_model(run.model_file, compile=False)
+    tested = manifest.usable("test")
+    probabilities = predict(
+        model, store, manifest, tested, clip, trial.config.evaluation
+    )
+    result = {
+        "recipe": trial.name,
+        "seed": trial.config.training.seed,
+        "fold": trial.fold,
+        "seconds": time.monotonic() - began,
+        "cpu_seconds": time.process_time() - cpu_began,
+        "videos": [
+            {
+                "file": video.file,
+                "group": video.group,
+                "label": manifest.label(video),
+                "probabilities": row.tolist(),
+            }
+            for video, row in zip(tested, probabilities, strict=True)
+        ],
+    }
+    remove(run.checkpoint_dir)
+    with whole_file(trial.result_file) as file:
+        file.write_text(json.dumps(result), "utf-8")
+    return result
 
 
 def _in_folds(videos: Path, config: Config, num_folds: int) -> Parts:
-    """Returns a config, and the manifest of each fold, its part as test."""
+    """Returns the config, and a manifest per fold, which is its test split."""
     decoded, manifest = _decoded(videos, config, val_fraction=0.0)
     found = folds(
         manifest,
@@ -257,23 +238,39 @@ def _in_folds(videos: Path, config: Config, num_folds: int) -> Parts:
 
 
 def _on_test(videos: Path, config: Config) -> Parts:
-    """Returns a config, and the manifest with the folder's own test videos."""
+    """Returns the config, and the manifest with the folder's test split."""
     share = config.split.val_fraction
     decoded, manifest = _decoded(videos, config, val_fraction=share)
     if not manifest.usable("test"):
-        raise DataError(f"'{videos}' has no test videos of its own.")
+        raise DataError(f"'{videos}' has no usable videos in a test split.")
     return decoded, {"test": manifest}
 
 
 def _decoded(
     videos: Path, config: Config, *, val_fraction: float
 ) -> tuple[Config, Manifest]:
-    """Returns the config with the store's form, and the decoded videos."""
+    """Returns the config with the store's format, and the decoded videos."""
     manifest = Manifest.from_folder(
         videos,
         val_fraction=val_fraction,
         test_fraction=0.0,
         seed=config.split.split_seed,
     )
-    store, manifest = prepare(manifest, config.clip, config.store)
+    store, manifest = decode_usable(manifest, config.clip, config.store)
     return config.replace(cache=store.spec.form, wandb="off"), manifest
+
+
+@contextlib.contextmanager
+def _threads_for_each(jobs: int) -> Iterator[None]:
+    """Divides the cores among the processes that are started meanwhile."""
+    share = str(max(1, (os.cpu_count() or 1) // jobs))
+    before = {name: os.environ.get(name) for name in _THREADS}
+    if jobs > 1:
+        os.environ.update(dict.fromkeys(_THREADS, share))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

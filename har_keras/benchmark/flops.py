@@ -1,4 +1,4 @@
-"""How much arithmetic a model needs."""
+"""Floating-point operations of a model."""
 
 import math
 
@@ -7,28 +7,28 @@ from har_keras.model.vit import VideoViT
 
 
 def step_flops(model: VideoViT) -> int:
-    """Returns the floating-point operations of training on one clip.
+    """Returns the floating-point operations of a training step on one clip.
 
-    Of products alone, a multiplication and an addition counted as two. With
-    N tokens of width D, pixels P in a tubelet, an MLP of width M and sequences
-    of length n in which tokens read each other:
+    Matrix products are counted, with two operations per multiply-add. For N
+    tokens of dimension D, P pixel values per tubelet, MLP dimension M and
+    attention over n tokens:
 
         embedding = 2 P D N
-        attention = (2 D 3D + 2 D D) + 4 n D      a token and layer
-        MLP       = 4 D M                         a token and layer
+        attention = (2 D 3D + 2 D D) + 4 n D      per token and layer
+        MLP       = 4 D M                         per token and layer
         forward   = embedding + layers
         step      = 2 embedding + 3 layers
 
-    as the gradient of a product is two products, but none is asked for with
-    respect to pixels. The class token is left out. Where the stem counts
-    gradients, P is the counts of a tubelet, and the counting, 72 for each
-    pixel, has no gradient.
+    The backward pass of a product is two products; the gradient with respect
+    to pixels is not computed. The class token is ignored. With HOG3D features,
+    P is the number of features per tubelet; computing them takes 72 operations
+    per pixel and has no backward pass.
 
     Args:
         model: VideoViT.
 
     Returns:
-        FLOPs of one clip, forward and backward.
+        int. FLOPs of one clip, forward and backward.
 
     Example:
 
@@ -54,7 +54,7 @@ def step_flops(model: VideoViT) -> int:
         layers = model.num_layers * tokens * layer
         layer = dense + 4 * time * width + mlp
         layers += model.num_temporal_layers * time * layer
-    else:  # two attentions, and a dense layer after the first
+    else:  # divided: two attentions, and a dense layer after the first
         layer = 2 * dense + 2 * width**2 + 4 * (time + space) * width + mlp
         layers = model.num_layers * tokens * layer
     return counting + 2 * embedding + 3 * layers

@@ -1,4 +1,4 @@
-"""What input costs beside a training step, and which of them is the limit."""
+"""The input benchmark: the cost of input relative to a training step."""
 
 from __future__ import annotations
 
@@ -7,50 +7,78 @@ import threading
 import time
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 
 from har_keras.benchmark import reading
 from har_keras.clips.dataset import ClipDataset
-from har_keras.config import Config, StoreConfig
+from har_keras.config import Config, Form, StoreConfig
 from har_keras.errors import UsageError
 from har_keras.manifest.manifest import Manifest
 from har_keras.model.build import build_model
 from har_keras.store.preparation import decode_all
-from har_keras.store.store import Form
 from har_keras.training.trainer import build_trainer
 
-if TYPE_CHECKING:
-    pass
-
-
 FORMS: tuple[Form, ...] = ("jpeg", "raw")
+# Steps until compilation is done and batch buffers are allocated.
+_WARM_UP_STEPS = 6
+
+
+def benchmark_input(
+    videos: Path | None = None,
+    config: Config | None = None,
+    *,
+    rounds: int = 3,
+) -> dict[str, Any]:
+    """Measures the input pipeline and prints a table.
+
+    Args:
+        videos: Path or None. A folder of videos. Defaults to generated videos
+            of ten seconds.
+        config: Config or None. Clip, model and batch. Defaults to `Config()`.
+        rounds: int. Measurements of each pipeline, at least 1. Defaults to
+            `3`.
+
+    Returns:
+        dict. The figures of `measure_input`.
+
+    Raises:
+        UsageError: If `rounds` is below 1.
+    """
+    if rounds < 1:
+        raise UsageError(f"--rounds must be at least 1. Received: {rounds}.")
+    found = measure_input(videos, config or Config(), rounds)
+    print(input_table(found))
+    return found
 
 
 def measure_input(
     videos: Path | None = None, config: Config | None = None, rounds: int = 3
 ) -> dict[str, Any]:
-    """Measures decoding, store, augmentation and a training step.
+    """Measures the input pipeline and a training step; prints nothing.
 
     Args:
-        videos: Path or None. A folder of videos; None draws some.
+        videos: Path or None. A folder of videos. Defaults to generated
+            videos.
         config: Config or None. Every option. Defaults to `Config()`.
-        rounds: int. How often each way is taken. Defaults to `3`.
+        rounds: int. Measurements of each pipeline. Defaults to `3`.
 
     Returns:
-        Figures by name: `reading` (medians of clips per cpu-second),
-        `over_direct` and `over_jpeg` (medians of ratios within a round),
-        `preparing` (cpu seconds, cores and the ratio to ffmpeg alone),
-        `step_cpu_seconds` of a clip and `input_share`, by form of the store:
-        the part of a training step, reading included, that reading is;
-        `share_during_training`, the same as it was in a training; and
-        `augmentation_share`, the part of input that each augmentation is.
+        dict. `reading`: median clips per CPU second of each pipeline;
+        `over_direct` and `over_jpeg`: median ratios to decoding a video
+        directly and to decoding JPEG alone; `preparing`: CPU seconds, busy
+        cores and the ratio to ffmpeg alone; `step_cpu_seconds`: CPU seconds
+        of a training step per clip; `input_share`: by format of the store,
+        the fraction of a training step with input that input takes;
+        `share_during_training`: the same, measured while training;
+        `augmentation_share`: the fraction of input that each augmentation
+        takes.
     """
     config = config or Config()
-    with tempfile.TemporaryDirectory() as drawn:
-        folder = videos or reading.draw_benchmark_videos(Path(drawn))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = videos or reading.draw_benchmark_videos(Path(temporary))
         rates = reading.measure_reading(folder, config, rounds=rounds)
         costs = dict(reading.measure_preparing(folder, config, rounds=rounds))
         during = {
@@ -78,7 +106,7 @@ def measure_input(
 def _augmentation_shares(
     rates: dict[str, list[float]], config: Config
 ) -> dict[str, float]:
-    """Returns what part of input each augmentation is, from a JPEG store."""
+    """Returns the fraction of input that each augmentation takes (JPEG)."""
     plain = rates["jpeg store, none, in batches"]
     found = {
         level: rates[f"jpeg store, {level}, in batches"]
@@ -95,38 +123,35 @@ def _augmentation_shares(
 
 
 class _TimedClips(ClipDataset):
-    """Clips that add up the processor time of reading them."""
+    """A data set that sums the CPU time of reading its clips."""
 
     cpu_seconds = 0.0
 
     def read(self, *args: Any) -> tuple[np.ndarray, np.int32]:
         begin = time.thread_time()
         clip = super().read(*args)
-        with _ONE_AT_A_TIME:
+        with _LOCK:
             self.cpu_seconds += time.thread_time() - begin
         return clip
 
 
-_ONE_AT_A_TIME = threading.Lock()
-# Steps until everything is compiled and the memory of batches is in use.
-_WARM_UP_STEPS = 6
+_LOCK = threading.Lock()
 
 
 def share_during_training(
     videos: Path, config: Config, form: Form, *, steps: int = 6
 ) -> float:
-    """Trains for a few steps and returns the share of input in them.
+    """Trains for a few steps and returns the fraction of time input takes.
 
     Args:
         videos: Path. A folder of videos.
         config: Config. Every option.
-        form: str. Of the store: "jpeg" or "raw".
-        steps: int. How many batches, after a few to warm up. Defaults to
-            `6`.
+        form: str. Format of the frame store, "jpeg" or "raw".
+        steps: int. Training steps after the warm-up. Defaults to `6`.
 
     Returns:
-        float. Processor time of reading and augmenting, in the threads that
-        do it, over that of the whole process.
+        float. CPU time of the threads that read and augment clips, relative
+        to that of the whole process.
     """
     with tempfile.TemporaryDirectory() as folder:
         manifest = Manifest.from_folder(videos)
@@ -142,20 +167,20 @@ def share_during_training(
         )
         trainer = build_trainer(network, options.training, steps)
 
-        counter = _Counter(clips)
+        timer = _InputTimer(clips)
         trainer.fit(
-            # More than is wanted, so that it reads ahead to the end.
+            # More batches than steps, so that it reads ahead to the end.
             clips.batches(epochs=_WARM_UP_STEPS + 2 * steps),
             steps_per_epoch=_WARM_UP_STEPS + steps,
-            callbacks=[counter],
+            callbacks=[timer],
             verbose=0,
             shuffle=False,
         )
-        return counter.share
+        return timer.share
 
 
-class _Counter(keras.callbacks.Callback):
-    """Compares reading with everything, from the end of the warm-up on."""
+class _InputTimer(keras.callbacks.Callback):
+    """Measures the fraction of CPU time that input takes after the warm-up."""
 
     def __init__(self, clips: _TimedClips) -> None:
         super().__init__()
@@ -163,20 +188,20 @@ class _Counter(keras.callbacks.Callback):
         self.before = self.now = (0.0, 0.0)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        float((logs or {})["loss"])  # waits for a device to be done
+        float((logs or {})["loss"])  # waits for the device
         self.now = self.clips.cpu_seconds, time.process_time()
         if batch == _WARM_UP_STEPS - 1:
             self.before = self.now
 
     @property
     def share(self) -> float:
-        """Reading over the whole, in processor time."""
+        """CPU time of reading relative to the whole."""
         read, whole = np.subtract(self.now, self.before)
         return float(read / whole)
 
 
 def _ratios(rates: dict[str, list[float]], base: str) -> dict[str, float]:
-    """Returns medians of the ratios to one way, each within its round."""
+    """Returns the median ratio of each rate to a base, within rounds."""
     return {
         name: median(
             one / other for one, other in zip(found, rates[base], strict=True)
@@ -201,7 +226,7 @@ def _preparing(costs: dict[str, list[reading.ReadCost]]) -> dict[str, Any]:
 
 
 def step_cpu_seconds(config: Config, *, repeats: int = 5) -> float:
-    """Returns the processor time of a training step, per clip."""
+    """Returns the CPU time of a training step, per clip."""
     clip, number = config.clip, min(32, config.training.batch_size)
     network = build_model(config.model, clip, num_classes=3)
     trainer = build_trainer(network, config.training, 1)
@@ -217,60 +242,33 @@ def step_cpu_seconds(config: Config, *, repeats: int = 5) -> float:
 
 
 def input_table(found: dict[str, Any]) -> str:
-    """Returns the figures of `measure_input` for a terminal."""
+    """Formats the figures of `measure_input` for a terminal."""
     direct, jpeg = found["over_direct"], found["over_jpeg"]
-    lines = [f"{'clips per cpu-second':42}{'':9}x direct  x JPEG decode"]
+    lines = [f"{'clips per CPU second':42}{'':9}x direct  x JPEG decode"]
     for name, rate in found["reading"].items():
         lines.append(
             f"{name:42}{rate:9.1f}{direct[name]:9.1f}{jpeg[name]:15.2f}"
         )
-    lines += ["", f"{'preparing':42}{'cpu s':>9}{'x ffmpeg':>9}{'cores':>15}"]
+    lines += ["", f"{'preparing':42}{'CPU s':>9}{'x ffmpeg':>9}{'cores':>15}"]
     for name, item in found["preparing"].items():
         lines.append(
             f"{name:42}{item['cpu_seconds']:9.2f}{item['over_ffmpeg']:9.2f}"
             f"{item['cores']:15.2f}"
         )
     milliseconds = 1000 * found["step_cpu_seconds"]
-    lines += ["", f"A training step takes {milliseconds:.1f} cpu-ms a clip."]
+    lines += ["", f"A training step takes {milliseconds:.1f} CPU ms per clip."]
     for form, share in found["input_share"].items():
         limit = "the model" if share < 0.5 else "input"
         lines.append(
             f"Input takes {share:.0%} of a training step from a {form} store: "
-            f"{limit} is the limit."
+            f"{limit} is the bottleneck."
         )
     for form, share in found["share_during_training"].items():
         lines.append(
             f"While training from a {form} store it took {share:.0%} of the "
-            "process's time."
+            "CPU time."
         )
     shares = found["augmentation_share"].items()
-    said = ", ".join(f"{level} {share:.0%}" for level, share in shares)
-    lines.append(f"Of input from a jpeg store augmentation takes: {said}.")
+    listed = ", ".join(f"{level} {share:.0%}" for level, share in shares)
+    lines.append(f"Augmentation takes, of input from a jpeg store: {listed}.")
     return "\n".join(lines)
-
-
-def benchmark_input(
-    videos: Path | None = None,
-    config: Config | None = None,
-    *,
-    rounds: int = 3,
-) -> dict[str, Any]:
-    """Measures the way from video files to training clips, and prints a table.
-
-    Args:
-        videos: Path or None. A folder of videos. Defaults to ten-second
-            videos drawn for the purpose.
-        config: Config or None. Clip, model and batch. Defaults to `Config()`.
-        rounds: int. How often each way is taken, at least 1. Defaults to `3`.
-
-    Returns:
-        The figures, by name; see `measure_input`.
-
-    Raises:
-        UsageError: If `rounds` is below 1.
-    """
-    if rounds < 1:
-        raise UsageError(f"--rounds must be at least 1. Received: {rounds}.")
-    found = measure_input(videos, config or Config(), rounds)
-    print(input_table(found))
-    return found

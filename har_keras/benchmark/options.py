@@ -6,87 +6,105 @@ from typing import Annotated, Literal
 
 import tyro
 
-from har_keras.config import Config
+from har_keras.cli import Flags
+from har_keras.config import Config, Metavar
+
+_STEP = Flags(
+    ("clip", "model", "recipe", "batch_size", "micro_batch_size", "backend"),
+    without=("weights",),
+    common=("crop_size", "batch_size", "micro_batch_size", "backend"),
+)
+_INPUT = Flags(
+    (
+        "clip", "store", "model", "recipe", "batch_size", "micro_batch_size",
+        "augment", "flip", "speed_jitter", "repeats", "mixup", "cutmix",
+        "backend",
+    ),
+    without=("weights",),
+    common=("crop_size", "batch_size", "augment", "backend"),
+)  # fmt: skip
+_RECIPES = Flags(
+    ("clip", "store", "split", "model", "training", "evaluation"),
+    common=("epochs", "batch_size", "learning_rate", "weights", "backend"),
+)
 
 
 @dataclass(frozen=True)
 class StepOptions:
-    """Measures training steps on clips of noise, through `fit`."""
+    """Measures the training step on random clips, through `fit`."""
 
     rounds: int = 5
-    """Turns of each candidate."""
+    """Measurements per candidate."""
     peers: bool = False
-    """Race Keras's own layers, a PyTorch twin and Hugging Face's ViViT too,
-    and on TensorFlow our step without `fit` (extra peers)."""
-    settings: Annotated[Config, tyro.conf.arg(name="")] = field(
-        default_factory=Config
-    )
-    """Everything else."""
+    """Also measure the model built from Keras layers, in PyTorch and as Hugging
+    Face's ViViT, and on TensorFlow the step without `fit`. Needs a checkout of
+    the repository and the extra peers."""
+    settings: Annotated[Config, _STEP] = field(default_factory=Config)
 
 
 @dataclass(frozen=True)
 class InputOptions:
-    """Measures the way from video files to training clips.
+    """Measures the input pipeline, from video files to training clips.
 
-    Rates are clips per second of processor time; ways are taken in turn, and
-    figures are medians over rounds.
+    Rates are clips per second of CPU time, the medians over interleaved
+    rounds.
     """
 
-    videos: Annotated[Path | None, tyro.conf.Positional] = None
-    """Folder of videos. Default: ten-second videos drawn for the purpose."""
+    videos: Annotated[
+        Path | None, tyro.conf.Positional, Metavar("[VIDEOS]")
+    ] = None
+    """Folder of videos. Default: generated videos of ten seconds."""
     rounds: int = 3
-    """How often each way is taken."""
-    settings: Annotated[Config, tyro.conf.arg(name="")] = field(
-        default_factory=Config
-    )
-    """Everything else."""
+    """Measurements of each pipeline."""
+    settings: Annotated[Config, _INPUT] = field(default_factory=Config)
 
 
 @dataclass(frozen=True)
 class ServerOptions:
     """Measures latency and throughput of a model on TensorFlow Serving.
 
-    Sends requests of one clip from several clients at once, and checks every
-    answer against the one that the clip got by itself.
+    Concurrent clients send requests of one clip each. Every prediction is
+    compared with that of the same clip sent alone.
     """
 
-    server: Annotated[str, tyro.conf.Positional]
+    server: Annotated[str, tyro.conf.Positional, Metavar("ADDRESS")]
     """Address of the model: http://HOST:8501/v1/models/har or
     grpc://HOST:8500/har."""
-    videos: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Videos whose clips are sent: files, folders, globs."""
+    videos: Annotated[
+        tuple[str, ...], tyro.conf.Positional, Metavar("VIDEO ...")
+    ]
+    """Videos to take clips from: files, folders or globs."""
     requests: int = 1000
-    """Requests in all."""
+    """Total number of requests."""
     clients: int = 8
-    """Requests in flight at once."""
+    """Concurrent requests."""
     format: Literal["table", "json", "csv"] = "table"
-    """Output format: a table for people, JSON, or CSV."""
+    """Output format."""
 
 
 @dataclass(frozen=True)
 class RecipesOptions:
-    """Compares recipes on a folder of videos, cross-validated by group.
+    """Compares recipes by cross-validation on a folder of videos.
 
-    Every video is tested once for each recipe and seed, by a model that saw
-    nothing of its group. The folder's own test videos are left alone until
-    --test, which trains on all the others and tests there instead.
+    For each recipe and seed, every video is tested once, by a model that was
+    not trained on its group. Videos of a test split are not used, unless
+    --test is given: it trains on the others and tests on these.
     """
 
-    videos: Annotated[Path, tyro.conf.Positional] = Path("data")
-    """Folder of videos, laid out as for train."""
-    recipes: str = "plain"
-    """Recipes with commas between them, each a name or a TOML file."""
-    folds: int = 5
-    """Parts of the videos, each tested once."""
-    seeds: int = 3
-    """Trainings of each recipe and fold, with seeds 0, 1 and so on."""
-    test: bool = False
-    """Test on the folder's own test videos, once all is chosen."""
-    jobs: int = 1
-    """Trainings at once; they share the processor cores."""
-    output: Path = Path("study")
-    """Folder of the results; a study that was stopped goes on in it."""
-    settings: Annotated[Config, tyro.conf.arg(name="")] = field(
-        default_factory=Config
+    videos: Annotated[Path, tyro.conf.Positional, Metavar("[VIDEOS]")] = Path(
+        "data"
     )
-    """Everything else; what is given here holds for every recipe."""
+    """Folder of videos, laid out as for train."""
+    recipes: Annotated[str, Metavar("RECIPE,...")] = "plain"
+    """Comma-separated recipes, each a name or a TOML file."""
+    folds: int = 5
+    """Number of folds."""
+    seeds: int = 3
+    """Runs per recipe and fold, with seeds 0, 1, ..."""
+    test: bool = False
+    """Test on the test split instead of folds; use once, at the end."""
+    jobs: int = 1
+    """Parallel runs; they share the CPU cores."""
+    output: Path = Path("study")
+    """Folder of the results; an interrupted study resumes in it."""
+    settings: Annotated[Config, _RECIPES] = field(default_factory=Config)

@@ -1,8 +1,8 @@
-"""How fast clips come in, in clips per second of processor time.
+"""Throughput of input pipelines, in clips per second of CPU time.
 
-Processor time, that of child processes included, is what stays comparable on
-a machine that does other things as well. Ways are taken in turn, round after
-round, and compared by the median of the rounds' ratios.
+CPU time, child processes included, is comparable even on a machine with other
+load. Pipelines are measured in interleaved rounds and compared by the median of
+the ratios per round.
 """
 
 import contextlib
@@ -23,36 +23,38 @@ from numpy.typing import NDArray
 
 from har_keras.clips.augment import FrameSource, augment_clip
 from har_keras.clips.dataset import ClipDataset
-from har_keras.clips.sampling import (
+from har_keras.clips.sampling import clip_frame_indices, last_start
+from har_keras.config import (
     FRAME_STRIDE,
-    clip_frame_indices,
-    last_start,
+    ClipConfig,
+    Config,
+    Form,
+    StoreConfig,
 )
-from har_keras.config import ClipConfig, Config, StoreConfig
 from har_keras.environment import num_cores
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.store.preparation import decode_all
-from har_keras.store.store import Form, LazyFrames, Store, decode_jpeg
+from har_keras.store.store import LazyFrames, Store, decode_jpeg
 from har_keras.video.ffmpeg import ffmpeg_binary
 
 _CLIPS_A_ROUND = 320
 _DIRECT_CLIPS_A_ROUND = 16
-# Longer than a training; a round reads an epoch of it.
+# Never exhausted; a round reads one epoch.
 _EPOCHS = 10**6
-# In which batches that are made ahead get done, so that they are counted.
+# Time for batches that are read ahead to complete, so that they count.
 _SETTLING_SECONDS = 0.3
 
 LEVELS = ("none", "light", "strong")
-"""Augmentations that are measured besides the one of the config."""
+"""Augmentations that are measured in addition to the configured one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ReadCost:
-    """What some work took.
+    """CPU and wall-clock time of a function.
 
     Args:
-        cpu_seconds: float. Processor time, with child processes.
-        wall_seconds: float. Time on the clock.
+        cpu_seconds: float. CPU time, child processes included.
+        wall_seconds: float. Wall-clock time.
     """
 
     cpu_seconds: float
@@ -60,12 +62,12 @@ class ReadCost:
 
     @property
     def cores(self) -> float:
-        """Processor cores that were busy, on average."""
+        """Average number of busy cores."""
         return self.cpu_seconds / self.wall_seconds
 
 
 def cost(work: Callable[[], object]) -> ReadCost:
-    """Does some work and returns what it took."""
+    """Calls a function and returns its cost."""
     cpu, wall = _cpu(), time.perf_counter()
     work()
     return ReadCost(_cpu() - cpu, time.perf_counter() - wall)
@@ -73,21 +75,28 @@ def cost(work: Callable[[], object]) -> ReadCost:
 
 def _cpu() -> float:
     times = os.times()
-    # Children's times come in hundredths, which is enough for whole programs.
+    # Child times have a resolution of 0.01 s, enough for whole programs.
     return time.process_time() + times.children_user + times.children_system
 
 
 def draw_benchmark_videos(root: Path, *, per_class: int = 3) -> Path:
-    """Draws ten-second videos of 320 x 240 at 25 frames a second.
+    """Generates videos of ten seconds, 320 x 240 pixels and 25 frames/s.
 
-    They are noisy, so that their size is that of a camera's, with a key frame
-    every ten seconds, as encoders make them when they are not told otherwise.
+    Noise gives them the bit rate of camera footage; they have a key frame every
+    ten seconds, the default of x264.
+
+    Args:
+        root: Path. Folder to write to, in class folders.
+        per_class: int. Videos in each of two classes. Defaults to `3`.
+
+    Returns:
+        Path. `root`.
     """
     for name in ("a", "b"):
         for number in range(per_class):
             path = root / name / f"{name}{number}.mp4"
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture = (
+            pattern = (
                 "testsrc2=size=320x240:rate=25:duration=10,"
                 f"noise=alls=8:allf=t:all_seed={number + ord(name)},"
                 f"hue=h={60 * number}"
@@ -95,7 +104,7 @@ def draw_benchmark_videos(root: Path, *, per_class: int = 3) -> Path:
             subprocess.run(
                 [
                     *(ffmpeg_binary(), "-v", "error", "-nostdin", "-f"),
-                    *("lavfi", "-i", picture, "-c:v", "libx264", "-g", "250"),
+                    *("lavfi", "-i", pattern, "-c:v", "libx264", "-g", "250"),
                     *("-pix_fmt", "yuv420p", str(path)),
                 ],
                 check=True,
@@ -106,16 +115,16 @@ def draw_benchmark_videos(root: Path, *, per_class: int = 3) -> Path:
 def measure_reading(
     videos: Path, config: Config, *, rounds: int
 ) -> dict[str, list[float]]:
-    """Measures ways from a video to a training clip.
+    """Measures pipelines from a video to a training clip.
 
     Args:
         videos: Path. A folder of videos.
         config: Config. The sections `clip` and `training` are used.
-        rounds: int. How often each way is taken.
+        rounds: int. Measurements of each pipeline.
 
     Returns:
-        Clips per second of processor time of every round, by way. All of
-        them give `uint8` clips, those named "augmented" cropped and coloured.
+        dict from pipeline to clips per CPU second in each round. All yield
+        `uint8` clips; "augmented" ones are cropped and color-jittered.
     """
     with contextlib.ExitStack() as stack:
         manifest = Manifest.from_folder(videos)
@@ -124,28 +133,28 @@ def measure_reading(
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             options = StoreConfig(form, folder)
             stores[form], manifest = decode_all(manifest, config.clip, options)
-        ways = _ways(manifest, stores, config)
-        found: dict[str, list[float]] = {name: [] for name in ways}
+        pipelines = _pipelines(manifest, stores, config)
+        found: dict[str, list[float]] = {name: [] for name in pipelines}
         for _ in range(rounds + 1):
-            for name, (number, way) in ways.items():
-                found[name].append(number / cost(way).cpu_seconds)
-    # The first round warms caches and libraries up.
+            for name, (number, read) in pipelines.items():
+                found[name].append(number / cost(read).cpu_seconds)
+    # The first round warms up caches and libraries.
     return {name: rates[1:] for name, rates in found.items()}
 
 
-def _ways(
+def _pipelines(
     manifest: Manifest, stores: dict[Form, Store], config: Config
 ) -> dict[str, tuple[int, Callable[[], object]]]:
-    """Returns ways to get clips: how many at a time, and how."""
+    """Returns the pipelines: number of clips per call, and the function."""
     usable = [video for video in manifest.videos if video.kept_frames]
     rng = np.random.default_rng(0)
-    ways: dict[str, tuple[int, Callable[[], object]]] = {}
+    pipelines: dict[str, tuple[int, Callable[[], object]]] = {}
 
     def repeat(number: int, read: Callable[[], Any]) -> Callable[[], object]:
         return lambda: [read() for _ in range(number)]
 
     def add(name: str, number: int, read: Callable[[], Any]) -> None:
-        ways[name] = number, repeat(number, read)
+        pipelines[name] = number, repeat(number, read)
 
     def augmented(read: Callable[[], FrameSource]) -> Callable[[], Any]:
         size = config.clip.crop_size
@@ -174,17 +183,17 @@ def _ways(
         add(f"{form} store", _CLIPS_A_ROUND, read)
         read_lazily = functools.partial(lazy, store)
         add(f"{form} store, augmented", _CLIPS_A_ROUND, augmented(read_lazily))
-        ways[f"{form} store, augmented, in batches"] = _batches(
+        pipelines[f"{form} store, augmented, in batches"] = _batches(
             store, manifest, usable, config
         )
     for level in LEVELS:
-        ways[f"jpeg store, {level}, in batches"] = _batches(
+        pipelines[f"jpeg store, {level}, in batches"] = _batches(
             stores["jpeg"],
             manifest,
             usable,
             config.replace(**config.flat() | {"augment": level}),
         )
-    return ways
+    return pipelines
 
 
 def _decode_next(clips: Iterator[Sequence[NDArray[np.uint8]]]) -> None:
@@ -210,7 +219,7 @@ def _reader(
 def _choose(
     videos: Sequence[Video], clip: ClipConfig, rng: np.random.Generator
 ) -> tuple[Video, NDArray[np.int64]]:
-    """Returns a random video and the stored frames of a random clip of it."""
+    """Returns a random video and the frame indices of a random clip."""
     video = videos[int(rng.integers(len(videos)))]
     options: dict[str, Any] = {
         "num_frames": clip.num_frames,
@@ -224,7 +233,7 @@ def _choose(
 def _jpeg_data(
     store: Store, video: Video, indices: NDArray[np.int64]
 ) -> list[NDArray[np.uint8]]:
-    """Returns frames as they are stored, to be decoded from memory."""
+    """Returns the encoded frames of a clip, in memory."""
     stored = store.video(video.sha256)
     assert stored.shard is not None
     shard = np.fromfile(stored.shard, np.uint8)
@@ -235,9 +244,9 @@ def _jpeg_data(
 def _batches(
     store: Store, manifest: Manifest, videos: Sequence[Video], config: Config
 ) -> tuple[int, Callable[[], object]]:
-    """Returns how many clips an epoch has, and a function that reads one.
+    """Returns the number of clips in an epoch, and a function that reads it.
 
-    The pipeline is made once, as in a training, and kept.
+    The pipeline is built once, as in training.
     """
     per_video = -(-_CLIPS_A_ROUND // len(videos))
     changes = {"batch_size": 16, "clips_per_video": per_video, "repeats": 1}
@@ -256,14 +265,14 @@ def _batches(
 def direct_clip(
     path: Path, clip: ClipConfig, rng: np.random.Generator
 ) -> np.ndarray:
-    """Decodes a random clip of a file, as one would without a store.
+    """Decodes a random clip directly from a file, without a store.
 
-    OpenCV seeks and decodes in the process by the same library as ffmpeg;
-    facts gathered for this project found it as fast as PyAV and decord.
+    OpenCV decodes in the process, with the same library as ffmpeg; it is as
+    fast as PyAV and decord.
 
     Args:
         path: Path. The file.
-        clip: ClipConfig. Gives length, rate and size.
+        clip: ClipConfig. Number, rate and size of frames.
         rng: numpy `Generator`.
 
     Returns:
@@ -298,17 +307,17 @@ def _scaled(frame: np.ndarray, short_side: int) -> np.ndarray:
 def measure_preparing(
     videos: Path, config: Config, *, rounds: int
 ) -> Iterator[tuple[str, list[ReadCost]]]:
-    """Measures filling the store against ffmpeg alone.
+    """Measures filling the frame store relative to ffmpeg alone.
 
     Args:
         videos: Path. A folder of videos.
         config: Config. The section `clip` is used.
-        rounds: int. How often each is done.
+        rounds: int. Measurements of each.
 
     Yields:
-        A name, and the costs of every round: ffmpeg alone decoding, scaling
-        and converting every frame; then filling a store with one worker, and
-        with one for every core.
+        A name, and the costs of all rounds: ffmpeg alone, which decodes,
+        resizes and converts every frame; then filling a store with one
+        worker, and with one worker per core.
     """
     manifest = Manifest.from_folder(videos)
     usable = [manifest.path(video) for video in manifest.videos]

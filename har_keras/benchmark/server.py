@@ -1,4 +1,4 @@
-"""How fast a server answers: latency and throughput of any address."""
+"""The server benchmark: latency and throughput of TensorFlow Serving."""
 
 from __future__ import annotations
 
@@ -17,28 +17,33 @@ import numpy as np
 
 from har_keras.errors import DataError, EnvironmentFault, HarError, UsageError
 from har_keras.report.evaluation_files import spreadsheet_text
-from har_keras.serving.client import Answer, ServingClient
-
-logger = logging.getLogger("har_keras")
+from har_keras.serving.client import ClientPrediction, ServingClient
 
 if TYPE_CHECKING:
     from har_keras.inference.classifier import Classifier
     from har_keras.video.sources import Source
 
+logger = logging.getLogger("har_keras")
+
+_MAX_VIDEOS = 64
+# Batching on the server changes the order of floating-point sums.
+_TOLERANCE = 1e-3
+
 
 @dataclass(frozen=True)
-class Load:
-    """How fast a server answers.
+class LoadTestResult:
+    """Latency and throughput of a server.
 
     Args:
-        num_requests: int. Answered ones.
-        num_failed: int. Those that were not.
-        p50_ms: float. Half of the answers took no longer, in milliseconds.
-        p95_ms: float. 95 of 100 took no longer.
-        p99_ms: float. 99 of 100 took no longer.
-        clips_per_second: float. Over the whole time, all clients together.
-        num_clients: int. How many asked at once.
-        failure: str. Why the first one failed that did; "" if none.
+        num_requests: int. Successful requests.
+        num_failed: int. Failed requests.
+        p50_ms: float. Median latency of successful requests, in milliseconds.
+        p95_ms: float. 95th percentile of the latency.
+        p99_ms: float. 99th percentile of the latency.
+        clips_per_second: float. Throughput of all clients together.
+        num_clients: int. Concurrent clients.
+        failure: str. Error message of the first failed request; "" if none
+            failed.
     """
 
     num_requests: int
@@ -52,16 +57,16 @@ class Load:
 
     def __str__(self) -> str:
         lines = [
-            f"requests    {self.num_requests} answered, {self.num_failed} "
-            f"failed, {self.num_clients} at once",
+            f"requests    {self.num_requests} succeeded, {self.num_failed} "
+            f"failed, {self.num_clients} clients",
             f"latency     p50 {self.p50_ms:.1f} ms, p95 {self.p95_ms:.1f} ms, "
             f"p99 {self.p99_ms:.1f} ms",
             f"throughput  {self.clips_per_second:.1f} clips/s",
         ]
         return "\n".join(lines)
 
-    def require_answers(self) -> None:
-        """Raises `EnvironmentFault` if a request was not answered."""
+    def require_success(self) -> None:
+        """Raises `EnvironmentFault` if a request failed."""
         if self.num_failed:
             total = self.num_requests + self.num_failed
             raise EnvironmentFault(
@@ -76,23 +81,27 @@ def benchmark_server(
     *,
     num_requests: int = 1000,
     num_clients: int = 8,
-) -> Load:
+) -> LoadTestResult:
     """Measures how fast a server classifies clips of some videos.
 
+    Each prediction is compared with that of the same clip sent alone.
+
     Args:
-        server: str. Address of a model, as `har_keras.load` takes it.
-        videos: Sequence of str. Files, folders and globs; the middle of up to
-            64 videos is sent, one clip a request, in turn.
-        num_requests: int. In all, at least 1. Defaults to `1000`.
-        num_clients: int. Requests in flight at once. Defaults to `8`.
+        server: str. Address of a model on TensorFlow Serving.
+        videos: Sequence of str. Files, folders and globs. The middle clips of
+            up to 64 videos are sent in turn, one clip per request.
+        num_requests: int. Total number of requests, at least 1. Defaults to
+            `1000`.
+        num_clients: int. Concurrent requests, at least 1. Defaults to `8`.
 
     Returns:
-        The `Load`.
+        A `LoadTestResult`.
 
     Raises:
-        UsageError: If a number is below 1, or `server` is no address.
+        UsageError: If a number is below 1, or `server` is not an address.
         DataError: If no video can be read.
-        EnvironmentFault: If the server can't be reached or mixes up answers.
+        EnvironmentFault: If the server can't be reached, or returns the
+            prediction of another clip.
     """
     from har_keras.inference.load import kind_of, load
     from har_keras.video.sources import find_sources
@@ -105,9 +114,9 @@ def benchmark_server(
     sources = find_sources(videos)
     if kind_of(server) != "server" or any(x.kind == "live" for x in sources):
         raise UsageError(
-            "`benchmark server` sends clips of video files to a server. Give "
-            "its address, such as http://HOST:8501/v1/models/har, and videos. "
-            f"Received: {server}."
+            "`benchmark server` needs the address of a server, such as "
+            "http://HOST:8501/v1/models/har, and video files. Received: "
+            f"{server} {' '.join(videos)}."
         )
     classifier = load(server)
     clips = np.concatenate(_middle_clips(classifier, sources))
@@ -117,29 +126,8 @@ def benchmark_server(
         clips,
         num_requests=num_requests,
         num_clients=num_clients,
-        check=own_answers(client, clips),
+        check=prediction_check(client, clips),
     )
-
-
-def _middle_clips(
-    classifier: Classifier, sources: Sequence[Source]
-) -> list[np.ndarray]:
-    """Returns a clip of each video that can be read; names the others."""
-    clips = []
-    for source in sources[:_MOST_VIDEOS]:
-        views, known = classifier.read_views(
-            source.path, classifier.config.clip.fps
-        )
-        if len(views):
-            clips.append(views[len(views) // 2][None])
-        else:
-            logger.warning("'%s' can't be used: %s.", source.name, known.reason)
-    if not clips:
-        raise DataError("No video can be read, so there is nothing to send.")
-    return clips
-
-
-_MOST_VIDEOS = 64
 
 
 def measure_load(
@@ -148,50 +136,54 @@ def measure_load(
     *,
     num_requests: int,
     num_clients: int = 8,
-    check: Callable[[int, Answer], None] | None = None,
-) -> Load:
-    """Sends requests of one clip from several clients at once.
+    check: Callable[[int, ClientPrediction], None] | None = None,
+) -> LoadTestResult:
+    """Sends requests of one clip each from concurrent clients.
 
     Args:
-        client: ServingClient. Where to.
+        client: ServingClient. The connection.
         clips: uint8 array of shape `(B, T, H, W, 3)`, sent in turn.
-        num_requests: int. In all.
-        num_clients: int. Threads that each wait for their answer.
-        check: Callable or None. Gets the index of the clip and its answer,
-            and raises if the answer is another clip's.
+        num_requests: int. Total number of requests.
+        num_clients: int. Threads, each with one request at a time. Defaults
+            to `8`.
+        check: Callable or None. Called with the index of a clip and its
+            prediction; raises if the prediction is wrong.
 
     Returns:
-        The `Load`.
+        A `LoadTestResult`.
+
+    Raises:
+        HarError: If all requests fail: the error of the first.
     """
     numbers = iter(range(num_requests))
-    taking = threading.Lock()
+    lock = threading.Lock()
     seconds: list[float] = []
     failed: list[HarError] = []
 
-    def ask() -> None:
+    def send() -> None:
         while True:
-            with taking:
+            with lock:
                 number = next(numbers, None)
             if number is None:
                 return
             index = number % len(clips)
             began = time.perf_counter()
             try:
-                answer = client.predict(clips[index : index + 1])
+                found = client.predict(clips[index : index + 1])
             except HarError as error:
                 failed.append(error)
                 continue
             seconds.append(time.perf_counter() - began)
             if check:
-                check(index, answer)
+                check(index, found)
 
     began = time.perf_counter()
-    _in_threads(ask, num_clients)
+    _in_threads(send, num_clients)
     whole = time.perf_counter() - began
     if not seconds:
         raise failed[0]
     p50, p95, p99 = 1000 * np.percentile(seconds, [50, 95, 99])
-    return Load(
+    return LoadTestResult(
         len(seconds),
         len(failed),
         float(p50),
@@ -203,46 +195,37 @@ def measure_load(
     )
 
 
-def own_answers(
+def prediction_check(
     client: ServingClient, clips: np.ndarray
-) -> Callable[[int, Answer], None]:
-    """Asks about each clip by itself, to know its answer under load.
+) -> Callable[[int, ClientPrediction], None]:
+    """Returns a check that predictions under load belong to their clips.
+
+    Sends each clip alone to get the expected predictions.
 
     Args:
-        client: ServingClient. Where to.
+        client: ServingClient. The connection.
         clips: uint8 array of shape `(B, T, H, W, 3)`.
 
     Returns:
-        A `check` for `measure_load`, which raises `EnvironmentFault` if an
-        answer is not that of its clip.
+        Callable. The `check` of `measure_load`; raises `EnvironmentFault` if
+        a prediction differs from that of the clip sent alone.
     """
     expected = [client.predict(clip[None]).probabilities[0] for clip in clips]
 
-    def check(index: int, answer: Answer) -> None:
-        away = np.abs(answer.probabilities[0] - expected[index]).max()
-        if not away <= _TOLERANCE:
+    def check(index: int, found: ClientPrediction) -> None:
+        difference = np.abs(found.probabilities[0] - expected[index]).max()
+        if not difference <= _TOLERANCE:
             raise EnvironmentFault(
-                f"The server at {client.address.host} mixed up its answers: "
-                f"one is {away:.3f} away from what the same clip got by "
-                "itself."
+                f"The server at {client.address.host} mixes up its responses: "
+                f"a probability differs by {difference:.3f} from that of the "
+                "same clip sent alone."
             )
 
     return check
 
 
-# A server may compute clips together, in another order of sums.
-_TOLERANCE = 1e-3
-
-
-def _in_threads(work: Callable[[], None], number: int) -> None:
-    """Runs the same work in several threads; raises what the first raised."""
-    with ThreadPoolExecutor(number, "clients") as pool:
-        for future in [pool.submit(work) for _ in range(number)]:
-            future.result()
-
-
-def print_load(found: Load, form: str) -> None:
-    """Prints how fast a server answers, in one of the forms of `PRINTERS`."""
+def print_result(found: LoadTestResult, form: str) -> None:
+    """Prints a result as "table", "json" or "csv"."""
     figures = asdict(found)
     if form == "json":
         print(json.dumps(figures, allow_nan=False))
@@ -252,3 +235,28 @@ def print_load(found: Load, form: str) -> None:
         writer.writerow(spreadsheet_text(str(x)) for x in figures.values())
     else:
         print(found)
+
+
+def _middle_clips(
+    classifier: Classifier, sources: Sequence[Source]
+) -> list[np.ndarray]:
+    """Returns a clip of each readable video; warns of the others."""
+    clips = []
+    for source in sources[:_MAX_VIDEOS]:
+        views, known = classifier.read_views(
+            source.path, classifier.config.clip.fps
+        )
+        if len(views):
+            clips.append(views[len(views) // 2][None])
+        else:
+            logger.warning("'%s' can't be used: %s.", source.name, known.reason)
+    if not clips:
+        raise DataError("No video can be read, so there are no clips to send.")
+    return clips
+
+
+def _in_threads(work: Callable[[], None], number: int) -> None:
+    """Runs the same function in several threads; raises the first error."""
+    with ThreadPoolExecutor(number, "clients") as pool:
+        for future in [pool.submit(work) for _ in range(number)]:
+            future.result()

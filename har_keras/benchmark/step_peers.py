@@ -1,4 +1,4 @@
-"""Twins of our model in PyTorch, to race against."""
+"""Equivalents of our model in PyTorch, for `benchmark step --peers`."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,11 +13,11 @@ Forward = Callable[[Tensor], Tensor]
 
 
 def torch_twin(config: Config, clips: np.ndarray, labels: np.ndarray) -> Train:
-    """Returns the training of a plain PyTorch twin.
+    """Returns the training function of the same network in PyTorch.
 
     It has the weights of a `VideoViT` with joint attention and mean pooling,
-    PyTorch's fused attention and its fused AdamW, and reads float32 pixels
-    that were scaled beforehand.
+    PyTorch's fused attention and fused AdamW, and reads float32 pixels that
+    were rescaled beforehand.
     """
     import torch
 
@@ -28,7 +28,7 @@ def torch_twin(config: Config, clips: np.ndarray, labels: np.ndarray) -> Train:
 def hugging_face_vivit(
     config: Config, clips: np.ndarray, labels: np.ndarray
 ) -> Train:
-    """Returns the training of transformers' ViViT of the same dimensions."""
+    """Returns the training function of transformers' ViViT, same dimensions."""
     import torch
     import transformers
 
@@ -78,7 +78,7 @@ def _training(
 
 
 def _twin(config: Config) -> tuple[Forward, list[Tensor]]:
-    """Returns the forward pass of the twin and its weights."""
+    """Returns the forward pass of the network and its weights."""
     import torch
     from torch import nn
 

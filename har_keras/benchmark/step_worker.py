@@ -1,7 +1,7 @@
-"""One candidate of `benchmark step`, in a process of its own.
+"""The process of one candidate of `benchmark step`.
 
-It builds its model, then trains as many steps as each line of standard input
-asks for and answers each line with what they cost, as JSON.
+It builds its model, then reads numbers of training steps from standard input,
+one per line, and writes the cost of each to standard output as JSON.
 """
 
 import json
@@ -22,25 +22,25 @@ Train = Callable[[int], None]
 
 
 def main(candidate: str, config_file: str) -> None:
-    """Answers lines of standard input until it ends."""
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever libraries print must not become an answer
+    """Trains for the steps in each line of standard input, until its end."""
+    responses = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # so that output of libraries does not mix with responses
     config = Config().replace(**read_toml(Path(config_file)))
-    train = CONTESTANTS[candidate](config)
+    train = CANDIDATES[candidate](config)
     train(1)
-    print("{}", file=answers)
+    print("{}", file=responses)
     for line in sys.stdin:
         steps = int(line)
         wall, cpu = time.perf_counter(), time.process_time()
         train(steps)
         clips = steps * config.training.batch_size
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        answer = {
+        resources = resource.getrusage(resource.RUSAGE_SELF)
+        cost = {
             "seconds": (time.perf_counter() - wall) / clips,
             "cpu_seconds": (time.process_time() - cpu) / clips,
-            "peak_bytes": usage.ru_maxrss * 1024,
+            "peak_bytes": resources.ru_maxrss * 1024,
         }
-        print(json.dumps(answer), file=answers)
+        print(json.dumps(cost), file=responses)
 
 
 def batch_of(config: Config) -> tuple[np.ndarray, np.ndarray]:
@@ -54,7 +54,7 @@ def batch_of(config: Config) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ours(config: Config) -> Train:
-    """Our model through `fit`."""
+    """Our model, trained by `fit`."""
     from har_keras.model.build import build_model
     from har_keras.training.trainer import build_trainer
 
@@ -75,7 +75,7 @@ def _fitting(model: Any, batch: tuple[np.ndarray, np.ndarray]) -> Train:
 
 
 def bare(config: Config) -> Train:
-    """Our step by itself, without `fit`, on TensorFlow."""
+    """Our training step without `fit`, on TensorFlow."""
     import tensorflow as tf
 
     from har_keras.model.build import build_model
@@ -97,7 +97,7 @@ def bare(config: Config) -> Train:
 
 
 def naive(config: Config) -> Train:
-    """The same network from Keras's own layers, as one would first write it."""
+    """The same network, built from Keras's own layers."""
     import keras
     from keras import layers
 
@@ -129,7 +129,7 @@ def naive(config: Config) -> Train:
 
 
 def torch(config: Config) -> Train:
-    """A plain PyTorch twin with its fused attention and AdamW."""
+    """The same network in PyTorch, with fused attention and AdamW."""
     from har_keras.benchmark.step_peers import torch_twin
 
     return torch_twin(config, *batch_of(config))
@@ -142,7 +142,7 @@ def vivit(config: Config) -> Train:
     return hugging_face_vivit(config, *batch_of(config))
 
 
-CONTESTANTS: dict[str, Callable[[Config], Train]] = {
+CANDIDATES: dict[str, Callable[[Config], Train]] = {
     "ours": ours,
     "bare": bare,
     "naive": naive,

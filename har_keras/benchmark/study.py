@@ -1,4 +1,4 @@
-"""What a study of recipes found, as a table, a CSV file and a picture."""
+"""Results of the recipe benchmark: table, CSV file and plot."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from har_keras.evaluation.metrics import (
     confusion_matrix,
 )
 from har_keras.files import whole_file
-from har_keras.report.plots import BLUE, GREY, figure_file, plain_text
+from har_keras.report.plots import BLUE, GRAY, figure_file, plain_text
 
 COLUMNS = (
     "recipe", "seed", "accuracy", "low", "high", "balanced_accuracy",
@@ -25,19 +25,18 @@ _ALL = "all"
 def study_rows(
     results: Sequence[Mapping[str, Any]], num_classes: int
 ) -> list[dict[str, Any]]:
-    """Returns a row for each recipe and seed, and one for all its seeds.
+    """Aggregates trials: one row per recipe and seed, and one over seeds.
 
-    The videos of all folds are counted together: accuracy is the share of
-    all videos that were right when they were tested, and its interval is
-    drawn by group. In a row for all seeds, a video counts by the share of
-    seeds that were right about it.
+    Accuracy is pooled over the test videos of all folds; its interval is a
+    bootstrap over groups. In the row over seeds, the accuracy of a video is
+    its mean over seeds.
 
     Args:
-        results: Sequence of dict, as `run_trials` yields them.
-        num_classes: int. Classes, K.
+        results: Sequence of dict, from `run_trials`.
+        num_classes: int. Number of classes, K.
 
     Returns:
-        A list of dicts by `COLUMNS`, recipes in the order they come.
+        A list of dicts with the keys `COLUMNS`, in the order of the recipes.
     """
     rows = []
     for recipe in dict.fromkeys(result["recipe"] for result in results):
@@ -78,7 +77,7 @@ def _row(
 
 
 def write_study(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Writes the rows as CSV.
+    """Writes rows as CSV.
 
     Args:
         rows: Sequence of dict, from `study_rows`.
@@ -91,7 +90,7 @@ def write_study(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def study_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the rows for people, in 80 columns."""
+    """Formats rows for a terminal of 80 columns."""
     width = max(6, *(len(row["recipe"]) for row in rows))
     lines = [
         f"{'recipe':{width}}  seed  accuracy (95 % by group)  balanced  videos"
@@ -110,11 +109,11 @@ def study_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def plot_study(
     rows: Sequence[Mapping[str, Any]], majority: float, path: Path
 ) -> None:
-    """Draws the accuracy of each recipe: its mean, interval and seeds.
+    """Plots the accuracy of each recipe: mean, interval and seeds.
 
     Args:
         rows: Sequence of dict, from `study_rows`.
-        majority: float. Accuracy of naming the commonest class always.
+        majority: float. Accuracy of always predicting the largest class.
         path: Path. The PNG file.
     """
     means = [row for row in rows if row["seed"] == _ALL]
@@ -132,15 +131,15 @@ def plot_study(
             )  # fmt: skip
             panel.plot(mean["accuracy"], place, "o", color=BLUE, markersize=8)
             panel.plot(
-                seeds, [place + 0.22] * len(seeds), "|", color=GREY,
+                seeds, [place + 0.22] * len(seeds), "|", color=GRAY,
                 markersize=7,
             )  # fmt: skip
-        panel.axvline(majority, color=GREY, linestyle="--", linewidth=1)
-        panel.text(majority, -0.75, " majority class", color=GREY, fontsize=8)
+        panel.axvline(majority, color=GRAY, linestyle="--", linewidth=1)
+        panel.text(majority, -0.75, " majority class", color=GRAY, fontsize=8)
         panel.set_yticks(
             range(len(means)), [plain_text(row["recipe"]) for row in means]
         )
         panel.set_ylim(len(means) - 0.4, -0.9)
         panel.set_xlim(0, 1)
-        panel.set_xlabel("accuracy, videos of all folds; ticks are seeds")
+        panel.set_xlabel("accuracy over all folds; ticks are seeds")
         panel.spines[["top", "right"]].set_visible(False)

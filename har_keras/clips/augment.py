@@ -1,7 +1,7 @@
-"""Which pixels: what training changes in a clip, drawn once per clip.
+"""Augmentation of clips: crop, flip and color jitter, drawn once per clip.
 
-Everything works on uint8 with OpenCV, which costs a tenth of the same work in
-float tensors and lets other threads run.
+It works on uint8 with OpenCV, which takes a tenth of the time of float tensors
+and releases the GIL.
 """
 
 import difflib
@@ -17,10 +17,10 @@ from har_keras.video.ffmpeg import Frames
 
 
 class FrameSource(Protocol):
-    """Frames of one size: an array, or what decodes them one by one.
+    """Frames of one size: an array, or an iterable that decodes them lazily.
 
-    A frame that is cropped as soon as it is decoded is still in the
-    processor's cache, and frames as large as the video's are never kept.
+    A frame that is cropped right after decoding is still in the CPU's cache,
+    and full-size frames are never kept.
     """
 
     @property
@@ -32,14 +32,47 @@ class FrameSource(Protocol):
     def __iter__(self) -> Iterator[Frames]: ...
 
 
-# Share of the frame's area and ratio of sides of a random crop. The usual
-# (0.08, 1) is for photographs of one object; a person fills less of a frame.
+class Augmentation(Protocol):
+    """A function that crops a clip for training and augments it.
+
+    All random parameters are drawn once per clip, so that every frame is
+    changed in the same way.
+    """
+
+    def __call__(
+        self,
+        frames: FrameSource,
+        rng: np.random.Generator,
+        *,
+        crop_size: int,
+        flip: bool = True,
+        out: Frames | None = None,
+    ) -> Frames:
+        """Returns the augmented clip.
+
+        Args:
+            frames: `uint8` array of shape `(T, H, W, 3)`, or an iterable of
+                its frames; at least `crop_size` high and wide.
+            rng: numpy `Generator`. The same state gives the same clip.
+            crop_size: int. Height and width of the result in pixels.
+            flip: bool. Whether half of the clips are mirrored left to right.
+                Defaults to `True`.
+            out: `uint8` array of the result's shape or None. Output buffer.
+                Defaults to a new array.
+
+        Returns:
+            `uint8` array of shape `(T, crop_size, crop_size, 3)`.
+        """
+
+
+# Range of area (relative to the frame) and aspect ratio of a random crop. The
+# usual (0.08, 1) is for photographs of one object; a person fills less.
 _AREA_FRACTION = (0.4, 1.0)
 _ASPECT_RATIO = (3 / 4, 4 / 3)
-_COLOUR_STRENGTH = 0.3
+_COLOR_STRENGTH = 0.3
 LUMA = np.array([0.299, 0.587, 0.114])
-"""Brightness of red, green and blue, by ITU-R BT.601."""
-_GREY = np.tile(LUMA, (3, 1))
+"""Luma of red, green and blue, by ITU-R BT.601."""
+_GRAY = np.tile(LUMA, (3, 1))
 _SAME = np.eye(3)
 
 
@@ -51,18 +84,9 @@ def augment_clip(
     flip: bool = True,
     out: Frames | None = None,
 ) -> Frames:
-    """Crops, mirrors and recolours a clip, every frame in the same way.
+    """Applies a random resized crop, a flip and color jitter to a clip.
 
-    Args:
-        frames: `uint8` array of shape `(T, H, W, 3)`, or what gives its
-            frames one by one.
-        rng: numpy `Generator`. The same state gives the same clip.
-        crop_size: int. Height and width of the result in pixels.
-        flip: bool. Whether half of the clips are mirrored left to right.
-        out: `uint8` array of the result's shape or None. Memory for it.
-
-    Returns:
-        `uint8` array of shape `(T, crop_size, crop_size, 3)`.
+    It is an `Augmentation`, which documents the arguments.
 
     Example:
 
@@ -76,11 +100,11 @@ def augment_clip(
     """
     box = random_box(frames.shape[1], frames.shape[2], rng)
     mirrored = flip and rng.random() < 0.5
-    colour = random_colour(rng)
+    color = random_color(rng)
     clip = cropped(frames, box, crop_size, out)
     if mirrored:
         mirror(clip)
-    transform_colours(clip, colour)
+    transform_colors(clip, color)
     return clip
 
 
@@ -92,18 +116,9 @@ def shift_clip(
     flip: bool = True,
     out: Frames | None = None,
 ) -> Frames:
-    """Crops a clip at a random place, at its own scale, and may mirror it.
+    """Applies a random crop, without resizing, and a flip to a clip.
 
-    Args:
-        frames: `uint8` array of shape `(T, H, W, 3)`, or what gives its
-            frames one by one; at least `crop_size` high and wide.
-        rng: numpy `Generator`. The same state gives the same clip.
-        crop_size: int. Height and width of the result in pixels.
-        flip: bool. Whether half of the clips are mirrored left to right.
-        out: `uint8` array of the result's shape or None. Memory for it.
-
-    Returns:
-        `uint8` array of shape `(T, crop_size, crop_size, 3)`.
+    It is an `Augmentation`, which documents the arguments.
 
     Example:
 
@@ -127,14 +142,14 @@ def cropped(
     size: int,
     out: Frames | None = None,
 ) -> Frames:
-    """Cuts the same box out of every frame and resizes it to a square.
+    """Crops the same box from every frame and resizes it to a square.
 
     Args:
-        frames: `uint8` array of shape `(T, H, W, 3)`, or what gives its
-            frames one by one.
+        frames: `uint8` array of shape `(T, H, W, 3)`, or an iterable of its
+            frames.
         box: tuple of int. Top, left, height and width in pixels.
         size: int. Height and width of the result in pixels.
-        out: `uint8` array of the result's shape or None. Memory for it.
+        out: `uint8` array of the result's shape or None. Output buffer.
 
     Returns:
         `uint8` array of shape `(T, size, size, 3)`.
@@ -148,37 +163,37 @@ def cropped(
 
 
 def memory_for(frames: FrameSource, size: int) -> Frames:
-    """Returns memory for a clip of squares from some frames."""
+    """Returns an empty array for a clip of square frames."""
     return np.empty((len(frames), size, size, 3), np.uint8)
 
 
 def mirror(clip: Frames) -> None:
     """Mirrors a clip left to right, in place.
 
-    Frame by frame: OpenCV copies what it changes in place, and a frame's copy
-    stays in the processor's cache.
+    Frame by frame: OpenCV copies its input when it works in place, and the
+    copy of one frame stays in the CPU's cache.
     """
     for frame in clip:
         cv2.flip(frame, 1, dst=frame)
 
 
-def transform_colours(clip: Frames, matrix: NDArray[np.float32]) -> None:
-    """Maps the colours of a clip by a matrix of shape `(3, 4)`, in place."""
+def transform_colors(clip: Frames, matrix: NDArray[np.float32]) -> None:
+    """Transforms RGB values by a matrix of shape `(3, 4)`, in place."""
     for frame in clip:
         cv2.transform(frame, matrix, dst=frame)
 
 
 def random_speed(rng: np.random.Generator, jitter: float) -> float:
-    """Draws how much faster than it happened a clip is played.
+    """Draws the playback speed of a clip.
 
-    As often faster by a factor as slower by the same factor.
+    A factor and its inverse are equally likely.
 
     Args:
         rng: numpy `Generator`.
         jitter: float. In `[0, 1)`. At `0.2` the speed is from 0.8 to 1.25.
 
     Returns:
-        float. Times the speed of the video.
+        float. Factor on the speed of the video.
 
     Example:
 
@@ -198,16 +213,16 @@ def random_box(
     area_fraction: tuple[float, float] = _AREA_FRACTION,
     aspect_ratio: tuple[float, float] = _ASPECT_RATIO,
 ) -> tuple[int, int, int, int]:
-    """Draws a part of a frame.
+    """Draws the box of a random crop.
 
     Args:
         height: int. Height of the frame in pixels.
         width: int. Width of the frame in pixels.
         rng: numpy `Generator`.
-        area_fraction: tuple of float. Smallest and largest share of the
-            frame's area.
+        area_fraction: tuple of float. Smallest and largest area, relative to
+            the frame's.
         aspect_ratio: tuple of float. Smallest and largest width over height;
-            it gives way where the part would not fit.
+            clipped if the box would not fit.
 
     Returns:
         Top, left, height and width in pixels, inside the frame.
@@ -221,31 +236,31 @@ def random_box(
     return top, left, max(1, box_height), max(1, box_width)
 
 
-def random_colour(rng: np.random.Generator) -> NDArray[np.float32]:
+def random_color(rng: np.random.Generator) -> NDArray[np.float32]:
     """Draws brightness, contrast and saturation as one affine map of RGB.
 
     Returns:
         `float32` array of shape `(3, 4)` for `cv2.transform`.
     """
     brightness, contrast, saturation = rng.uniform(
-        1 - _COLOUR_STRENGTH, 1 + _COLOUR_STRENGTH, size=3
+        1 - _COLOR_STRENGTH, 1 + _COLOR_STRENGTH, size=3
     )
     matrix = np.empty((3, 4), np.float32)
-    mix = saturation * _SAME + (1 - saturation) * _GREY
+    mix = saturation * _SAME + (1 - saturation) * _GRAY
     matrix[:, :3] = brightness * contrast * mix
-    # Contrast turns around mid-grey, so that a clip keeps its mean.
+    # Contrast is relative to mid-gray, so that a clip keeps its mean.
     matrix[:, 3] = (1 - contrast) * 127.5
     return matrix
 
 
 def resized(image: Frames, size: int, out: Frames | None = None) -> Frames:
-    """Resizes an image to a square, averaging where it shrinks.
+    """Resizes an image to a square, by area averaging when it shrinks.
 
     Args:
         image: `uint8` array of shape `(H, W, 3)`.
         size: int. Height and width of the result in pixels.
-        out: `uint8` array of shape `(size, size, 3)` or None. Where the
-            result is written to. Defaults to `None`.
+        out: `uint8` array of shape `(size, size, 3)` or None. Output buffer.
+            Defaults to `None`.
 
     Returns:
         `uint8` array of shape `(size, size, 3)`; the image itself if it is of
@@ -264,17 +279,17 @@ def resized(image: Frames, size: int, out: Frames | None = None) -> Frames:
 
 
 def no_flip_labels(names: str, known: Sequence[str]) -> frozenset[int]:
-    """Returns the labels of the classes that are never mirrored.
+    """Returns the labels of the classes whose clips are never mirrored.
 
     Args:
-        names: str. Classes with commas between.
+        names: str. Classes, separated by commas.
         known: Sequence of str. All classes, in the order of labels.
 
     Returns:
         Labels.
 
     Raises:
-        UsageError: If there is no such class; names the nearest one.
+        UsageError: If a class is unknown; the nearest one is named.
     """
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     for name in wanted:
@@ -282,7 +297,7 @@ def no_flip_labels(names: str, known: Sequence[str]) -> frozenset[int]:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f" Did you mean '{near[0]}'?" if near else ""
             raise UsageError(
-                f"--keep-side: there is no class '{name}'.{hint} There is "
-                f"{', '.join(known)}."
+                f"--no-flip-classes: there is no class '{name}'.{hint} The "
+                f"classes are {', '.join(known)}."
             )
     return frozenset(list(known).index(name) for name in wanted)

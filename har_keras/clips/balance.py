@@ -1,4 +1,4 @@
-"""Classes of unequal size, set right by weights or by sampling."""
+"""Class imbalance: weights in the loss, or balanced sampling."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 def class_weights(
     labels: NDArray[np.int64], num_classes: int
 ) -> NDArray[np.float32]:
-    """Returns what a clip of each class counts for in the loss.
+    """Returns the weight of each class in the loss.
 
-    Every class counts the same in all, and the mean over the clips is 1, so
-    that the learning rate means what it did.
+    All classes have the same total weight. The mean weight of the clips is 1,
+    so that the learning rate keeps its meaning.
 
     Args:
-        labels: int array of shape `(num_clips,)`. Of an epoch's clips.
-        num_classes: int. How many classes there are, K.
+        labels: int array of shape `(num_clips,)`. Labels of an epoch's clips.
+        num_classes: int. Classes, K.
 
     Returns:
         `float32` array of shape `(K,)`; 0 for a class without clips.
@@ -26,7 +26,7 @@ def class_weights(
 
     Reference:
         - [King and Zeng, 2001](https://doi.org/10.1093/oxfordjournals.pan.a004868),
-          section 4.2 (weights by the inverse of a class's share).
+          section 4.2 (weights by inverse class frequency).
     """
     counts = np.bincount(labels, minlength=num_classes)
     present = max(1, int((counts > 0).sum()))
@@ -37,13 +37,13 @@ def class_weights(
 def balanced_order(
     labels: NDArray[np.int64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Draws an epoch in which every class has as many clips as any other.
+    """Draws the order of an epoch with equally many clips of every class.
 
-    Of a large class some clips are left out, others each time; those of a
-    small one come several times, all of them before any once more.
+    Large classes are subsampled, differently each epoch. Clips of small
+    classes are repeated, each equally often up to one.
 
     Args:
-        labels: int array of shape `(num_clips,)`. Of all clips there are.
+        labels: int array of shape `(num_clips,)`. Labels of all clips.
         rng: numpy `Generator`.
 
     Returns:
@@ -71,7 +71,7 @@ def balanced_order(
 
 
 def occurrences(indices: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Returns how often each index came before.
+    """Returns the number of earlier occurrences of each index.
 
     Example:
 
@@ -80,9 +80,9 @@ def occurrences(indices: NDArray[np.int64]) -> NDArray[np.int64]:
     """
     by_index = np.argsort(indices, kind="stable")
     ordered = indices[by_index]
-    is_chief = np.r_[True, ordered[1:] != ordered[:-1]][: len(ordered)]
+    is_first = np.r_[True, ordered[1:] != ordered[:-1]][: len(ordered)]
     places = np.arange(len(ordered))
-    firsts = np.maximum.accumulate(np.where(is_chief, places, 0))
+    firsts = np.maximum.accumulate(np.where(is_first, places, 0))
     counts = np.empty_like(indices)
     counts[by_index] = places - firsts
     return counts

@@ -1,4 +1,4 @@
-"""Memory of batches, taken again as soon as a batch is done with."""
+"""Reuses the memory of batches that are no longer referenced."""
 
 import weakref
 from typing import Any, cast
@@ -7,20 +7,20 @@ import numpy as np
 
 from har_keras.video.ffmpeg import Frames
 
-# Memory that TensorFlow takes over as it is, without a copy.
+# Alignment at which TensorFlow uses an array without a copy.
 _ALIGNMENT_BYTES = 64
-# As many are made at the same time; what comes back beyond is let go.
+# Batches that are made at the same time; more blocks are freed.
 _LARGEST_STOCK = 2
 
 
 class BatchMemory:
-    """Gives memory for batches, and takes it back when nobody looks at it.
+    """Allocates batches, and reuses their memory when they are released.
 
-    Fresh memory is cleared by the system, page by page, which can cost as
-    much as to augment the clips. Thread-safe.
+    New memory is zeroed by the operating system, page by page, which can take
+    as long as augmenting the clips. Thread-safe.
 
     Args:
-        shape: tuple of int. Of the largest batch, the number of clips first.
+        shape: tuple of int. Shape of the largest batch, number of clips first.
 
     Example:
 
@@ -39,15 +39,14 @@ class BatchMemory:
         self._stock: list[Frames] = []
 
     def take(self, num_clips: int) -> Frames:
-        """Returns memory that is nobody else's.
+        """Returns an uninitialized batch.
 
         Args:
-            num_clips: int. At most as many as in the largest batch.
+            num_clips: int. At most the number of clips in the largest batch.
 
         Returns:
-            `uint8` array of shape `(num_clips, ...)`, whatever is in it. With
-            the last reference to it, to its views and to tensors of it, the
-            memory comes back.
+            `uint8` array of shape `(num_clips, ...)`. Its memory is reused
+            once no reference to it, its views and its tensors is left.
         """
         try:
             block = self._stock.pop()
@@ -58,7 +57,7 @@ class BatchMemory:
         shape = (num_clips, *self._shape[1:])
         last = first + int(np.prod(shape))
         part = memoryview(cast(Any, block))[first:last]
-        # All views of the batch refer to this array, whose base is no array.
+        # All views of the batch refer to this array: its base is not an array.
         owner = np.frombuffer(part, np.uint8)
         weakref.finalize(owner, self._give_back, block).atexit = False
         return owner.reshape(shape)

@@ -1,10 +1,10 @@
-"""Frames to batches of clips: the tf.data pipeline that all backends train on.
+"""The tf.data pipeline from stored frames to batches, for all backends.
 
-Order and augmentation are a pure function of (seed, epoch, index), so that a
-run that was stopped anywhere goes on with exactly the clips it would have had.
+Order and augmentation are pure functions of (seed, epoch, index), so that a
+resumed run gets exactly the clips that an uninterrupted one would have had.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from har_keras.clips.augment import (
+    Augmentation,
     augment_clip,
     cropped,
     no_flip_labels,
@@ -26,6 +27,7 @@ from har_keras.clips.keras_cv import keras_cv_clip, keras_cv_layers
 from har_keras.clips.mixing import draw_mix, mix_clips, mix_rows
 from har_keras.clips.rand_augment import strong_clip
 from har_keras.clips.sampling import (
+    FRAME_STRIDE,
     clip_frame_indices,
     clips_per_video,
     crop_box,
@@ -37,18 +39,15 @@ from har_keras.manifest.manifest import Manifest, Video
 from har_keras.store.store import Store
 from har_keras.video.ffmpeg import Frames
 
-# Two stored frames to a clip frame: see ClipConfig.store_fps.
-FRAME_STRIDE = 2
-
-AUGMENTATIONS: dict[str, Callable[..., Frames]] = {
+AUGMENTATIONS: dict[str, Augmentation] = {
     "light": shift_clip,
     "basic": augment_clip,
     "strong": strong_clip,
     "keras-cv": keras_cv_clip,
 }
-"""What `--augment` names, besides "none"."""
+"""The values of `--augment`, besides "none"."""
 
-# Sets what is drawn for a batch apart from what is drawn for its clips.
+# Separates the random numbers of a batch from those of its clips.
 _MIXING = (0, 1)
 
 Batch = tuple[np.ndarray, ...]
@@ -56,7 +55,7 @@ Batch = tuple[np.ndarray, ...]
 
 @dataclass(frozen=True)
 class ClipSlot:
-    """A share of a video's footage, from which one clip an epoch is taken."""
+    """A segment of a video, from which one clip per epoch is sampled."""
 
     video: Video
     label: int
@@ -65,27 +64,29 @@ class ClipSlot:
 
 
 class ClipDataset:
-    """The clips of some videos, in batches.
+    """Batches of clips from some videos.
 
-    An epoch covers the footage: a video longer than a clip is divided into as
-    many parts as clips fit in it, and each part gives one clip.
+    An epoch covers all footage: a video is divided into as many segments as
+    clips fit in it, and each segment gives one clip.
 
     Args:
-        store: Store. Where the frames are.
+        store: Store. The decoded frames.
         manifest: Manifest. Gives labels in the order of `class_names`.
-        videos: Sequence of Video. Those to take clips from.
+        videos: Sequence of Video. The videos to take clips from.
         config: Config. The sections `clip` and `training` are used.
         training: bool. Whether clips are shuffled and augmented, with random
-            starts; otherwise they are the middle of each part, centre crop.
-        num_shares: int. Every batch can be divided by it; the last few clips
-            of an epoch's order that can't are left out. Defaults to `1`.
-        host_shard: tuple of int. Which part of each batch is read here, counted
-            from 0, and of how many, which divide `num_shares`: that of one
-            host. Defaults to `(0, 1)`, all of it.
+            starts; otherwise each is the center crop of a segment's middle.
+        batch_size: int or None. Clips in a batch. Defaults to the option
+            `batch_size` of `config.training`.
+        num_shares: int. Every batch is divisible by it; clips at the end of an
+            epoch's order that don't fit are dropped. Defaults to `1`.
+        host_shard: tuple of int. The index of this host's shard of each batch,
+            counted from 0, and the number of shards, a divisor of
+            `num_shares`. Defaults to `(0, 1)`, the whole batch.
 
     Raises:
-        UsageError: If `keep_side` names a class that there isn't.
-        EnvironmentFault: If keras-cv is asked for and not installed.
+        UsageError: If `no_flip_classes` names an unknown class.
+        EnvironmentFault: If keras-cv is needed and not installed.
     """
 
     def __init__(
@@ -96,10 +97,12 @@ class ClipDataset:
         config: Config,
         *,
         training: bool,
+        batch_size: int | None = None,
         num_shares: int = 1,
         host_shard: tuple[int, int] = (0, 1),
     ) -> None:
         self.store = store
+        self.batch_size = batch_size or config.training.batch_size
         self.num_shares = num_shares
         self.host_shard = host_shard
         self.clip = config.clip
@@ -114,8 +117,8 @@ class ClipDataset:
         ]
         self._labels = np.array([slot.label for slot in self.slots], np.int64)
         self._weights = class_weights(self._labels, self.num_classes)
-        self._keep_side = no_flip_labels(
-            self.options.keep_side, manifest.class_names
+        self._no_flip_labels = no_flip_labels(
+            self.options.no_flip_classes, manifest.class_names
         )
         self._plan: tuple[int, np.ndarray, np.ndarray] | None = None
         if training and self.options.augment == "keras-cv":
@@ -123,12 +126,12 @@ class ClipDataset:
 
     @property
     def num_clips(self) -> int:
-        """Clips in an epoch."""
+        """Number of clips in an epoch."""
         return self._num_drawn - self.num_left_out
 
     @property
     def num_left_out(self) -> int:
-        """Clips that are left out of an epoch, for equal shares."""
+        """Number of clips that are dropped from an epoch, for equal shares."""
         return self._num_drawn % self.num_shares
 
     @property
@@ -138,14 +141,14 @@ class ClipDataset:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in an epoch; the last one may be smaller."""
-        return -(-self.num_clips // self.options.batch_size)
+        """Number of batches in an epoch; the last one may be smaller."""
+        return -(-self.num_clips // self.batch_size)
 
     def order(self, epoch: int) -> np.ndarray:
         """Returns the indices of an epoch's clips, `int64` `(num_clips,)`.
 
-        An index that is drawn again, by repeats or by balanced sampling, is
-        the same footage in another augmentation.
+        An index that occurs several times, by repeats or by balanced sampling,
+        is the same footage with different augmentations.
         """
         indices = np.arange(len(self.slots))
         if not self.training:
@@ -158,9 +161,9 @@ class ClipDataset:
         return np.repeat(indices, self.options.repeats)[: self.num_clips]
 
     def videos_of(self, epoch: int, step: int) -> list[Video]:
-        """Returns the videos that a batch has clips of, in its order."""
-        first = step * self.options.batch_size
-        indices = self.order(epoch)[first : first + self.options.batch_size]
+        """Returns the videos of the clips in a batch, in its order."""
+        first = step * self.batch_size
+        indices = self.order(epoch)[first : first + self.batch_size]
         return list(dict.fromkeys(self.slots[i].video for i in indices))
 
     def read(
@@ -174,17 +177,17 @@ class ClipDataset:
 
         Args:
             epoch: int. Counted from 0.
-            index: int. Which slot.
-            occurrence: int. How often the epoch had the slot before; each
-                time it is augmented anew. Defaults to `0`.
-            out: `uint8` array of the clip's shape or None. Memory for it.
+            index: int. Index of the slot.
+            occurrence: int. Number of earlier clips of the slot in this epoch;
+                each is augmented differently. Defaults to `0`.
+            out: `uint8` array of the clip's shape or None. Output buffer.
 
         Returns:
             The clip, `uint8` of shape `(T, crop_size, crop_size, 3)`, and its
             label.
         """
         slot = self.slots[index]
-        # Without occurrences a seed is what it was before there were any.
+        # The first occurrence has the same seed as without repeats.
         again = (occurrence,) if occurrence else ()
         rng = self._rng(epoch, index, *again)
         within = rng.random() if self.training else 0.5
@@ -198,7 +201,8 @@ class ClipDataset:
                 frames,
                 rng,
                 crop_size=size,
-                flip=self.options.flip and slot.label not in self._keep_side,
+                flip=self.options.flip
+                and slot.label not in self._no_flip_labels,
                 out=out,
             )
         else:
@@ -219,14 +223,15 @@ class ClipDataset:
         Args:
             epoch: int. Counted from 0.
             step: int. The batch of that epoch, counted from 0.
-            pool: ThreadPoolExecutor or None. Reads clips at the same time.
-            memory: BatchMemory or None. Memory for the clips.
+            pool: ThreadPoolExecutor or None. Reads clips in parallel.
+            memory: BatchMemory or None. Buffers for the clips.
 
         Returns:
             Clips, `uint8` of shape `(B, T, crop_size, crop_size, 3)`, and
             labels: `int32` of shape `(B,)`, or with MixUp or CutMix `float32`
-            shares of shape `(B, K)`. With class weights, those of the clips
-            too, `float32` of shape `(B,)`. `B` counts the clips of this part.
+            soft targets of shape `(B, K)`. With class weights, also the
+            weight of each clip, `float32` of shape `(B,)`. `B` is the number
+            of clips in this host's shard.
         """
         indices, repeats = self._batch_of_order(epoch, step)
         own = self.rows(len(indices))
@@ -239,16 +244,16 @@ class ClipDataset:
         def fill(place: int) -> None:
             self.read(epoch, indices[place], repeats[place], clips[place])
 
-        # A list, for an error must not be lost.
+        # The list raises errors of the workers.
         list((pool.map if pool else map)(fill, range(len(indices))))
         batch = self._mixed(clips, self._labels[indices], epoch, step)
         return tuple(array[: len(own)] for array in batch)
 
     def rows(self, num_clips: int) -> range:
-        """Returns which rows of a whole batch are read here.
+        """Returns the rows of a whole batch in this host's shard.
 
         Args:
-            num_clips: int. In the whole batch.
+            num_clips: int. Clips in the whole batch.
         """
         index, number = self.host_shard
         return range(
@@ -256,10 +261,10 @@ class ClipDataset:
         )
 
     def _with_partners(self, own: range, num_clips: int) -> list[int]:
-        """Returns own rows, and those that they are mixed with.
+        """Returns this host's rows, and the rows that they are mixed with.
 
-        The first clip of a batch is mixed with the last one and so on, so
-        partners come in the reverse order, as they stand in a whole batch.
+        The first clip of a batch is mixed with the last one and so on, so the
+        partners are in reverse order, as in the whole batch.
         """
         if not self._is_mixed or len(own) == num_clips:
             return list(own)
@@ -271,16 +276,16 @@ class ClipDataset:
         """Returns batches of clips and labels, from a point in training on.
 
         Args:
-            epochs: int. Where to stop: the number of epochs in all.
-            epoch: int. The epoch to begin with, counted from 0.
-            step: int. The batch of that epoch to begin with.
+            epochs: int. Total number of epochs.
+            epoch: int. The first epoch, counted from 0.
+            step: int. The first batch of that epoch.
 
         Returns:
             A `tf.data.Dataset` of what `read_batch` returns.
         """
         steps = self.steps_per_epoch
         pool, memory = ThreadPoolExecutor(num_cores()), self._batch_memory()
-        # Every core has a clip of its own to work at.
+        # Cores work on different clips; OpenCV's own threads would compete.
         cv2.setNumThreads(1)
 
         def read(number: np.int64) -> Batch:
@@ -297,7 +302,7 @@ class ClipDataset:
 
     def _batch_memory(self) -> BatchMemory:
         size = self.clip.crop_size
-        whole = min(self.options.batch_size, self.num_clips)
+        whole = min(self.batch_size, self.num_clips)
         number = len(self._with_partners(self.rows(whole), whole))
         return BatchMemory((number, self.clip.num_frames, size, size, 3))
 
@@ -327,19 +332,19 @@ class ClipDataset:
     def _batch_of_order(
         self, epoch: int, step: int
     ) -> tuple[list[int], list[int]]:
-        """Returns a batch's indices and how often each came before."""
+        """Returns a batch's indices and the earlier occurrences of each."""
         plan = self._plan
         if plan is None or plan[0] != epoch:
             order = self.order(epoch)
             plan = self._plan = (epoch, order, occurrences(order))
-        first = step * self.options.batch_size
-        part = slice(first, first + self.options.batch_size)
+        first = step * self.batch_size
+        part = slice(first, first + self.batch_size)
         return plan[1][part].tolist(), plan[2][part].tolist()
 
     def _mixed(
         self, clips: Frames, labels: np.ndarray, epoch: int, step: int
     ) -> Batch:
-        """Returns a batch after MixUp, CutMix and weights, if asked for."""
+        """Returns a batch after MixUp, CutMix and class weights, if enabled."""
         weights = self._weights[labels]
         targets: np.ndarray = labels.astype(np.int32)
         if self._is_mixed:
@@ -350,8 +355,8 @@ class ClipDataset:
                 size=self.clip.crop_size,
             )
             mix_clips(clips, mix)
-            shares = np.eye(self.num_classes, dtype=np.float32)[labels]
-            targets, weights = mix_rows(shares, mix), mix_rows(weights, mix)
+            one_hot = np.eye(self.num_classes, dtype=np.float32)[labels]
+            targets, weights = mix_rows(one_hot, mix), mix_rows(weights, mix)
         return (clips, targets, *([weights] if self._is_weighted else []))
 
     def _num_segments(self, video: Video) -> int:
@@ -364,7 +369,7 @@ class ClipDataset:
     def _frame_indices(
         self, slot: ClipSlot, within: float, speed: float
     ) -> np.ndarray:
-        """Returns the stored frames of a clip that begins in a slot's part."""
+        """Returns the stored frames of a clip that begins in a slot."""
         shape: dict[str, Any] = {
             "num_frames": self.clip.num_frames,
             "frame_stride": FRAME_STRIDE * speed,

@@ -1,9 +1,9 @@
-"""`--augment keras-cv`: its RandAugment and RandomCutout, on whole clips.
+"""`--augment keras-cv`: RandAugment and RandomCutout of keras-cv, on clips.
 
-The layers know pictures only, so frames are folded into one: below each other
-for RandAugment, which recolours it as a whole, and as further channels for
-RandomCutout, which cuts the same box out of all. keras-cv comes with the extra
-`cv` and is imported when the first clip is asked for.
+The layers work on images, so the frames of a clip are merged into one image:
+stacked vertically for RandAugment, whose photometric operations change it as a
+whole, and as channels for RandomCutout, which cuts the same box from all.
+keras-cv is in the extra `cv` and imported with the first clip.
 """
 
 import functools
@@ -22,7 +22,7 @@ from har_keras.errors import EnvironmentFault
 from har_keras.video.ffmpeg import Frames
 
 _CUTOUT_FRACTION = (0.1, 0.4)  # of the height and of the width
-# TensorFlow's seed belongs to the whole process.
+# TensorFlow's seed is global to the process.
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -34,18 +34,9 @@ def keras_cv_clip(
     flip: bool = True,
     out: Frames | None = None,
 ) -> Frames:
-    """Crops and mirrors a clip, then has keras-cv recolour and cut it.
+    """Applies a random resized crop, a flip and keras-cv's layers to a clip.
 
-    Args:
-        frames: `uint8` array of shape `(T, H, W, 3)`, or what gives its
-            frames one by one.
-        rng: numpy `Generator`. The same state gives the same clip.
-        crop_size: int. Height and width of the result in pixels.
-        flip: bool. Whether half of the clips are mirrored left to right.
-        out: `uint8` array of the result's shape or None. Memory for it.
-
-    Returns:
-        `uint8` array of shape `(T, crop_size, crop_size, 3)`.
+    It is an `Augmentation`, which documents the arguments.
 
     Raises:
         EnvironmentFault: If keras-cv is not installed.
@@ -63,13 +54,13 @@ def keras_cv_clip(
 def _changed(clip: Frames, seed: int) -> Frames:
     import tensorflow as tf
 
-    colour, cutout, generator = keras_cv_layers()
-    # Some of their random numbers are drawn from the one, some from the other.
+    color, cutout, generator = keras_cv_layers()
+    # The layers use both the global seed and the generator.
     tf.random.set_seed(seed)
     generator.reset_from_seed(seed)
     num_frames, height, width, channels = clip.shape
     tall = clip.reshape(-1, width, channels).astype(np.float32)
-    clip = np.asarray(colour(tall)).reshape(clip.shape)
+    clip = np.asarray(color(tall)).reshape(clip.shape)
     deep = np.moveaxis(clip, 0, 2).reshape(height, width, -1)
     deep = np.asarray(cutout(deep[None]))[0]
     deep = deep.reshape(height, width, num_frames, channels)
@@ -79,7 +70,7 @@ def _changed(clip: Frames, seed: int) -> Frames:
 
 @functools.cache
 def keras_cv_layers() -> tuple[Any, Any, Any]:
-    """Returns RandAugment, RandomCutout and the generator they draw from.
+    """Returns RandAugment, RandomCutout and their random generator.
 
     Raises:
         EnvironmentFault: If keras-cv is not installed.
@@ -95,10 +86,10 @@ def keras_cv_layers() -> tuple[Any, Any, Any]:
 
     others = tf.random.get_global_generator()
     generator = tf.random.Generator.from_seed(0)
-    # Layers without a seed keep the generator that is the global one now.
+    # Layers without a seed keep the generator that is global when created.
     tf.random.set_global_generator(generator)
     try:
-        colour = keras_cv.layers.RandAugment(
+        color = keras_cv.layers.RandAugment(
             value_range=(0, 255), geometric=False
         )
         cutout = keras_cv.layers.RandomCutout(
@@ -106,4 +97,4 @@ def keras_cv_layers() -> tuple[Any, Any, Any]:
         )
     finally:
         tf.random.set_global_generator(others)
-    return colour, cutout, generator
+    return color, cutout, generator

@@ -1,4 +1,4 @@
-"""Clips and what is hidden of each: the batches of a masked autoencoder."""
+"""Batches of clips and masks for the masked autoencoder."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,17 +12,17 @@ from har_keras.config import Config
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.store.store import Store
 
-# Beside the numbers that draw clips, so that a mask is nobody else's draw.
+# Separates the random numbers of masks from those of clips.
 _MASKS = 7
 
 
 class MaskedClips(ClipDataset):
-    """The clips of some videos without labels, and places to hide in each.
+    """Clips of some videos and, for each, a random order of its patches.
 
     Args:
-        store: Store. Where the frames are.
-        manifest: Manifest. Gives labels, which nobody reads.
-        videos: Sequence of Video. Those to take clips from.
+        store: Store. The decoded frames.
+        manifest: Manifest. Gives labels, which are not used.
+        videos: Sequence of Video. The videos to take clips from.
         config: Config. The sections `clip`, `model` and `training` are used.
         **kwargs: Other arguments of `ClipDataset`.
     """
@@ -41,17 +41,17 @@ class MaskedClips(ClipDataset):
         ) ** 2
 
     def places(self, epoch: int, step: int) -> NDArray[np.int32]:
-        """Returns the places of each clip of a batch, shuffled.
+        """Returns the spatial positions of each clip of a batch, shuffled.
 
         Args:
             epoch: int. Counted from 0.
             step: int. The batch of the epoch.
 
         Returns:
-            int32 array of shape `(B, S)`, S being the places of tubelets in a
-            frame. However many are shown, they are the first ones.
+            int32 array of shape `(B, S)`, where S is the number of patches in
+            a frame. The first ones stay visible.
         """
-        size = self.options.batch_size
+        size = self.batch_size
         count = min(size, self.num_clips - int(step) * size)
         rng = np.random.default_rng(
             (self.options.seed, _MASKS, int(epoch), int(step))
@@ -66,14 +66,14 @@ class MaskedClips(ClipDataset):
         """Returns batches of masked clips, from a point in training on.
 
         Args:
-            epochs: int. Where to stop: the number of epochs in all.
-            epoch: int. The epoch to begin with, counted from 0.
-            step: int. The batch of that epoch to begin with.
+            epochs: int. Total number of epochs.
+            epoch: int. The first epoch, counted from 0.
+            step: int. The first batch of that epoch.
 
         Returns:
             A `tf.data.Dataset` of pairs: a pair of `uint8` clips `(B, T,
-            crop_size, crop_size, 3)` and `int32` places `(B, S)`; and labels
-            `(B,)`, which say nothing.
+            crop_size, crop_size, 3)` and `int32` positions `(B, S)`; and
+            unused labels `(B,)`.
         """
         first, last = epoch * self.steps_per_epoch + step, self.steps_per_epoch
         masks = tf.data.Dataset.range(first, epochs * last).map(

@@ -1,8 +1,8 @@
-"""MixUp and CutMix: clips of a batch mixed in pairs, their labels alike.
+"""MixUp and CutMix of the clips of a batch and their labels.
 
-Pairs are the first clip of the batch with the last, the second with the last
-but one, and so on; the order of an epoch is random, so are they. Both clips
-of a pair are changed, so that no pixels are needed twice.
+The first clip of a batch is paired with the last, the second with the second
+last, and so on; pairs are random since the order of an epoch is. Both clips of
+a pair are changed in place, so that no copy of the batch is needed.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Mix:
-    """How the two clips of every pair are mixed.
+    """Parameters by which both clips of every pair are mixed.
 
     Args:
-        share: float. What a clip keeps of itself, in `[0, 1]`.
-        box: tuple of int or None. Top, left, height and width of the part in
-            pixels that the two exchange; without one they are blended.
+        share: float. Weight of the clip itself, in `[0, 1]` (lambda).
+        box: tuple of int or None. CutMix: top, left, height and width in
+            pixels of the box that the two exchange. None is MixUp.
     """
 
     share: float
@@ -33,17 +33,17 @@ class Mix:
 def draw_mix(
     rng: np.random.Generator, *, mixup: float, cutmix: float, size: int
 ) -> Mix:
-    """Draws how a batch is mixed.
+    """Draws the parameters for a batch.
 
     Args:
         rng: numpy `Generator`.
-        mixup: float. Alpha of the Beta distribution of the share, or 0.
-        cutmix: float. The same of CutMix. If both are given, half of the
-            batches have either.
+        mixup: float. Alpha of the Beta distribution for MixUp, or 0.
+        cutmix: float. Alpha for CutMix, or 0. If both are given, each is
+            applied to half of the batches.
         size: int. Height and width of a clip in pixels.
 
     Returns:
-        A `Mix`. With both alphas 0, one that changes nothing.
+        A `Mix`. If both alphas are 0, it changes nothing.
 
     Example:
 
@@ -64,7 +64,7 @@ def draw_mix(
     if not cut:
         return Mix(share)
     box = _random_part(rng, share, size)
-    # The box was rounded and cut off at the borders: count its pixels.
+    # The box was rounded and clipped at the borders: use its real area.
     return Mix(1 - box[2] * box[3] / size**2, box)
 
 
@@ -83,7 +83,7 @@ def mix_clips(clips: Frames, mix: Mix) -> None:
     Args:
         clips: `uint8` array of shape `(B, T, H, W, 3)`. Blended pixels are
             rounded to the nearest whole number.
-        mix: Mix. How.
+        mix: Mix. The parameters.
     """
     for one, other in zip(clips[: len(clips) // 2], clips[::-1], strict=False):
         if mix.box is None:
@@ -108,11 +108,11 @@ def _exchange(one: Frames, other: Frames, box: Box) -> None:
 
 
 def mix_rows(values: NDArray[np.float32], mix: Mix) -> NDArray[np.float32]:
-    """Mixes what belongs to the clips of a batch, such as their labels.
+    """Mixes per-clip values of a batch, such as labels.
 
     Args:
-        values: `float32` array, the first axis of which is the batch.
-        mix: Mix. As the clips were mixed.
+        values: `float32` array; the first axis is the batch.
+        mix: Mix. The parameters by which the clips were mixed.
 
     Returns:
         `float32` array of the same shape.

@@ -1,7 +1,8 @@
-"""RandAugment for clips: a few operations, drawn once for all frames.
+"""RandAugment and random erasing for clips (`--augment strong`).
 
-Those that move pixels are composed with the crop into one map, so that every
-frame is interpolated once; those that recolour run over the whole clip.
+Operations are drawn once per clip. Geometric ones are composed with the crop
+into one map, so that every frame is interpolated once; photometric ones change
+the whole clip alike.
 """
 
 import functools
@@ -18,15 +19,15 @@ from har_keras.clips.augment import (
     memory_for,
     mirror,
     random_box,
-    random_colour,
-    transform_colours,
+    random_color,
+    transform_colors,
 )
 from har_keras.video.ffmpeg import Frames
 
 Matrix = NDArray[np.float64]
 
-# Cubuk et al., 2019, section 4.3: two operations. The strength is a share of
-# the largest one; it is noisy, so that the model sees weak ones, too.
+# Cubuk et al., 2019, section 4.3: two operations. The strength is relative to
+# the largest and noisy, so that the model also sees weak ones.
 _NUM_OPERATIONS = 2
 _STRENGTH, _STRENGTH_NOISE = 0.5, 0.15
 # The largest strengths are those of AutoAugment, table 6 of its appendix.
@@ -35,19 +36,19 @@ _TRANSLATION_FRACTION = 0.45
 _ROTATION_DEGREES = 30.0
 _ENHANCEMENT = 0.9
 _POSTERIZED_BITS = 4
-# What lies outside of the frame.
-_GREY = (128, 128, 128)
-# A histogram is that of one row in so many: enough for a curve of tones.
+# Fill color outside the frame.
+_GRAY = (128, 128, 128)
+# Histograms use one row in this many, which is accurate enough.
 _ROW_STRIDE = 8
-# Pillow's SMOOTH, from which its sharpness is measured.
+# Kernel of Pillow's SMOOTH, used by its sharpness enhancement.
 _SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
 
 
 def random_operations(rng: np.random.Generator) -> list[tuple[str, float]]:
-    """Draws operations and how strong they are.
+    """Draws operations and their strengths.
 
     Returns:
-        Names, the same one perhaps twice, and strengths in `[-1, 1]`.
+        Pairs of name and strength in `[-1, 1]`; a name may occur twice.
 
     Reference:
         - [Cubuk et al., 2019](https://arxiv.org/abs/1909.13719).
@@ -63,12 +64,12 @@ def random_operations(rng: np.random.Generator) -> list[tuple[str, float]]:
 
 
 def is_geometric(name: str) -> bool:
-    """Tells whether an operation moves pixels."""
+    """Returns whether an operation is geometric (moves pixels)."""
     return name in _MOVES
 
 
 def move(name: str, strength: float, size: int) -> Matrix:
-    """Returns an operation that moves pixels as a map of their places.
+    """Returns the matrix of a geometric operation.
 
     Args:
         name: str. A geometric operation.
@@ -76,8 +77,8 @@ def move(name: str, strength: float, size: int) -> Matrix:
         size: int. Height and width of the clip in pixels.
 
     Returns:
-        `float64` array of shape `(3, 3)`, from places in the new picture to
-        places in the old one, both counted from the middle of the picture.
+        `float64` array of shape `(3, 3)`, from positions in the new image to
+        positions in the old one, both relative to the center.
 
     Example:
 
@@ -94,22 +95,22 @@ def warped(
     size: int,
     out: Frames | None = None,
 ) -> Frames:
-    """Crops, resizes and moves in one interpolation.
+    """Crops, resizes and applies geometric operations in one interpolation.
 
-    The places are worked out once and rounded to 1/32 of a pixel, which makes
-    a frame cheaper than `cv2.warpAffine`, which begins anew with each. Where
-    a move looks beyond the crop it finds the rest of the frame.
+    The sampling positions are computed once per clip and rounded to 1/32 of a
+    pixel, which is faster than `cv2.warpAffine` on each frame. Positions
+    outside the crop are read from the rest of the frame.
 
     Args:
-        frames: `uint8` array of shape `(T, H, W, 3)`, or what gives its
-            frames one by one.
+        frames: `uint8` array of shape `(T, H, W, 3)`, or an iterable of its
+            frames.
         box: tuple of int. Top, left, height and width of the crop in pixels.
         moves: `float64` array of shape `(3, 3)`, see `move`.
         size: int. Height and width of the result in pixels.
-        out: `uint8` array of the result's shape or None. Memory for it.
+        out: `uint8` array of the result's shape or None. Output buffer.
 
     Returns:
-        `uint8` array of shape `(T, size, size, 3)`; grey where the frame ends.
+        `uint8` array of shape `(T, size, size, 3)`; gray outside the frame.
     """
     x_of, y_of = _places(box, moves, size)
     fixed = cv2.convertMaps(x_of, y_of, cv2.CV_16SC2)
@@ -121,7 +122,7 @@ def warped(
             cv2.INTER_LINEAR,
             dst=target,
             borderMode=cv2.BORDER_CONSTANT,
-            borderValue=_GREY,
+            borderValue=_GRAY,
         )
     return clip
 
@@ -129,9 +130,9 @@ def warped(
 def _places(
     box: tuple[int, int, int, int], moves: Matrix, size: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Returns from which x and y of a frame every pixel comes."""
+    """Returns the source position, x and y, of every pixel."""
     top, left, height, width = box
-    # Pixels have their middle at half a unit, as `cv2.resize` has it.
+    # Pixel centers are at half-integers, as in `cv2.resize`.
     zoom = np.array(
         [
             [width / size, 0, left + width / 2 - 0.5],
@@ -147,15 +148,15 @@ def _places(
     return x_of.astype(np.float32), y_of.astype(np.float32)
 
 
-def recolour(clip: Frames, name: str, strength: float) -> None:
-    """Carries out an operation that recolours, in place.
+def recolor(clip: Frames, name: str, strength: float) -> None:
+    """Applies a photometric operation, in place.
 
     Args:
         clip: `uint8` array of shape `(T, H, W, 3)`, contiguous.
         name: str. A photometric operation.
         strength: float. In `[-1, 1]`.
     """
-    _RECOLOURS[name](clip, strength)
+    _RECOLORS[name](clip, strength)
 
 
 def _shear_x(strength: float, size: int) -> Matrix:
@@ -192,19 +193,19 @@ _MOVES: dict[str, Callable[[float, int], Matrix]] = {
 
 
 def _keep(clip: Frames, strength: float) -> None:
-    """The identity, which is an operation like the others."""
+    """The identity, one of RandAugment's operations."""
 
 
 def _mix(clip: Frames, factor: float, towards: Matrix) -> None:
-    """Moves colours away from (factor above 1) or towards what is given."""
+    """Extrapolates from (factor above 1) or interpolates to another color."""
     kept = np.hstack([np.eye(3), np.zeros((3, 1))])
     matrix = factor * kept + (1 - factor) * towards
-    transform_colours(clip, matrix.astype(np.float32))
+    transform_colors(clip, matrix.astype(np.float32))
 
 
 def _saturate(clip: Frames, strength: float) -> None:
-    grey = np.hstack([np.tile(LUMA, (3, 1)), np.zeros((3, 1))])
-    _mix(clip, 1 + _ENHANCEMENT * strength, grey)
+    gray = np.hstack([np.tile(LUMA, (3, 1)), np.zeros((3, 1))])
+    _mix(clip, 1 + _ENHANCEMENT * strength, gray)
 
 
 def _brighten(clip: Frames, strength: float) -> None:
@@ -212,7 +213,7 @@ def _brighten(clip: Frames, strength: float) -> None:
 
 
 def _contrast(clip: Frames, strength: float) -> None:
-    # Around the mean brightness, which so stays where it is.
+    # Relative to the mean brightness, which is thereby kept.
     mean = float(_histograms(clip) @ np.arange(256) @ LUMA)
     middle = np.zeros((3, 4))
     middle[:, 3] = mean
@@ -247,7 +248,7 @@ def _auto_contrast(clip: Frames, strength: float) -> None:
     scale = np.where(high > low, 255 / np.maximum(high - low, 1), 1.0)
     offset = np.where(high > low, -low * scale, 0.0)
     matrix = np.hstack([np.diag(scale), offset[:, None]])
-    transform_colours(clip, matrix.astype(np.float32))
+    transform_colors(clip, matrix.astype(np.float32))
 
 
 def _equalize(clip: Frames, strength: float) -> None:
@@ -257,13 +258,13 @@ def _equalize(clip: Frames, strength: float) -> None:
 
 
 def _look_up(clip: Frames, table: Frames) -> None:
-    """Replaces tones by a table for all channels or one for each."""
+    """Maps values by a lookup table for all channels or one for each."""
     for frame in clip:
         cv2.LUT(frame, table, dst=frame)
 
 
 def _histograms(clip: Frames) -> NDArray[np.float64]:
-    """Returns the share of each tone, over all frames, `(3, 256)`."""
+    """Returns the frequency of each value over all frames, `(3, 256)`."""
     rows = np.ascontiguousarray(clip[:, ::_ROW_STRIDE])
     rows = rows.reshape(-1, *clip.shape[2:])
     counts = [
@@ -273,7 +274,7 @@ def _histograms(clip: Frames) -> NDArray[np.float64]:
     return np.array(counts, np.float64) / (rows.size / 3)
 
 
-_RECOLOURS: dict[str, Callable[[Frames, float], None]] = {
+_RECOLORS: dict[str, Callable[[Frames, float], None]] = {
     "identity": _keep,
     "auto_contrast": _auto_contrast,
     "equalize": _equalize,
@@ -285,13 +286,13 @@ _RECOLOURS: dict[str, Callable[[Frames, float], None]] = {
     "sharpness": _sharpen,
 }
 
-OPERATIONS = (*_RECOLOURS, *_MOVES)
+OPERATIONS = (*_RECOLORS, *_MOVES)
 """The fourteen operations of RandAugment, section 4.3."""
 
 
-_GREY_SHARE = 0.1
-# Zhong et al., 2017, section 3.1 and table 6, but a quarter of the clips, as
-# in the recipes for video transformers.
+_GRAY_SHARE = 0.1
+# Zhong et al., 2017, section 3.1 and table 6, but for a quarter of the clips,
+# as in the recipes of video transformers.
 _ERASED_SHARE = 0.25
 _ERASED_AREA_FRACTION = (0.02, 0.33)
 _ERASED_ASPECT_RATIO = (0.3, 1 / 0.3)
@@ -305,18 +306,9 @@ def strong_clip(
     flip: bool = True,
     out: Frames | None = None,
 ) -> Frames:
-    """Crops, moves, mirrors, recolours and erases, each frame in the same way.
+    """Applies `augment_clip`'s changes, RandAugment and random erasing.
 
-    Args:
-        frames: `uint8` array of shape `(T, H, W, 3)`, or what gives its
-            frames one by one.
-        rng: numpy `Generator`. The same state gives the same clip.
-        crop_size: int. Height and width of the result in pixels.
-        flip: bool. Whether half of the clips are mirrored left to right.
-        out: `uint8` array of the result's shape or None. Memory for it.
-
-    Returns:
-        `uint8` array of shape `(T, crop_size, crop_size, 3)`.
+    It is an `Augmentation`, which documents the arguments.
 
     Example:
 
@@ -334,17 +326,17 @@ def strong_clip(
     """
     box = random_box(frames.shape[1], frames.shape[2], rng)
     mirrored = flip and rng.random() < 0.5
-    colour = random_colour(rng)
-    if rng.random() < _GREY_SHARE:
-        colour = np.tile(LUMA, (3, 1)).astype(np.float32) @ colour
+    color = random_color(rng)
+    if rng.random() < _GRAY_SHARE:
+        color = np.tile(LUMA, (3, 1)).astype(np.float32) @ color
     operations = random_operations(rng)
     clip = _placed(frames, box, operations, crop_size, out)
     if mirrored:
         mirror(clip)
-    transform_colours(clip, colour)
+    transform_colors(clip, color)
     for name, strength in operations:
         if not is_geometric(name):
-            recolour(clip, name, strength)
+            recolor(clip, name, strength)
     if rng.random() < _ERASED_SHARE:
         erase(clip, rng)
     return clip
@@ -357,7 +349,7 @@ def _placed(
     size: int,
     out: Frames | None,
 ) -> Frames:
-    """Returns the clip after all that moves pixels."""
+    """Returns the clip after the crop and all geometric operations."""
     moves = [
         move(name, strength, size)
         for name, strength in operations
@@ -370,7 +362,7 @@ def _placed(
 
 
 def erase(clip: Frames, rng: np.random.Generator) -> None:
-    """Puts noise in place of a box, the same in all frames, in place.
+    """Replaces a box by noise, the same in all frames, in place.
 
     Args:
         clip: `uint8` array of shape `(T, H, W, 3)`.

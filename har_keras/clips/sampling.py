@@ -1,16 +1,14 @@
-"""Which frames and which part of them: whole numbers, no randomness.
+"""Deterministic sampling: which frames make a clip, and where it is cropped.
 
-Training, evaluation and prediction all choose frames and crops here, so that
-what the model is tested on is what it was trained on.
+Training, evaluation and prediction all sample frames and crops here, so that
+the model is evaluated on the same kind of clips that it was trained on.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
+from har_keras.config import FRAME_STRIDE as FRAME_STRIDE
 from har_keras.video.ffmpeg import Frames
-
-# Two stored frames to a clip frame: see ClipConfig.store_fps.
-FRAME_STRIDE = 2
 
 
 def clip_frame_indices(
@@ -20,17 +18,17 @@ def clip_frame_indices(
     frame_stride: float,
     start: float = 0.0,
 ) -> NDArray[np.int64]:
-    """Returns which stored frames of a video make up one clip.
+    """Returns the indices of the stored frames that make up a clip.
 
-    Past the end the last frame is held: a short video gives a full clip that
-    stands still at the close, and time never runs backwards.
+    Past the end the last frame is repeated, so a short video gives a full clip
+    that ends with a still image.
 
     Args:
         num_video_frames: int. Frames in the store, at least 1.
         num_frames: int. Frames in the clip, T.
         frame_stride: float. Stored frames from one clip frame to the next;
-            a fraction plays the video a little slower or faster.
-        start: float. Stored frame of the first clip frame. Defaults to `0`.
+            a fraction plays the video slower or faster.
+        start: float. Index of the first stored frame. Defaults to `0`.
 
     Returns:
         `int64` array of shape `(num_frames,)`, never decreasing, every entry
@@ -63,7 +61,7 @@ def clip_frame_indices(
         raise ValueError(
             f"`start` must lie in [0, {num_video_frames}). Received: {start=}."
         )
-    # A hair is added, for 3 * 1.6 / 1.6 must not fall below 3.
+    # The small constant keeps 3 * 1.6 / 1.6 from being rounded below 3.
     times = start + frame_stride * np.arange(num_frames) + 1e-6  # (T,)
     indices = np.floor(times).astype(np.int64)
     return np.minimum(indices, num_video_frames - 1)
@@ -76,18 +74,18 @@ def view_starts(
     frame_stride: float,
     num_clips: int,
 ) -> list[int]:
-    """Returns where clips begin that are spread evenly over a video.
+    """Returns the starts of clips that are spread evenly over a video.
 
     Args:
         num_video_frames: int. Frames in the store, at least 1.
         num_frames: int. Frames in a clip, T.
         frame_stride: float. Stored frames from one clip frame to the next.
-        num_clips: int. How many clips. One is taken from the middle; of more,
-            the first begins the video and the last ends it.
+        num_clips: int. Number of clips. One is taken from the middle; of
+            several, the first begins and the last ends with the video.
 
     Returns:
-        `num_clips` stored frames, never decreasing. In a video no longer
-        than a clip they are all 0.
+        `num_clips` indices of stored frames, never decreasing. In a video no
+        longer than a clip they are all 0.
 
     Raises:
         ValueError: If a count is below 1.
@@ -115,7 +113,7 @@ def view_starts(
 def last_start(
     num_video_frames: int, *, num_frames: int, frame_stride: float
 ) -> int:
-    """Returns the latest start at which a clip still lies in the video.
+    """Returns the latest start at which a clip ends within the video.
 
     Example:
 
@@ -131,7 +129,7 @@ def last_start(
 def clips_per_video(
     num_video_frames: int, *, num_frames: int, frame_stride: float
 ) -> int:
-    """Returns how many clips, end to end, cover a video; at least 1.
+    """Returns the number of clips that cover a video, at least 1.
 
     Args:
         num_video_frames: int. Frames in the store.
@@ -152,14 +150,15 @@ def clips_per_video(
 def crop_box(
     height: int, width: int, *, crop_size: int, position: float = 0.5
 ) -> tuple[int, int]:
-    """Returns where a square crop lies in a frame.
+    """Returns the position of a square crop in a frame.
 
     Args:
         height: int. Height of the frame in pixels.
         width: int. Width of the frame in pixels.
         crop_size: int. Side of the crop in pixels.
-        position: float. Place along the long side: 0 is its beginning (left
-            or top), 0.5 the middle, 1 the end. Across it, the middle.
+        position: float. Position along the long side: 0 is left or top, 0.5
+            the center, 1 right or bottom. Along the short side the crop is
+            centered.
 
     Returns:
         Top and left of the crop in pixels.
@@ -189,12 +188,12 @@ def crop_box(
 def crop_clip(
     frames: Frames, crop_size: int, *, position: float = 0.5
 ) -> Frames:
-    """Cuts the same square out of every frame.
+    """Crops the same square from every frame.
 
     Args:
         frames: `uint8` array of shape `(T, H, W, 3)`.
         crop_size: int. Side of the square in pixels.
-        position: float. Place along the long side, see `crop_box`.
+        position: float. Position along the long side, see `crop_box`.
 
     Returns:
         `uint8` array of shape `(T, crop_size, crop_size, 3)`, contiguous.

@@ -1,1 +1,1 @@
-"""What works on this machine, and how to fix what does not."""
+"""Diagnosis of the installation: what works, and how to fix the rest."""

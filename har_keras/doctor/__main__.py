@@ -1,4 +1,4 @@
-"""`python -m har_keras.doctor`: what works on this machine."""
+"""`python -m har_keras.doctor`: checks this machine and installation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from har_keras import cli
 from har_keras.errors import EnvironmentFault
 
 if TYPE_CHECKING:
-    from har_keras.doctor.health import Finding
+    from har_keras.doctor.finding import Finding
 
 _WIDTH = 79
 _TEXT_COLUMN = 18
@@ -21,56 +21,26 @@ _TEXT_COLUMN = 18
 
 @dataclass(frozen=True)
 class DoctorOptions:
-    """Looks at this machine and says what works and how to mend the rest.
+    """Checks this machine and installation, and says how to fix problems.
 
-    Each line begins with ok, look (works, but see) or bad. Ends with code 4
-    if anything is bad. Nothing is changed, and no key is shown.
+    Each line begins with ok, look (works, with a caveat) or bad. The exit code
+    is 4 if anything is bad. Nothing is changed, and no key is printed.
     """
 
     backends: bool = True
-    """Start each installed backend, some seconds each, to see it compute."""
+    """Start each installed backend, which takes some seconds each."""
     run_dir: Path = Path("runs")
-    """Folder in which runs will be made."""
+    """Parent folder of future runs."""
     store_dir: Path | None = None
     """Folder of the frame store. Default: har_keras in the user's cache."""
 
 
-def doctor(
-    run_dir: Path = Path("runs"),
-    store_dir: Path | None = None,
-    *,
-    backends: bool = True,
-) -> list[Finding]:
-    """Looks at packages, backends, devices, ffmpeg, disk and W&B.
-
-    Args:
-        run_dir: Path. Folder in which runs will be made.
-        store_dir: Path or None. Folder of the frame store. Defaults to the
-            user's cache.
-        backends: bool. Whether each installed backend is started.
-
-    Returns:
-        A `Finding` for each thing that was looked at.
-    """
-    from har_keras.doctor import health
-    from har_keras.doctor.backends import BACKENDS
-    from har_keras.doctor.backends import backends as started
-    from har_keras.progress import ProgressBar
-
-    findings = [*health.software()]
-    if backends:
-        with ProgressBar("Starting backends", len(BACKENDS)) as bar:
-            findings += started(bar.advance)
-    findings += health.ffmpeg()
-    findings += health.room(run_dir, store_dir)
-    findings += health.wandb()
-    return findings
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Reads the flags, looks around and prints what was found."""
+    """Parses the flags, runs the checks and prints the findings."""
 
     def verb() -> None:
+        from har_keras.doctor.health import doctor
+
         options = cli.parse(DoctorOptions, argv, verb="doctor")
         findings = doctor(
             options.run_dir, options.store_dir, backends=options.backends
@@ -83,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _line(finding: Finding) -> str:
-    """Returns a finding for a terminal, its remedy on a line of its own."""
+    """Returns a finding for a terminal, the remedy on its own line."""
     texts = [finding.text]
     texts += [f"-> {finding.mend}"] if finding.mend else []
     lines = [
@@ -93,7 +63,7 @@ def _line(finding: Finding) -> str:
             text,
             _WIDTH - _TEXT_COLUMN,
             break_on_hyphens=False,
-            break_long_words=False,  # paths are there to be copied
+            break_long_words=False,  # so that paths can be copied
         )
     ]
     first = f"{finding.state:4}  {finding.topic:11} "
@@ -104,8 +74,8 @@ def _require_health(findings: Sequence[Finding]) -> None:
     bad = [finding.topic for finding in findings if finding.state == "bad"]
     if bad:
         raise EnvironmentFault(
-            f"This machine is not ready: {', '.join(bad)}. The lines that "
-            "begin with bad say how to mend it."
+            f"This machine is not ready: {', '.join(bad)}. See the remedies "
+            "in the lines that begin with bad."
         )
 
 

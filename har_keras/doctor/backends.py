@@ -1,23 +1,30 @@
-"""Each backend started in a process of its own, to see whether it computes."""
+"""Starts each Keras backend in its own process to see whether it works."""
 
+import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
-from har_keras.doctor.health import Finding, State, nvidia_gpus
+from har_keras.doctor.finding import Finding, State
 from har_keras.doctor.packages import installed, tensorflow_packages
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
-_PATIENCE_SECONDS = 180
-_ON_A_GPU = {
+_TIMEOUT_SECONDS = 180
+_INSTALL = {
+    "tensorflow": "pip install tensorflow",
+    "jax": 'pip install "har_keras[jax]"',
+    "torch": 'pip install "har_keras[torch]"',
+}
+_INSTALL_FOR_GPU = {
     "tensorflow": 'pip install "tensorflow[and-cuda]"',
     "jax": 'pip install "jax[cuda12]"',
-    "torch": "see pytorch.org for the build of your CUDA version",
+    "torch": "see pytorch.org for the build for your CUDA version",
 }
-# One gradient step of a small layer: import and devices alone prove little.
+# One training step of a small layer: an import alone proves little.
 _PROGRAM = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
@@ -47,29 +54,28 @@ print(json.dumps({"devices": devices, "version": version}))
 """
 
 
-def backends(progress: Callable[[], object]) -> Iterator[Finding]:
-    """Starts each backend that is installed and yields how it went.
+def check_backends(progress: Callable[[], object]) -> Iterator[Finding]:
+    """Starts each installed backend and runs a training step.
 
     Args:
-        progress: Callable without arguments, called after each.
+        progress: Callable without arguments, called after each backend.
 
     Yields:
-        A `Finding` for each backend.
+        A `Finding` for each installed backend, and for a missing one that
+        is required: TensorFlow, and the one in `KERAS_BACKEND`.
     """
     chosen = os.environ.get("KERAS_BACKEND") or "tensorflow"
     for name in BACKENDS:
-        there = tensorflow_packages() if name == "tensorflow" else []
-        if there or installed(name):
+        variants = tensorflow_packages() if name == "tensorflow" else []
+        if variants or installed(name):
             yield _started(name, name in (chosen, "tensorflow"))
         elif name in (chosen, "tensorflow"):
-            yield Finding(
-                "bad", name, "is missing", f'pip install "har_keras[{name}]"'
-            )
+            yield Finding("bad", name, "is not installed", _INSTALL[name])
         progress()
 
 
 def _started(name: str, needed: bool) -> Finding:
-    """Starts one backend; `needed` says whether training stands on it."""
+    """Starts one backend; `needed` tells whether training depends on it."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", _PROGRAM],
@@ -78,17 +84,17 @@ def _started(name: str, needed: bool) -> Finding:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=_PATIENCE_SECONDS,
+            timeout=_TIMEOUT_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        fault = f"did not start within {_PATIENCE_SECONDS} s"
+        fault = f"did not start within {_TIMEOUT_SECONDS} s"
         return Finding("bad" if needed else "look", name, fault, _mend(name))
     if done.returncode:
-        last = done.stderr.strip() or f"ended with code {done.returncode}"
+        last = done.stderr.strip() or f"exit code {done.returncode}"
         fault = f"does not work: {last.splitlines()[-1][:200]}"
         return Finding("bad" if needed else "look", name, fault, _mend(name))
-    answer = json.loads(done.stdout.splitlines()[-1])
-    return _devices(name, answer["version"], answer["devices"])
+    found = json.loads(done.stdout.splitlines()[-1])
+    return _devices(name, found["version"], found["devices"])
 
 
 def _devices(name: str, version: str, devices: list[str]) -> Finding:
@@ -100,11 +106,29 @@ def _devices(name: str, version: str, devices: list[str]) -> Finding:
     state: State = "ok"
     mend = ""
     if nvidia_gpus() and not accelerated:
-        state, mend = "look", _ON_A_GPU[name]
-        text += f"; it does not see the {nvidia_gpus()[0]} of this machine"
+        state, mend = "look", _INSTALL_FOR_GPU[name]
+        text += f"; it does not use the {nvidia_gpus()[0]} of this machine"
     return Finding(state, name, text, mend)
 
 
 def _mend(name: str) -> str:
     package = name if name != "tensorflow" else "tensorflow keras"
     return f"pip install --upgrade --force-reinstall {package}"
+
+
+@functools.cache
+def nvidia_gpus() -> tuple[str, ...]:
+    """Returns the names of the GPUs that nvidia-smi lists."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ()
+    try:
+        done = subprocess.run(
+            [program, "--query-gpu=name", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(done.stdout.split("\n")[:-1]) if not done.returncode else ()

@@ -1,64 +1,89 @@
-"""What of this machine works for har_keras, each finding with its remedy.
+"""Checks of this machine and installation, each finding with its remedy.
 
-Nothing here imports keras or a backend: `backends` starts each in a process of
-its own, so that a broken one is a finding and not the end of the program.
+Nothing here imports keras or a backend: `backends` starts each in its own
+process, so that a broken one is reported instead of ending the program.
 """
 
-import functools
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 import har_keras
+from har_keras.doctor.backends import BACKENDS, check_backends
+from har_keras.doctor.finding import Finding, State
 from har_keras.doctor.packages import (
+    PACKAGE,
+    TENSORFLOWS,
     extras,
     installed,
+    pip_check,
     tensorflow_packages,
-    unmet_requirements,
 )
 from har_keras.environment import free_memory_bytes, has_wandb_key
 from har_keras.errors import HarError
+from har_keras.progress import ProgressBar
 from har_keras.store.store import default_store_dir
 from har_keras.video.ffmpeg import ffmpeg_binary, read_frames
 from har_keras.video.writer import encode_mp4
 
-State = Literal["ok", "look", "bad"]
-
 _GIB = 2**30
-# What a training of a few hundred videos writes, and what leaves room.
-_LEAST_DISK, _ENOUGH_DISK = 1 * _GIB, 5 * _GIB
+# What training on a few hundred videos writes, and a comfortable margin.
+_MIN_DISK, _ENOUGH_DISK = 1 * _GIB, 5 * _GIB
 _ENOUGH_MEMORY = 2 * _GIB
-_TRIED_PYTHONS = ((3, 11), (3, 13))
+_TESTED_PYTHONS = ((3, 11), (3, 13))
+# Packages that computation depends on; conflicts of others are not reported.
+_ROOTS = {
+    PACKAGE.replace("_", "-"), *TENSORFLOWS, "keras", "jax", "jaxlib", "torch",
+    "wandb",
+}  # fmt: skip
+# Lines of `pip check`.
+_MISSING = re.compile(r"(\S+) \S+ requires (\S+), which is not installed\.")
+_CONFLICT = re.compile(
+    r"(\S+) \S+ has requirement (.+), but you have (\S+ \S+)\."
+)
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
+def doctor(
+    run_dir: Path = Path("runs"),
+    store_dir: Path | None = None,
+    *,
+    backends: bool = True,
+) -> list[Finding]:
+    """Checks packages, backends, devices, ffmpeg, disk, memory and W&B.
 
     Args:
-        state: str. "ok", "look" (works, but see) or "bad" (does not work).
-        topic: str. A word for what it is about.
-        text: str. What was found.
-        mend: str. What to do, if anything.
-    """
+        run_dir: Path. Parent folder of future runs. Defaults to `runs`.
+        store_dir: Path or None. Folder of the frame store. Defaults to
+            har_keras in the user's cache.
+        backends: bool. Whether to start each installed backend, which takes
+            some seconds each. Defaults to `True`.
 
-    state: State
-    topic: str
-    text: str
-    mend: str = ""
+    Returns:
+        A list of `Finding`.
+
+    Example:
+
+    >>> found = doctor(Path("."), Path("."), backends=False)
+    >>> [x.state for x in found if x.topic == "ffmpeg"]
+    ['ok']
+    """
+    findings = [*software()]
+    if backends:
+        with ProgressBar("Starting backends", len(BACKENDS)) as bar:
+            findings += check_backends(bar.advance)
+    return [*findings, *ffmpeg(), *room(run_dir, store_dir), *wandb()]
 
 
 def software() -> Iterator[Finding]:
-    """Yields findings on Python and the packages that are installed."""
+    """Yields findings about Python and the installed packages."""
     yield _python()
     yield Finding(
         "ok",
@@ -68,7 +93,8 @@ def software() -> Iterator[Finding]:
     names = ("keras", "numpy", "imageio-ffmpeg", "wandb", "protobuf")
     versions = [f"{name} {installed(name) or 'missing'}" for name in names]
     yield Finding("ok", "packages", ", ".join(versions))
-    yield from _known_bad_pairs()
+    yield from _shared_folders()
+    yield from _unmet_requirements()
     for name, missing in extras().items():
         if missing:
             yield Finding(
@@ -84,27 +110,27 @@ def software() -> Iterator[Finding]:
 def _python() -> Finding:
     version = platform.python_version()
     text = f"{version} on {platform.system()} {platform.machine()}"
-    low, high = _TRIED_PYTHONS
+    low, high = _TESTED_PYTHONS
     if low <= sys.version_info[:2] <= high:
         return Finding("ok", "python", text)
     return Finding(
         "look",
         "python",
-        f"{text}; har_keras is made for 3.{low[1]} to 3.{high[1]}",
-        "if something fails to install, take one of those",
+        f"{text}; har_keras is tested on 3.{low[1]} to 3.{high[1]}",
+        "if a package fails to install, use one of these versions",
     )
 
 
-def _known_bad_pairs() -> Iterator[Finding]:
-    """Yields what is known to fail together, or to be unsafe."""
-    flavours = tensorflow_packages()
-    if len(flavours) > 1:
+def _shared_folders() -> Iterator[Finding]:
+    """Yields packages that overwrite each other's files."""
+    flavors = tensorflow_packages()
+    if len(flavors) > 1:
         yield Finding(
             "bad",
             "tensorflow",
-            f"{' and '.join(flavours)} lie in one folder and overwrite each "
-            "other",
-            f"pip uninstall {' '.join(flavours)}, then install one of them",
+            f"{' and '.join(flavors)} install the same files and overwrite "
+            "each other",
+            f"pip uninstall {' '.join(flavors)}, then install one of them",
         )
     both = [
         name
@@ -115,20 +141,52 @@ def _known_bad_pairs() -> Iterator[Finding]:
         yield Finding(
             "look",
             "opencv",
-            f"{' and '.join(both)} lie in one folder; the last one wins",
-            "pip uninstall both, then: pip install opencv-python-headless",
+            f"{' and '.join(both)} install the same files; the one installed "
+            "last is used",
+            f"pip uninstall {' '.join(both)}, then: pip install "
+            "opencv-python-headless",
         )
-    for need in unmet_requirements():
+
+
+def _unmet_requirements() -> Iterator[Finding]:
+    """Yields what `pip check` reports of the packages that compute."""
+    lines = pip_check()
+    if lines is None:
         yield Finding(
-            "bad" if need.missing else "look",
-            need.package,
-            f"asks for {need.wanted}, and {need.found} is installed",
-            f'pip install "{need.wanted}", or take other versions of both',
+            "look",
+            "pip",
+            "is missing or does not run, so requirements between packages "
+            "were not checked",
+            "python -m ensurepip; or, in an environment of uv: uv pip check",
         )
+    for line in lines or []:
+        package = line.split(" ")[0]
+        if package not in _ROOTS:
+            continue
+        if missing := _MISSING.fullmatch(line):
+            need = missing[2]
+            # Any distribution of TensorFlow will do; pip knows names only.
+            if need != "tensorflow" or not tensorflow_packages():
+                yield Finding(
+                    "bad",
+                    package,
+                    f"requires {need}, which is not installed",
+                    f"pip install {need}",
+                )
+        elif conflict := _CONFLICT.fullmatch(line):
+            need = conflict[2].partition(";")[0].strip()
+            yield Finding(
+                "look",
+                package,
+                f"requires {need}, but {conflict[3]} is installed",
+                f'pip install "{need}", or other versions of both',
+            )
+        else:
+            yield Finding("look", package, line.partition(" ")[2])
 
 
 def ffmpeg() -> Iterator[Finding]:
-    """Yields whether videos can be written and read back."""
+    """Yields whether ffmpeg can encode and decode a video."""
     try:
         binary = ffmpeg_binary()
         first = subprocess.run(
@@ -141,7 +199,7 @@ def ffmpeg() -> Iterator[Finding]:
             "ffmpeg",
             f"videos can't be read: {error}",
             "pip install --force-reinstall imageio-ffmpeg, or set "
-            "IMAGEIO_FFMPEG_EXE to an ffmpeg that works",
+            "IMAGEIO_FFMPEG_EXE to a working ffmpeg",
         )
         return
     words = first.split()
@@ -150,9 +208,9 @@ def ffmpeg() -> Iterator[Finding]:
 
 
 def _write_and_read() -> None:
-    """Writes a second of video and reads it back, or raises."""
+    """Encodes a second of video and decodes it again, or raises."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "drawn.mp4"
+        path = Path(folder) / "black.mp4"
         path.write_bytes(encode_mp4(np.zeros((8, 64, 64, 3), np.uint8), 8))
         with read_frames(
             path, fps=8, short_side=32, timeout_seconds=30
@@ -161,7 +219,7 @@ def _write_and_read() -> None:
 
 
 def room(run_dir: Path, store_dir: Path | None) -> Iterator[Finding]:
-    """Yields what is free of disk and memory, and whether it can be used."""
+    """Yields the free disk space and memory."""
     yield _disk("frame store", store_dir or default_store_dir(), "--store-dir")
     yield _disk("runs", run_dir, "--run-dir")
     free = free_memory_bytes()
@@ -175,54 +233,39 @@ def room(run_dir: Path, store_dir: Path | None) -> Iterator[Finding]:
 
 
 def _disk(topic: str, folder: Path, option: str) -> Finding:
-    there = folder.resolve()
-    while not there.exists():
-        there = there.parent
-    if not os.access(there, os.W_OK) or not there.is_dir():
+    existing = folder.resolve()
+    while not existing.exists():
+        existing = existing.parent
+    if not os.access(existing, os.W_OK) or not existing.is_dir():
         return Finding(
             "bad",
             topic,
-            f"'{folder}' can't be written to",
+            f"'{folder}' is not writable",
             f"choose another folder with {option}",
         )
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(existing).free
     text = f"{free / _GIB:.1f} GiB free for '{folder}'"
     if free >= _ENOUGH_DISK:
         return Finding("ok", topic, text)
-    state: State = "bad" if free < _LEAST_DISK else "look"
+    state: State = "bad" if free < _MIN_DISK else "look"
     return Finding(
-        state, topic, text, f"free some, or choose another disk with {option}"
+        state,
+        topic,
+        text,
+        f"free some space, or choose another disk with {option}",
     )
 
 
 def wandb() -> Iterator[Finding]:
-    """Yields how a training would log to Weights & Biases. Never asks."""
+    """Yields how runs would log to Weights & Biases; never prompts."""
     if not installed("wandb"):
         yield Finding("bad", "wandb", "is missing", "pip install wandb")
     elif has_wandb_key():
-        yield Finding("ok", "wandb", "online: a key is set")
+        yield Finding("ok", "wandb", "online: an API key is set")
     else:
         yield Finding(
             "ok",
             "wandb",
-            "offline: no key is set; runs are kept in their folder",
+            "offline: no API key is set; logs stay in the run's folder",
             "to log online: wandb login",
         )
-
-
-@functools.cache
-def nvidia_gpus() -> tuple[str, ...]:
-    """Returns the names of GPUs that NVIDIA's driver shows."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return ()
-    try:
-        done = subprocess.run(
-            [program, "--query-gpu=name", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return tuple(done.stdout.split("\n")[:-1]) if not done.returncode else ()

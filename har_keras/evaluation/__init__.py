@@ -1,1 +1,1 @@
-"""Predictions to figures: metrics, controls, robustness."""
+"""Evaluation: metrics, controls and robustness."""

@@ -1,11 +1,11 @@
-"""How good a model is on decoded videos: every figure of an evaluation."""
+"""Measures a model on decoded videos: every figure of an evaluation."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,18 +24,14 @@ from har_keras.inference.views import (
     CONTROLS,
     predict_videos,
     predict_views_of_videos,
+    spread_over_classes,
+    view_clips,
 )
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.progress import ProgressBar
 from har_keras.run import Run
+from har_keras.store.preparation import decode_usable
 from har_keras.store.store import Store
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from har_keras.inference.classifier import Classifier
-    from har_keras.manifest.manifest import Manifest, Video
-    from har_keras.store.store import Store
 
 
 def measure(
@@ -46,14 +42,14 @@ def measure(
     *,
     robustness: bool = False,
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """Measures a model on videos, as they are and without their time.
+    """Measures a model on videos, as they are and under the controls.
 
     Args:
         classifier: Classifier. The model, its views and its calibration.
         store: Store. The decoded frames.
         manifest: Manifest. Gives classes and their order.
         chosen: Sequence of Video. What to measure on, usable or not.
-        robustness: bool. Whether to measure on worse pictures, too.
+        robustness: bool. Whether to measure on corrupted frames, too.
 
     Returns:
         The figures of `evaluation.json`, but the split; and the probabilities
@@ -140,22 +136,18 @@ def usable(videos: Sequence[Video]) -> list[Video]:
     return [video for video in videos if video.kept_frames]
 
 
-def _own(run: Run, store: Store | None) -> tuple[Manifest, Store]:
+def own_videos(run: Run, store: Store | None) -> tuple[Manifest, Store]:
     """Returns a run's own videos, decoded."""
-    from har_keras.manifest.manifest import Manifest
-    from har_keras.store.preparation import prepare
-
     own, config = Manifest.read(run.manifest_file), run.config()
     if store is None:
-        store, own = prepare(own, config.clip, config.store)
+        store, own = decode_usable(own, config.clip, config.store)
     return own, store
 
 
-def _decoded(videos: Path, classifier: Classifier) -> tuple[Manifest, Store]:
+def other_videos(
+    videos: Path, classifier: Classifier
+) -> tuple[Manifest, Store]:
     """Returns the videos of a folder, under a model's classes, decoded."""
-    from har_keras.manifest.manifest import Manifest
-    from har_keras.store.preparation import prepare
-
     config, names = classifier.config, classifier.class_names
     other = Manifest.from_folder(
         videos, val_fraction=0.0, test_fraction=0.0, seed=0
@@ -167,7 +159,7 @@ def _decoded(videos: Path, classifier: Classifier) -> tuple[Manifest, Store]:
             f"{', '.join(strange)}. The run's are {', '.join(names)}."
         )
     splits = [video.split for video in other.videos]
-    store, other = prepare(_all_in(other, "train"), config.clip, config.store)
+    store, other = decode_usable(_all_in(other, "train"), config.clip, config.store)
     other = other.with_videos(
         dataclasses.replace(video, split=name)
         for video, name in zip(other.videos, splits, strict=True)
@@ -190,11 +182,8 @@ class RunVideos:
     """
 
     def __init__(self, run: Run) -> None:
-        from har_keras.manifest.manifest import Manifest
-        from har_keras.store.preparation import prepare
-
         self.config = run.config()
-        self.store, self.manifest = prepare(
+        self.store, self.manifest = decode_usable(
             Manifest.read(run.manifest_file),
             self.config.clip,
             self.config.store,
@@ -205,10 +194,6 @@ class RunVideos:
 
         Those of training videos where the split has none.
         """
-        import numpy as np
-
-        from har_keras.inference.views import spread_over_classes, view_clips
-
         one = EvaluationConfig(num_clips=1, num_crops=1)
         videos = spread_over_classes(
             self.manifest, split, number
@@ -219,8 +204,6 @@ class RunVideos:
 
     def accuracy_of(self, model: Any) -> float | None:
         """Returns the accuracy on the test videos, if there are some."""
-        from har_keras.inference.views import predict_videos
-
         videos = self.manifest.usable("test")
         if not videos:
             return None

@@ -1,4 +1,10 @@
-"""Video-level figures from probabilities: counts added up, in plain numpy."""
+"""Video-level metrics from probabilities.
+
+ROC and precision-recall curves come from scikit-learn. The other metrics are
+numpy, because scikit-learn's differ: its top-k accuracy breaks ties by the
+higher label, and its log loss, balanced accuracy and confusion matrix warn of,
+or refuse, missing classes and a single class.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,23 +28,23 @@ def evaluate_predictions(
     groups: Sequence[str],
     failed: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
-    """Returns every figure of an evaluation, ready for `evaluation.json`.
+    """Computes all metrics of an evaluation, as stored in `evaluation.json`.
 
-    One entry a video, so each figure is a ratio of counts of videos and never
-    a mean over batches. Videos that could not be decoded are not in the
-    arrays; they are named beside the figures, in `failed`.
+    Each metric is over videos, never a mean over batches. Videos that could
+    not be decoded are not scored; they are listed in `failed`.
 
     Args:
-        labels: int array of shape `(num_videos,)`. The truth.
+        labels: int array of shape `(num_videos,)`. True labels.
         probabilities: float array of shape `(num_videos, K)`.
-        class_names: Names in label order, K of them.
-        groups: One a video. Videos of one group were cut from the same
-            recording, and are drawn together in the bootstrap.
-        failed: `(file, reason)` of each video without probabilities.
+        class_names: Sequence of str. Class names in label order.
+        groups: Sequence of str, one per video. Videos of a group were cut
+            from the same recording and are resampled together in the
+            bootstrap.
+        failed: Sequence of `(file, reason)`. Videos that were not scored.
 
     Returns:
-        A dict of plain numbers, strings, lists and dicts. `num_videos` counts
-        the videos that were scored, `num_failed` those that were not.
+        A dict of numbers, strings, lists and dicts, ready for JSON.
+        `num_videos` counts the scored videos, `num_failed` the others.
 
     Raises:
         DataError: If no video was scored, or a probability is not finite.
@@ -56,13 +62,14 @@ def evaluate_predictions(
     """
     if not len(labels):
         raise DataError(
-            "There is no video to score: all of them failed to decode, or the "
-            "split is empty. `python -m har_keras.check` says why for each."
+            "There is no video to score: the split is empty, or no video in "
+            "it can be decoded. `python -m har_keras.check` lists the reason "
+            "for each video."
         )
     if not np.isfinite(probabilities).all():
         raise DataError(
-            "The model gave a probability that is not a number. Its training "
-            "diverged: train again with a lower --learning-rate."
+            "The model predicts a probability that is not a number: its "
+            "training diverged. Train again with a lower --learning-rate."
         )
     predictions = probabilities.argmax(1)
     confusion = confusion_matrix(labels, predictions, len(class_names))
@@ -90,7 +97,15 @@ def evaluate_predictions(
 def confusion_matrix(
     labels: np.ndarray, predictions: np.ndarray, num_classes: int
 ) -> np.ndarray:
-    """Returns counts of videos by truth (row) and prediction (column).
+    """Counts videos by true label (row) and prediction (column).
+
+    Args:
+        labels: int array of shape `(num_videos,)`. True labels.
+        predictions: int array of shape `(num_videos,)`.
+        num_classes: int. Number of classes, K.
+
+    Returns:
+        `int64` array of shape `(K, K)`.
 
     Example:
 
@@ -104,7 +119,7 @@ def confusion_matrix(
 
 
 def balanced_accuracy(confusion: np.ndarray) -> float:
-    """Returns the mean recall of the classes that occur among the labels.
+    """Returns the mean recall over the classes that have videos.
 
     Example:
 
@@ -121,8 +136,8 @@ def per_class(
 ) -> list[dict[str, Any]]:
     """Returns precision, recall, F1 and support of each class.
 
-    A ratio over nothing counts as 0: the precision of a class that was never
-    predicted, and the recall of one without a video, whose support says so.
+    A ratio with denominator 0 is 0: the precision of a class that was never
+    predicted, and the recall of a class without videos (support 0).
 
     Example:
 
@@ -150,18 +165,17 @@ def per_class(
 def accuracy_interval(
     correct: np.ndarray, groups: Sequence[str], *, seed: int = 0
 ) -> list[float] | None:
-    """Returns the 95 % interval of accuracy, drawn by group.
+    """Returns the 95 % confidence interval of accuracy, by cluster bootstrap.
 
-    Videos cut from one recording succeed or fail together, so whole groups
-    are drawn with replacement (the cluster bootstrap, 2000 draws, percentile
-    ends). Where every video is right, or every one wrong, each draw is the
-    same and would claim certainty: then the open end is that of the exact
-    binomial interval over the groups.
+    Predictions for videos from one recording are correlated, so whole groups
+    are resampled with replacement (2000 resamples, percentile interval). If
+    all predictions are correct, or all wrong, the bootstrap interval would
+    have zero width: then the exact binomial interval over groups is used.
 
     Args:
         correct: bool array of shape `(num_videos,)`.
-        groups: One a video.
-        seed: int. Seed of the draws. Defaults to `0`.
+        groups: Sequence of str, one per video.
+        seed: int. Seed of the resampling. Defaults to `0`.
 
     Returns:
         `[low, high]`, or `None` with fewer than two groups.
@@ -194,10 +208,10 @@ def accuracy_interval(
 def top_k_accuracies(
     labels: np.ndarray, probabilities: np.ndarray
 ) -> dict[str, float]:
-    """Returns the share of videos whose truth is among the k likeliest.
+    """Returns top-1, top-2 and top-5 accuracy.
 
-    Empty for up to 5 classes, of which the top 5 would always be right.
-    Equal probabilities count in the order of the labels.
+    Empty for up to 5 classes, for which top-5 accuracy is always 1. Ties are
+    broken by the lower label.
 
     Example:
 
@@ -214,19 +228,19 @@ def top_k_accuracies(
 def calibration(
     labels: np.ndarray, probabilities: np.ndarray
 ) -> dict[str, Any]:
-    """Returns how far the confidence is from the accuracy that goes with it.
+    """Returns the expected calibration error (ECE) and its bins.
 
-    Videos are put into ten equal bins by the probability of their prediction.
-    ECE is the gap between mean confidence and accuracy of a bin, averaged over
-    bins with their counts as weights.
+    Videos are put into ten equal-width bins by confidence, the probability of
+    their prediction. ECE is the absolute difference of mean confidence and
+    accuracy in a bin, averaged over bins weighted by count.
 
     Args:
         labels: int array of shape `(num_videos,)`.
         probabilities: float array of shape `(num_videos, K)`.
 
     Returns:
-        `ece`, and `bins`: low and high edge, count, confidence and accuracy of
-        each bin that holds a video.
+        A dict of `ece`, and `bins`: low and high edge, count, confidence and
+        accuracy of each non-empty bin.
 
     Example:
 
@@ -259,14 +273,15 @@ def calibration(
 
 @dataclass(frozen=True)
 class Curve:
-    """One class against the rest, at every threshold from strict to lenient.
+    """ROC and precision-recall curve of a class against the rest.
+
+    The points are ordered from the highest threshold to the lowest.
 
     Args:
         false_positive_rate: float array of shape `(num_points,)`, from 0.
         recall: float array of shape `(num_points,)`, from 0; in an ROC curve
             it is called the true positive rate.
-        precision: float array of shape `(num_points,)`. 1 where nothing is
-            named yet.
+        precision: float array of shape `(num_points,)`, from 1.
     """
 
     false_positive_rate: np.ndarray
@@ -275,27 +290,29 @@ class Curve:
 
     @property
     def roc_auc(self) -> float:
-        """Chance that a video of the class gets more than another one."""
-        widths = np.diff(self.false_positive_rate)
-        heights = (self.recall[1:] + self.recall[:-1]) / 2
-        return float(widths @ heights)
+        """Area under the ROC curve."""
+        from sklearn.metrics import auc
+
+        return float(auc(self.false_positive_rate, self.recall))
 
     @property
     def average_precision(self) -> float:
-        """Mean of the precision over the steps of recall, not interpolated."""
+        """Mean precision over the steps of recall, without interpolation."""
         return float(np.diff(self.recall) @ self.precision[1:])
 
 
 def curve(truth: np.ndarray, scores: np.ndarray) -> Curve | None:
-    """Returns the curve of one class.
+    """Returns the ROC and precision-recall curve of one class.
 
     Args:
-        truth: bool array of shape `(num_videos,)`. Whether a video is of it.
-        scores: float array of shape `(num_videos,)`. Its probability.
+        truth: bool array of shape `(num_videos,)`. Whether a video is of the
+            class.
+        scores: float array of shape `(num_videos,)`. Probability of the
+            class.
 
     Returns:
-        A `Curve`, or None where there are not both kinds of videos. Equal
-        scores make one point, so that their order doesn't matter.
+        A `Curve` with one point per distinct score; None if all videos are of
+        the class, or none is.
 
     Example:
 
@@ -303,33 +320,30 @@ def curve(truth: np.ndarray, scores: np.ndarray) -> Curve | None:
     >>> found.roc_auc, round(found.average_precision, 3)
     (0.5, 0.833)
     """
-    positives, negatives = int(truth.sum()), int((~truth).sum())
-    if not positives or not negatives:
+    if truth.all() or not truth.any():
         return None
-    order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))
-    hits = truth[order].cumsum()[ends]
-    named = ends + 1
-    return Curve(
-        np.concatenate([[0.0], (named - hits) / negatives]),
-        np.concatenate([[0.0], hits / positives]),
-        np.concatenate([[1.0], hits / named]),
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
+    false_positive_rate, recall, _ = roc_curve(
+        truth, scores, drop_intermediate=False
     )
+    precision, _, _ = precision_recall_curve(truth, scores)
+    return Curve(false_positive_rate, recall, precision[::-1])
 
 
 def ranking(
     labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Returns the areas of each class against the rest.
+    """Returns ROC AUC and average precision of each class against the rest.
 
     Args:
         labels: int array of shape `(num_videos,)`.
         probabilities: float array of shape `(num_videos, K)`.
-        class_names: Names in label order.
+        class_names: Sequence of str. Class names in label order.
 
     Returns:
-        A dict a class: `class`, `roc_auc` and `average_precision`, None where
-        there are no videos of the class, or of no other.
+        A list of dicts, one per class: `class`, `roc_auc` and
+        `average_precision`; None if all videos are of the class, or none is.
     """
     rows = []
     for label, name in enumerate(class_names):

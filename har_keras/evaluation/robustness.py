@@ -1,4 +1,4 @@
-"""What is left of an accuracy when the pictures are worse."""
+"""Image corruptions: accuracy under blur, noise, low light, JPEG and more."""
 
 from dataclasses import dataclass
 
@@ -20,12 +20,13 @@ _CROPPED = 0.6
 
 @dataclass(frozen=True)
 class Corruption:
-    """A way in which pictures become worse.
+    """An image corruption that is applied to a clip.
 
     Args:
-        name: str. Its key in `evaluation.json`.
-        text: str. What is done, for people.
-        change: Callable. From `uint8` clips `(T, H, W, 3)` to the same shape.
+        name: str. Name in `evaluation.json`.
+        text: str. Description for reports.
+        change: Callable. Maps a `uint8` clip `(T, H, W, 3)` and a numpy
+            `Generator` to a clip of the same shape.
     """
 
     name: str
@@ -34,19 +35,19 @@ class Corruption:
 
 
 def blur(frames: Frames, rng: np.random.Generator) -> Frames:
-    """Returns frames out of focus, by a 56th of the short side."""
+    """Blurs frames: Gaussian, sigma 1/56 of the short side."""
     sigma = min(frames.shape[1:3]) * _BLUR_SHARE
     return np.stack([cv2.GaussianBlur(x, (0, 0), sigma) for x in frames])
 
 
 def noise(frames: Frames, rng: np.random.Generator) -> Frames:
-    """Returns frames with normal noise of 20 levels, new in each."""
+    """Adds Gaussian noise, sigma 20 of 255 levels, independent per frame."""
     grain = rng.normal(0.0, _NOISE_LEVELS, frames.shape)
     return np.clip(frames + grain, 0, 255).round().astype(np.uint8)
 
 
 def darker(frames: Frames, rng: np.random.Generator) -> Frames:
-    """Returns frames with 35 % of their light.
+    """Scales brightness to 35 %.
 
     Example:
 
@@ -57,17 +58,17 @@ def darker(frames: Frames, rng: np.random.Generator) -> Frames:
 
 
 def compressed(frames: Frames, rng: np.random.Generator) -> Frames:
-    """Returns frames as JPEG leaves them at quality 10."""
+    """Compresses frames as JPEG at quality 10."""
     options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    left = np.empty_like(frames)
-    for place, frame in zip(left, frames, strict=True):
+    decoded = np.empty_like(frames)
+    for place, frame in zip(decoded, frames, strict=True):
         bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
         place[:] = decode_jpeg(cv2.imencode(".jpg", bgr, options)[1])
-    return left
+    return decoded
 
 
 def fewer_frames(frames: Frames, rng: np.random.Generator) -> Frames:
-    """Returns frames of which every fourth one is held.
+    """Repeats every fourth frame four times (a quarter of the frame rate).
 
     Example:
 
@@ -79,7 +80,7 @@ def fewer_frames(frames: Frames, rng: np.random.Generator) -> Frames:
 
 
 def smaller(frames: Frames, rng: np.random.Generator) -> Frames:
-    """Returns frames that were a quarter as wide and as high."""
+    """Downscales frames to a quarter of width and height, and back."""
     height, width = frames.shape[1:3]
     size = (max(1, width // _SMALLER), max(1, height // _SMALLER))
     return np.stack(
@@ -95,7 +96,7 @@ def smaller(frames: Frames, rng: np.random.Generator) -> Frames:
 
 
 def cropped(frames: Frames, rng: np.random.Generator) -> Frames:
-    """Returns the middle 60 % of frames, enlarged, as from too near."""
+    """Enlarges the central 60 % of frames, as from too near."""
     height, width = frames.shape[1:3]
     top = round(height * (1 - _CROPPED) / 2)
     left = round(width * (1 - _CROPPED) / 2)
@@ -120,4 +121,4 @@ CORRUPTIONS = (
     Corruption("smaller", "a quarter of width and height", smaller),
     Corruption("cropped", "only the middle 60 %", cropped),
 )
-"""What `evaluate --robustness` tries."""
+"""The corruptions of `evaluate --robustness`."""

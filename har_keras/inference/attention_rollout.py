@@ -1,4 +1,4 @@
-"""Where a model looked: attention rollout over tubelets.
+"""Attention rollout: how much each tubelet contributes to a prediction.
 
 Shape letters: B clips, T tubelets in time, S in space, N tokens, D hidden.
 """
@@ -13,21 +13,21 @@ import numpy as np
 from har_keras.errors import UsageError
 from har_keras.video.ffmpeg import Frames
 
-_GREY_LIGHT = 0.75
-_GLOW_SHARE = 0.75
-_FULL_GLOW_PERCENTILE = 98
+_GRAY_BRIGHTNESS = 0.75
+_MAX_OPACITY = 0.75
+_SATURATION_PERCENTILE = 98
 
 
 def attention_rollout(model: Any, clips: Frames) -> np.ndarray:
-    """Returns how much of an answer was read from each tubelet.
+    """Returns the contribution of each tubelet to the pooled representation.
 
-    A layer mixes tokens by its attention, averaged over heads, and half of
-    each token stays as it is because the layer's answer is added back. The
-    product over layers says what share of each output token came from each
-    tubelet; the head reads the mean of them, or the class token.
+    The attention matrix of a layer is averaged over heads and with the
+    identity, for the residual connection. The product over layers gives the
+    contribution of each tubelet to each output token; these are pooled as the
+    head does, by the mean or the class token.
 
     Args:
-        model: `VideoViT`, with any form of attention.
+        model: `VideoViT`, with any type of space-time attention.
         clips: `uint8` array of shape `(B, num_frames, H, W, 3)`.
 
     Returns:
@@ -35,7 +35,7 @@ def attention_rollout(model: Any, clips: Frames) -> np.ndarray:
         clip's sums to 1.
 
     Raises:
-        UsageError: If the model is no `VideoViT`.
+        UsageError: If the model is not a `VideoViT`.
 
     Reference:
         - [Abnar and Zuidema, 2020](https://arxiv.org/abs/2005.00928), section
@@ -45,17 +45,17 @@ def attention_rollout(model: Any, clips: Frames) -> np.ndarray:
 
     if not isinstance(model, VideoViT):
         raise UsageError(
-            "Attention can be shown of the model 'vit' only. Received: "
+            "Attention rollout needs the model 'vit'. Received: "
             f"{type(model).__name__}."
         )
-    shares = np.stack(
-        [_shares(model, _weights(model, clip[None])) for clip in clips]
+    found = np.stack(
+        [_contributions(model, _weights(model, clip[None])) for clip in clips]
     )
-    return shares.reshape(len(clips), *model.grid)
+    return found.reshape(len(clips), *model.grid)
 
 
-def _shares(model: Any, weights: list[np.ndarray]) -> np.ndarray:
-    """Returns the share of each tubelet in one clip's answer, `(TS,)`."""
+def _contributions(model: Any, weights: list[np.ndarray]) -> np.ndarray:
+    """Returns the contribution of each tubelet of one clip, `(TS,)`."""
     first = int(model.class_token is not None)
     if model.attention == "factorised":
         spatial = weights[: model.num_layers]  # each (T, [1 +] S, [1 +] S)
@@ -73,10 +73,10 @@ def _shares(model: Any, weights: list[np.ndarray]) -> np.ndarray:
 
 
 def rolled_out(weights: list[np.ndarray]) -> np.ndarray:
-    """Returns what each output token of some layers is made of.
+    """Returns the contribution of each input token to each output token.
 
     Args:
-        weights: List of arrays of shape `(B, N, N)`, one a layer, whose rows
+        weights: List of arrays of shape `(B, N, N)`, one per layer, whose rows
             sum to 1.
 
     Returns:
@@ -93,27 +93,27 @@ def rolled_out(weights: list[np.ndarray]) -> np.ndarray:
     return product
 
 
-def pooled(shares: np.ndarray, first: int) -> np.ndarray:
-    """Returns what the pooled answer is made of, without the class token.
+def pooled(rollout: np.ndarray, first: int) -> np.ndarray:
+    """Returns the contribution of each token to the pooled representation.
 
     Args:
-        shares: Array of shape `(B, N, N)`, whose rows sum to 1.
-        first: int. 1 if the first token is a class token, which is what the
-            answer is read from; else 0, and it is the mean of all.
+        rollout: Array of shape `(B, N, N)`, whose rows sum to 1.
+        first: int. 1 if the first token is a class token, which is then the
+            pooled representation; 0 if it is the mean of all tokens.
 
     Returns:
         Array of shape `(B, N - first)`, whose rows sum to 1.
     """
-    row = shares[:, 0, 1:] if first else shares.mean(1)
+    row = rollout[:, 0, 1:] if first else rollout.mean(1)
     return np.asarray(row / row.sum(-1, keepdims=True))
 
 
 def along_time(weights: np.ndarray, first: int) -> np.ndarray:
-    """Returns attention along time as one over all tokens.
+    """Expands temporal attention to a matrix over all tokens.
 
     Args:
         weights: Array of shape `(S, T, T)`.
-        first: int. 1 if there is a class token, which stays as it is.
+        first: int. 1 if there is a class token, which is left unchanged.
 
     Returns:
         Array of shape `(1, N, N)`, whose rows sum to 1.
@@ -128,12 +128,12 @@ def along_time(weights: np.ndarray, first: int) -> np.ndarray:
 
 
 def within_frames(weights: np.ndarray, first: int) -> np.ndarray:
-    """Returns attention within frames as one over all tokens.
+    """Expands spatial attention to a matrix over all tokens.
 
     Args:
         weights: Array of shape `(T, first + S, first + S)`.
-        first: int. 1 if there is a class token, which reads every frame by
-            itself and takes the mean.
+        first: int. 1 if there is a class token, which attends to each frame
+            separately and is averaged.
 
     Returns:
         Array of shape `(1, N, N)`, whose rows sum to 1.
@@ -153,7 +153,7 @@ def within_frames(weights: np.ndarray, first: int) -> np.ndarray:
 
 
 def _weights(model: Any, clips: Frames) -> list[np.ndarray]:
-    """Returns each attention layer's weights, in the order they are used."""
+    """Returns the weights of each attention layer, in order of execution."""
     with _recorded(model) as calls:
         model.features(clips, training=False)
     return [attention_weights(layer, x) for layer, x in calls]
@@ -161,7 +161,7 @@ def _weights(model: Any, clips: Frames) -> list[np.ndarray]:
 
 @contextlib.contextmanager
 def _recorded(model: Any) -> Iterator[list[tuple[Any, Any]]]:
-    """Yields a list of attention layers and what they are called with."""
+    """Yields a list that records attention layers and their inputs."""
     from har_keras.model.attention import SelfAttention
 
     calls: list[tuple[Any, Any]] = []
@@ -172,11 +172,11 @@ def _recorded(model: Any) -> Iterator[list[tuple[Any, Any]]]:
     ]
 
     def watch(layer: Any) -> None:
-        answer = layer.call
+        original = layer.call
 
         def call(x: Any, training: bool | None = None) -> Any:
             calls.append((layer, x))
-            return answer(x, training=training)
+            return original(x, training=training)
 
         object.__setattr__(layer, "call", call)
 
@@ -190,11 +190,11 @@ def _recorded(model: Any) -> Iterator[list[tuple[Any, Any]]]:
 
 
 def attention_weights(layer: Any, x: Any) -> np.ndarray:
-    """Returns who reads whom, averaged over heads.
+    """Returns the attention matrix of a layer, averaged over heads.
 
     Args:
         layer: `SelfAttention`.
-        x: Tensor of shape `(B, N, D)`. What it is called with.
+        x: Tensor of shape `(B, N, D)`. Input of the layer.
 
     Returns:
         `float64` array of shape `(B, N, N)`, queries by keys; rows sum to 1.
@@ -221,30 +221,34 @@ def heads(layer: Any, x: Any) -> np.ndarray:
     return found.reshape(shape).transpose(2, 0, 3, 1, 4)
 
 
-def overlay_heatmap(clip: Frames, shares: np.ndarray) -> Frames:
-    """Returns a clip in grey that glows where it was looked at.
+def overlay_heatmap(clip: Frames, attention: np.ndarray) -> Frames:
+    """Overlays a clip in grayscale with an attention heatmap.
 
     Args:
         clip: `uint8` array of shape `(num_frames, H, W, 3)`.
-        shares: Array of shape `(T, H', W')`, as `attention_rollout` has them.
+        attention: float array of shape `(T, H', W')`, from
+            `attention_rollout`.
 
     Returns:
-        `uint8` array of the clip's shape. Over the clip, the least share has
-        no glow and the largest hundredths have all of it.
+        `uint8` array of the clip's shape. The heatmap is scaled from the
+        minimum to the 98th percentile over the whole clip.
     """
     height, width = clip.shape[1:3]
-    depth = len(clip) // len(shares)
-    low = float(shares.min())
-    high = max(float(np.percentile(shares, _FULL_GLOW_PERCENTILE)), low + 1e-9)
+    depth = len(clip) // len(attention)
+    low = float(attention.min())
+    high = float(np.percentile(attention, _SATURATION_PERCENTILE))
+    high = max(high, low + 1e-9)
     shown = np.empty_like(clip)
     for index, frame in enumerate(clip):
-        glow = (shares[index // depth] - low) / (high - low)
-        glow = cv2.resize(glow, (width, height), interpolation=cv2.INTER_CUBIC)
-        glow = np.clip(glow, 0, 1)
-        colours = cv2.applyColorMap(
-            (255 * glow).astype(np.uint8), cv2.COLORMAP_INFERNO
+        heat = (attention[index // depth] - low) / (high - low)
+        heat = cv2.resize(heat, (width, height), interpolation=cv2.INTER_CUBIC)
+        heat = np.clip(heat, 0, 1)
+        colors = cv2.applyColorMap(
+            (255 * heat).astype(np.uint8), cv2.COLORMAP_INFERNO
         )[..., ::-1]
-        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)[..., None] * _GREY_LIGHT
-        share = _GLOW_SHARE * glow[..., None]
-        shown[index] = (grey * (1 - share) + colours * share).round()
+        gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)[..., None]
+        opacity = _MAX_OPACITY * heat[..., None]
+        shown[index] = (
+            _GRAY_BRIGHTNESS * gray * (1 - opacity) + colors * opacity
+        ).round()
     return shown

@@ -1,4 +1,4 @@
-"""Confidence that means what it says: one temperature, fitted on validation."""
+"""Temperature scaling: confidences calibrated on the validation videos."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -15,14 +15,16 @@ _NUM_STEPS = 60
 
 @dataclass(frozen=True)
 class Calibration:
-    """By how much a run's probabilities are to be softened or sharpened.
+    """The calibration temperatures of a run.
 
     Args:
-        temperature: float. For probabilities of whole videos, which are means
-            over views. 1 changes nothing, above 1 is less sure.
-        window_temperature: float. For one clip by itself, as in a timeline.
-        num_videos: int. Validation videos that they were fitted on; 0 where
-            there were none and nothing is changed.
+        temperature: float. Temperature for probabilities of whole videos,
+            which are means over views. 1 is uncalibrated, above 1 less
+            confident.
+        window_temperature: float. Temperature for probabilities of single
+            clips, as in a timeline.
+        num_videos: int. Validation videos that they were fitted on; 0 if
+            there were none, and both are 1.
     """
 
     temperature: float = 1.0
@@ -30,14 +32,14 @@ class Calibration:
     num_videos: int = 0
 
     def write(self, run: Run) -> None:
-        """Writes it into a run."""
+        """Writes the temperatures into a run."""
         with whole_file(run.calibration_file) as file:
             text = json.dumps(asdict(self), indent=2)
             file.write_text(text + "\n", "utf-8")
 
     @classmethod
     def read(cls, run: Run) -> "Calibration":
-        """Reads that of a run; one that changes nothing if it has none."""
+        """Reads the temperatures of a run; both are 1 if it has none."""
         if not run.calibration_file.is_file():
             return cls()
         return cls(**json.loads(run.calibration_file.read_text("utf-8")))
@@ -48,8 +50,8 @@ def fit_calibration(labels: np.ndarray, views: np.ndarray) -> Calibration:
 
     Args:
         labels: int array of shape `(num_videos,)`.
-        views: float array of shape `(num_videos, V, K)`. Probabilities of
-            each view.
+        views: float array of shape `(num_videos, V, K)`. Probabilities per
+            view.
 
     Returns:
         A `Calibration`.
@@ -67,22 +69,22 @@ def fit_calibration(labels: np.ndarray, views: np.ndarray) -> Calibration:
 
 
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Returns the temperature at which the log loss is smallest.
+    """Returns the temperature that minimizes the log loss.
 
-    The loss has one valley along the logarithm of the temperature, which is
-    closed in on by golden sections between 0.05 and 20.
+    The loss is unimodal in the logarithm of the temperature, which is found by
+    golden-section search between 0.05 and 20.
 
     Args:
         labels: int array of shape `(num_videos,)`.
         probabilities: float array of shape `(num_videos, K)`.
 
     Returns:
-        float. Above 1 where the probabilities are too sure.
+        float. Above 1 if the probabilities are overconfident.
 
     Example:
 
-    >>> sure = np.array([[0.99, 0.01]] * 4)
-    >>> round(fit_temperature(np.array([0, 0, 0, 1]), sure), 2)
+    >>> overconfident = np.array([[0.99, 0.01]] * 4)
+    >>> round(fit_temperature(np.array([0, 0, 0, 1]), overconfident), 2)
     4.18
 
     Reference:
@@ -106,14 +108,14 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
 def apply_temperature(
     probabilities: np.ndarray, temperature: float
 ) -> np.ndarray:
-    """Returns probabilities at another temperature.
+    """Rescales probabilities by a temperature.
 
     Args:
         probabilities: float array of shape `(..., K)`.
         temperature: float. Above 0.
 
     Returns:
-        `float64` array of the same shape; the order of classes is kept.
+        `float64` array of the same shape; the ranking of classes is kept.
 
     Example:
 
@@ -126,6 +128,22 @@ def apply_temperature(
 
 
 def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Returns the mean of -log(probability of the truth), in nats."""
+    """Returns the mean negative log-likelihood of the labels, in nats.
+
+    Unlike scikit-learn's, it clips at 1e-12 and takes a single class and rows
+    that sum to 1 only within float32.
+
+    Args:
+        labels: int array of shape `(num_videos,)`.
+        probabilities: float array of shape `(num_videos, K)`.
+
+    Returns:
+        float.
+
+    Example:
+
+    >>> round(log_loss(np.array([0]), np.array([[0.5, 0.5]])), 3)
+    0.693
+    """
     of_truth = probabilities[np.arange(len(labels)), labels]
     return float(-np.log(np.maximum(of_truth, 1e-12)).mean())

@@ -1,4 +1,4 @@
-"""A model that answers: videos in, classes out."""
+"""Video-level inference: videos in, classes out."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from har_keras.clips.sampling import FRAME_STRIDE
 from har_keras.config import Config
 from har_keras.errors import DataError
 from har_keras.inference.calibration import Calibration, apply_temperature
@@ -18,32 +17,32 @@ from har_keras.inference.timeline import (
     TimelineConfig,
     build_timeline,
 )
-from har_keras.inference.views import predict_views, view_clips
+from har_keras.inference.views import predict_views, views_of_frames
 from har_keras.inference.windows import read_ahead, windows
-from har_keras.manifest.manifest import Video
+from har_keras.serving.model_info import ModelInfo
 from har_keras.store.spool import FrameSpool
 from har_keras.store.store import Form
 from har_keras.video.ffmpeg import FrameReader, VideoError, read_frames
-from har_keras.video.images import read_array, read_pictures
+from har_keras.video.images import read_array, read_images
 
 VideoLike = str | Path | np.ndarray
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of a video.
+    """What a model predicts for a video.
 
     Args:
         name: str. The video, as it was named.
-        label: str. The likeliest class; "" where there is no answer.
-        confidence: float. Its probability, calibrated: of many videos with
-            0.8, eight in ten are right, if they are like the validation ones.
+        label: str. The most likely class; "" if the video can't be used.
+        confidence: float. Its calibrated probability: of many videos with
+            0.8, eight in ten are right if they resemble the validation ones.
         probabilities: dict from class to float, as `evaluate` has them.
-        seconds: float. Length of what was looked at.
-        reason: str. Why there is no answer, or what is wrong with the file.
-        timeline: Timeline or None. What is seen when, if that was asked for.
+        seconds: float. Duration of the part that was used.
+        reason: str. Why the video can't be used, or what is wrong with it.
+        timeline: Timeline or None. Segments in time, if requested.
         delay_seconds: float or None. Of a live source: from the arrival of
-            the newest frame that was looked at to the answer.
+            the newest frame to the prediction.
     """
 
     name: str
@@ -57,25 +56,27 @@ class Prediction:
 
     @property
     def failed(self) -> bool:
-        """Whether there is no answer."""
+        """Whether the video could not be used."""
         return not self.probabilities
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """What is seen when; empty unless it was asked for."""
+        """The segments of the timeline; empty without one."""
         return self.timeline.segments if self.timeline else ()
 
 
 class Classifier:
-    """A model with its classes and its way of looking at videos.
+    """A model with its classes, clip, views and calibration.
 
     Args:
         model: `keras.Model` from uint8 clips to probabilities `(B, K)`, or
-            anything else with a `predict_on_batch`.
+            any object with a `predict_on_batch`.
         class_names: tuple of str. Names in label order.
         config: Config. That of the run.
         calibration: Calibration. Defaults to one that changes nothing.
         form: str. "jpeg" or "raw": how frames were stored for the evaluation.
+        info: ModelInfo or None. What an exported model says of itself; None
+            for a run.
     """
 
     def __init__(
@@ -86,12 +87,14 @@ class Classifier:
         *,
         calibration: Calibration | None = None,
         form: Form = "jpeg",
+        info: ModelInfo | None = None,
     ) -> None:
         self.model = model
         self.class_names = class_names
         self.config = config
         self.calibration = calibration or Calibration()
         self.form = form
+        self.info = info
 
     def predict(
         self,
@@ -100,15 +103,15 @@ class Classifier:
         fps: float | None = None,
         timeline: TimelineConfig | bool = False,
     ) -> Prediction:
-        """Says what a video shows.
+        """Classifies a video.
 
         Args:
-            video: Path of a file or of a folder of pictures; or frames,
+            video: Path of a file or of a folder of images; or frames,
                 `uint8` of shape `(T, H, W, 3)` in RGB.
-            fps: float or None. Rate of frames or pictures. Defaults to the
-                rate of the model's clips.
-            timeline: TimelineConfig or bool. Whether to say what is seen
-                when; then probabilities are means over all windows.
+            fps: float or None. Frame rate of frames or images. Defaults to
+                that of the model's clips.
+            timeline: TimelineConfig or bool. Whether to localize actions in
+                time; then probabilities are means over all windows.
 
         Returns:
             A `Prediction`.
@@ -129,7 +132,7 @@ class Classifier:
         fps: float | None = None,
         timeline: TimelineConfig | None = None,
     ) -> Iterator[Prediction]:
-        """Says what each of many videos shows, decoding ahead of the model.
+        """Classifies many videos, decoding ahead of the model.
 
         Args:
             videos: Iterable. As for `predict`.
@@ -137,8 +140,8 @@ class Classifier:
             timeline: TimelineConfig or None. As for `predict`.
 
         Yields:
-            A `Prediction` each, in order. Of a video that can't be read it
-            has no probabilities and a reason.
+            A `Prediction` each, in order. For a video that can't be read it
+            has a reason and no probabilities.
         """
         rate = fps or self.config.clip.fps
         if timeline is None:
@@ -157,7 +160,7 @@ class Classifier:
         *,
         rate: float | None = None,
     ) -> FrameReader:
-        """Opens a video, its frames at the size of the store.
+        """Opens a video, its frames resized as in the store.
 
         Args:
             video: As for `predict`.
@@ -177,21 +180,21 @@ class Classifier:
         if isinstance(video, np.ndarray):
             return read_array(video, frames_fps=own, **options)
         if Path(video).is_dir():
-            return read_pictures(Path(video), pictures_fps=own, **options)
+            return read_images(Path(video), images_fps=own, **options)
         return read_frames(Path(video), **options)
 
     def read_views(
         self, video: VideoLike, fps: float
     ) -> tuple[np.ndarray, Prediction]:
-        """Reads the views of a video, without asking about them.
+        """Reads the views of a video, without classifying them.
 
         Args:
             video: As for `predict`.
-            fps: float. Rate of frames or pictures.
+            fps: float. Frame rate of frames or images.
 
         Returns:
             The views, `uint8` of shape `(V, T, crop_size, crop_size, 3)`, none
-            if the video can't be read; and what is known of it.
+            if the video can't be read; and a `Prediction` without classes.
         """
         known, clip = Prediction(_name(video)), self.config.clip
         if self._is_clip(video, fps):
@@ -201,12 +204,10 @@ class Classifier:
             with self.open(video, fps) as reader:
                 spool = FrameSpool(reader, self.form)
             with contextlib.closing(spool):
-                span = FRAME_STRIDE * (clip.num_frames - 1) + 1
-                self._require_whole(reader, span)
-                shown = Video(
-                    known.name, "", "", "", kept_frames=spool.num_frames
+                self._require_whole(reader, clip.stored_frames)
+                views = views_of_frames(
+                    spool.frames, spool.num_frames, clip, self.config.evaluation
                 )
-                views = view_clips(spool, shown, clip, self.config.evaluation)
         except DataError as error:
             return np.empty((0,)), replace(known, reason=_reason(error))
         seconds = spool.num_frames / clip.store_fps
@@ -221,7 +222,7 @@ class Classifier:
         """Returns a prediction with its classes filled in.
 
         Args:
-            known: Prediction. What is known without the model.
+            known: Prediction. Of `read_views`.
             row: float array of shape `(K,)`. Probabilities.
             temperature: float or None. Defaults to that of whole videos.
         """
@@ -241,39 +242,26 @@ class Classifier:
     def _predict_views(
         self, videos: Iterable[VideoLike], fps: float
     ) -> Iterator[Prediction]:
-        known: dict[int, Prediction] = {}
+        def read(video: VideoLike) -> tuple[np.ndarray, Prediction]:
+            return self.read_views(video, fps)
 
-        def read(item: tuple[int, VideoLike]) -> np.ndarray:
-            index, video = item
-            views, known[index] = self.read_views(video, fps)
-            return views
-
-        rows = predict_views(self.model, read, enumerate(videos))
-        for index, views in enumerate(rows):
-            found = known.pop(index)
-            yield self.answer(found, views.mean(0)) if len(views) else found
+        for rows, known in predict_views(self.model, read, videos):
+            yield self.answer(known, rows.mean(0)) if len(rows) else known
 
     def _predict_timeline(
         self, video: VideoLike, fps: float, options: TimelineConfig
     ) -> Prediction:
-        """Returns an answer with a timeline, in memory that doesn't grow."""
+        """Returns a prediction with a timeline, in constant memory."""
         clip = self.config.clip
-        starts: list[int] = []
-
-        def clips() -> Iterator[np.ndarray]:
-            for start, window in windows(
-                reader, clip, options.hop_seconds, self.form
-            ):
-                starts.append(start)
-                yield window[None]
-
         with self.open(video, fps, rate=clip.fps) as reader:
-            views = predict_views(self.model, _as_it_is, read_ahead(clips()))
-            rows = np.concatenate([*views])
+            found = windows(reader, clip, options.hop_seconds, self.form)
+            views = list(predict_views(self.model, _window, read_ahead(found)))
+        rows = np.concatenate([row for row, _ in views])
+        starts = np.array([start for _, start in views])
         self._require_whole(reader, clip.num_frames)
         seconds = reader.num_frames / clip.fps
         timeline = build_timeline(
-            np.array(starts) / clip.fps,
+            starts / clip.fps,
             rows,
             class_names=self.class_names,
             seconds=seconds,
@@ -307,8 +295,10 @@ class Classifier:
             raise VideoError(reader.path, reason)
 
 
-def _as_it_is(views: np.ndarray) -> np.ndarray:
-    return views
+def _window(item: tuple[int, np.ndarray]) -> tuple[np.ndarray, int]:
+    """Returns a window as the one view of it, and where it begins."""
+    start, window = item
+    return window[None], start
 
 
 def _name(video: VideoLike) -> str:

@@ -1,4 +1,4 @@
-"""Answers about a camera or a stream while it runs."""
+"""Live inference on a camera or a stream."""
 
 import time
 from collections import deque
@@ -25,27 +25,27 @@ def watch(
     *,
     max_seconds: float = 0.0,
 ) -> Iterator[Prediction]:
-    """Says what a live source shows, once a hop.
+    """Classifies a live source, once per hop.
 
-    Each answer is about the newest clip. Where the model is slower than the
-    hop, answers come less often and not later.
+    Each prediction is for the newest clip. If the model is slower than the
+    hop, clips are skipped, so that the delay does not grow.
 
     Args:
-        classifier: Classifier. A loaded run.
-        source: Source. A live one.
+        classifier: Classifier. The model.
+        source: Source. A live source.
         options: TimelineConfig. Hop, smoothing, threshold and hysteresis.
-        max_seconds: float. When to end; 0 never does.
+        max_seconds: float. When to stop; 0 never stops. Defaults to `0`.
+
+    Yields:
+        A `Prediction` per hop, its label smoothed over `smooth_seconds`;
+        "none" below the threshold. `seconds` counts from the start.
 
     Raises:
         DataError: If the address is that of a file, which ends.
-
-    Yields:
-        A `Prediction` each, its label smoothed over `smooth_seconds`; "none"
-        under the threshold. `seconds` counts from the start.
     """
     clip = classifier.config.clip
     began = time.monotonic()
-    # The first call compiles; then no frame has to wait for it.
+    # The first call compiles the model, before frames arrive.
     shape = (1, clip.num_frames, clip.crop_size, clip.crop_size, 3)
     classifier.model.predict_on_batch(np.zeros(shape, np.uint8))
     hop = max(1, round(options.hop_seconds * clip.fps))
@@ -67,18 +67,18 @@ def watch(
             if found is None and reader.file_seconds:
                 raise DataError(
                     f"'{source.name}' is a file of {reader.file_seconds:.0f} s "
-                    "and not live. Download it and give the file."
+                    "and not live. Download it and predict the file."
                 )
             if found is None:
                 continue
             last, frames, arrived = found
             if reader.num_connections != connection:
-                # What was seen before a break says nothing of what is now.
+                # Predictions from before an interruption are outdated.
                 connection, label = reader.num_connections, -1
                 rows.clear()
             stored = [as_stored(x, classifier.form) for x in frames]
-            shown = crop_clip(np.stack(stored), clip.crop_size)
-            row = np.asarray(classifier.model.predict_on_batch(shown[None]))[0]
+            window = crop_clip(np.stack(stored), clip.crop_size)
+            row = np.asarray(classifier.model.predict_on_batch(window[None]))[0]
             rows.append(row.astype("float64"))
             mean = np.mean(rows, axis=0)
             temperature = classifier.calibration.window_temperature

@@ -1,15 +1,18 @@
-"""Whatever answers, opened: a run, an exported model, a model on a server.
+"""Load a model for inference: a run, an exported model or a server.
 
-All become a `Classifier`, so that there is one way from a video to an answer.
+All become a `Classifier`, so that there is one way from a video to its
+prediction.
 """
 
 import dataclasses
+import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from har_keras.config import Config, StoreConfig
-from har_keras.environment import start_backend
+from har_keras.config import Config, Form, StoreConfig
+from har_keras.environment import quiet_libraries, start_backend
 from har_keras.errors import DataError
 from har_keras.inference.calibration import Calibration
 from har_keras.inference.classifier import Classifier
@@ -23,13 +26,12 @@ from har_keras.serving.runtimes import (
     open_exported,
     saved_model_in,
 )
-from har_keras.store.store import Form
 
 Kind = Literal["run", "exported", "server"]
 
 
 def kind_of(where: str | Path) -> Kind:
-    """Returns what a name stands for; one that is nothing counts as a run.
+    """Returns what kind of model a name stands for; by default a run.
 
     Example:
 
@@ -46,7 +48,9 @@ def kind_of(where: str | Path) -> Kind:
 
 
 def load(where: str | Path, model: Any = None) -> Classifier:
-    """Loads a model, to ask it about videos.
+    """Loads a model for inference.
+
+    Starts the backend of a run, where none runs yet.
 
     Args:
         where: Path or str. The folder that training made; an exported model
@@ -61,15 +65,16 @@ def load(where: str | Path, model: Any = None) -> Classifier:
     Raises:
         UsageError: If it is no exported model, or no address.
         DataError: If there is no run, it has no model, or what was exported
-            doesn't say how it is to be asked.
+            was not written by `har_keras.export`.
         EnvironmentFault: If a server can't be reached, or a package is
             missing.
     """
     kind = kind_of(where)
+    start_backend_of(where)
     if kind == "server":
-        return answering(Remote(ServingClient(str(where))))
+        return exported_classifier(Remote(ServingClient(str(where))))
     if kind == "exported":
-        return answering(open_exported(Path(where)))
+        return exported_classifier(open_exported(Path(where)))
     run = Run.open(Path(where))
     return Classifier(
         model or load_model(run),
@@ -80,36 +85,43 @@ def load(where: str | Path, model: Any = None) -> Classifier:
     )
 
 
-def answering(model: Runtime) -> Classifier:
-    """Returns a `Classifier` around what says itself how it is asked."""
-    usage = model.usage
+def exported_classifier(model: Runtime) -> Classifier:
+    """Returns a `Classifier` around an exported model, by its own info."""
+    info = model.info
     config = dataclasses.replace(
         Config(),
-        clip=usage.clip,
-        evaluation=usage.evaluation,
-        store=StoreConfig(cache=usage.form),
+        clip=info.clip,
+        evaluation=info.evaluation,
+        store=StoreConfig(cache=info.form),
     )
     return Classifier(
         model,
         model.class_names,
         config,
-        calibration=Calibration(usage.temperature, usage.window_temperature),
-        form=usage.form,
+        calibration=Calibration(info.temperature, info.window_temperature),
+        form=info.form,
+        info=info,
     )
 
 
 def start_backend_of(where: str | Path) -> None:
-    """Starts the backend of a run; what was exported needs none of Keras."""
+    """Starts the backend of a run, unless one runs already.
+
+    Any backend loads the model of a run, and of what was exported only a
+    SavedModel needs TensorFlow.
+    """
     kind = kind_of(where)
     if kind == "run":
         config = Run.open(Path(where)).config()
-        start_backend(config.training.backend)
+        running = "keras" in sys.modules
+        start_backend("auto" if running else config.training.backend)
     elif kind == "exported" and saved_model_in(Path(where)):
-        start_backend("tensorflow")
+        with quiet_libraries():
+            importlib.import_module("tensorflow")
 
 
 def model_info_of(run: Run) -> ModelInfo:
-    """Returns how the model of a run is to be asked, for its exports."""
+    """Returns clip, views and calibration of a run, for its exports."""
     config, calibration = run.config(), Calibration.read(run)
     return ModelInfo(
         config.clip,
@@ -122,7 +134,7 @@ def model_info_of(run: Run) -> ModelInfo:
 
 
 def stored_form(run: Run) -> Form:
-    """Returns the form that frames had when the run was measured."""
+    """Returns how frames were stored when the run was evaluated."""
     if run.evaluation_file.is_file():
         figures = json.loads(run.evaluation_file.read_text("utf-8"))
         if figures.get("frames") in ("jpeg", "raw"):
@@ -138,9 +150,9 @@ def load_model(run: Run) -> Any:
     """
     if run.is_pretraining:
         raise DataError(
-            f"'{run.path}' is a run of pretrain, which tells no classes. Make "
-            "a classifier of it with `python -m har_keras.train VIDEOS --init "
-            f"{run.path}`."
+            f"'{run.path}' is a run of pretrain, which has no classes. "
+            "Fine-tune it with: python -m har_keras.train VIDEOS --weights "
+            f"{run.path}"
         )
     return load_any_model(run)
 
@@ -159,7 +171,7 @@ def load_any_model(run: Run) -> Any:
     if not run.model_file.is_file():
         raise DataError(
             f"'{run.path}' has no {run.model_file.name}: its training was "
-            "stopped before the end of an epoch. Go on with `python -m "
-            f"har_keras.{'pre' * run.is_pretraining}train --resume {run.path}`."
+            "stopped before the end of an epoch. Resume it with: "
+            f"{run.resume_command}"
         )
     return keras.models.load_model(run.model_file, compile=False)

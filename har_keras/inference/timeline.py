@@ -1,4 +1,4 @@
-"""What is seen when: windows of a long video merged into segments."""
+"""Temporal action localization: window predictions merged into segments."""
 
 import itertools
 from dataclasses import dataclass
@@ -9,26 +9,26 @@ from har_keras.errors import UsageError
 from har_keras.inference.calibration import apply_temperature
 
 NONE = "none"
-"""What a segment is called in which no class is likely enough."""
+"""Label of segments in which no class reaches the threshold."""
 
 _NO_CLASS = -1
 
 
 @dataclass(frozen=True)
 class TimelineConfig:
-    """How windows become segments."""
+    """How window predictions are merged into segments."""
 
     hop_seconds: float = 1.0
-    """Seconds from one window to the next; the window is a clip long."""
+    """Seconds from one window to the next; a window is one clip."""
     smooth_seconds: float = 3.0
-    """Seconds over which probabilities are averaged before segments are cut."""
+    """Seconds over which probabilities are averaged before merging."""
     threshold: float = 0.5
-    """Calibrated probability from which a class is named; "none" below it."""
+    """Minimum calibrated probability of a class; "none" below it."""
     hysteresis: float = 0.1
-    """By how much another class must lead, or the threshold be missed, before
-    a segment ends."""
+    """Margin by which another class must lead, or the threshold be missed, to
+    end a segment."""
     min_seconds: float = 2.0
-    """Shorter segments go to their longer neighbour."""
+    """Shorter segments are merged into their longer neighbor."""
 
     def validated(self) -> "TimelineConfig":
         """Returns self.
@@ -56,14 +56,14 @@ class TimelineConfig:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a video in which one class is seen.
+    """An interval of a video with one label.
 
     Args:
-        start_seconds: float. Its beginning.
-        end_seconds: float. Its end.
+        start_seconds: float. Start of the interval.
+        end_seconds: float. End of the interval.
         label: str. The class, or "none".
         score: float. Mean calibrated probability of the class; for "none",
-            of the likeliest one.
+            of the most probable class.
     """
 
     start_seconds: float
@@ -74,15 +74,15 @@ class Segment:
 
 @dataclass(frozen=True)
 class Timeline:
-    """What is seen when.
+    """Class probabilities over time, and the segments.
 
     Args:
-        class_names: tuple of str. Names in label order.
+        class_names: tuple of str. Class names in label order.
         edges: float array of shape `(num_windows + 1,)`, in seconds. A window
-            speaks for the time around its middle, from edge to edge.
+            stands for the time around its middle, from edge to edge.
         probabilities: float array of shape `(num_windows, K)`, calibrated and
             smoothed.
-        segments: tuple of Segment. They follow each other without gaps.
+        segments: tuple of Segment. They cover the video without gaps.
     """
 
     class_names: tuple[str, ...]
@@ -92,7 +92,7 @@ class Timeline:
 
     @property
     def seconds(self) -> float:
-        """Length of the video."""
+        """Length of the video in seconds."""
         return float(self.edges[-1])
 
     def at(self, seconds: float) -> tuple[Segment, np.ndarray]:
@@ -114,17 +114,18 @@ def build_timeline(
     options: TimelineConfig,
     temperature: float = 1.0,
 ) -> Timeline:
-    """Merges windows into segments.
+    """Calibrates, smooths and merges window predictions into segments.
 
     Args:
-        starts: float array of shape `(num_windows,)`. Where windows begin, in
+        starts: float array of shape `(num_windows,)`. Start of each window in
             seconds.
         probabilities: float array of shape `(num_windows, K)`.
-        class_names: tuple of str. Names in label order.
+        class_names: tuple of str. Class names in label order.
         seconds: float. Length of the video.
         window_seconds: float. Length of a window.
         options: TimelineConfig. How to merge.
-        temperature: float. That of single windows. Defaults to `1`.
+        temperature: float. Calibration temperature of single windows.
+            Defaults to `1`.
 
     Returns:
         A `Timeline`.
@@ -146,12 +147,12 @@ def build_timeline(
 
 
 def smoothed(probabilities: np.ndarray, num_windows: int) -> np.ndarray:
-    """Returns means over neighbouring windows, fewer at both ends.
+    """Returns the moving average over windows, shorter at both ends.
 
     Args:
         probabilities: float array of shape `(num_windows, K)`.
-        num_windows: int. Windows in a mean; one more if it is even, so that
-            nothing is moved in time.
+        num_windows: int. Width of the average; one more if it is even, so
+            that it is centered.
 
     Returns:
         float array of the same shape.
@@ -176,13 +177,13 @@ def with_hysteresis(
 ) -> np.ndarray:
     """Returns the label of each window; -1 is "none".
 
-    A class begins when it reaches the threshold. It goes on until another one
-    leads by the hysteresis, or it is that far below the threshold.
+    A class starts when it reaches the threshold. It ends when another class
+    leads by the hysteresis, or when it falls below the threshold by as much.
 
     Args:
         probabilities: float array of shape `(num_windows, K)`.
-        threshold: float. Probability from which a class is named.
-        hysteresis: float. 0 names the likeliest class of each window.
+        threshold: float. Minimum probability of a class.
+        hysteresis: float. 0 is the most probable class of each window.
 
     Returns:
         `int64` array of shape `(num_windows,)`.
@@ -204,7 +205,7 @@ def with_hysteresis(
 def next_label(
     current: int, row: np.ndarray, threshold: float, hysteresis: float
 ) -> int:
-    """Returns the label of a window that follows one labelled `current`.
+    """Returns the label of the window after one with the label `current`.
 
     Example:
 
@@ -221,13 +222,13 @@ def next_label(
 def without_short(
     labels: np.ndarray, edges: np.ndarray, min_seconds: float
 ) -> np.ndarray:
-    """Returns labels in which no stretch is too short, shortest ones first.
+    """Merges short segments into their neighbors, the shortest first.
 
     Args:
         labels: int array of shape `(num_windows,)`.
         edges: float array of shape `(num_windows + 1,)`, in seconds.
-        min_seconds: float. A shorter stretch is given to the longer of its
-            neighbours.
+        min_seconds: float. A shorter segment takes the label of its longer
+            neighbor.
 
     Returns:
         int array of the same shape.
@@ -251,7 +252,7 @@ def without_short(
 
 
 def _bounds(labels: np.ndarray) -> list[tuple[int, int]]:
-    """Returns begin and end of each stretch of one label.
+    """Returns start and end of each run of equal labels.
 
     Example:
 

@@ -1,26 +1,28 @@
-"""Probabilities of whole videos: the mean over views in time and space."""
+"""Probabilities of a video: the mean over views in time and space."""
 
 import collections
+import functools
 import itertools
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from har_keras.clips.sampling import (
-    FRAME_STRIDE,
     clip_frame_indices,
     crop_clip,
     view_starts,
 )
-from har_keras.config import ClipConfig, EvaluationConfig
+from har_keras.config import FRAME_STRIDE, ClipConfig, EvaluationConfig
 from har_keras.manifest.manifest import Manifest, Video
-from har_keras.store.spool import FrameSpool
 from har_keras.store.store import Store
 
+Item = TypeVar("Item")
+Known = TypeVar("Known")
+Got = TypeVar("Got")
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 Control = Literal["single_frame", "shuffled", "reversed", "background"]
 CONTROLS: tuple[Control, ...] = (
@@ -53,12 +55,13 @@ def predict_videos(
         videos: Sequence of Video. Usable ones: each has `kept_frames > 0`.
         clip: ClipConfig. What the model was trained on.
         evaluation: EvaluationConfig. Number of views in time and in space.
-        control: str or None. Takes time out of the clips, to show what it is
-            worth: "single_frame" repeats the middle frame, "shuffled" puts
-            the frames in a random order, "reversed" turns it around.
-        change: Callable or None. Makes the pictures of a clip worse, from
-            `uint8` `(T, H, W, 3)` to the same shape, with a generator of
-            random numbers that is the video's own.
+        control: str or None. Removes information from the clips, to measure
+            what it contributes: "single_frame" repeats the middle frame,
+            "shuffled" puts the frames in a random order, "reversed" plays
+            them backwards, "background" shows only what does not move.
+        change: Callable or None. Corrupts the frames of a clip, from `uint8`
+            `(T, H, W, 3)` to the same shape, with a random generator that is
+            the video's own.
         progress: Callable or None. Called after each video.
 
     Returns:
@@ -102,14 +105,14 @@ def predict_views_of_videos(
         `float64` array of shape `(num_videos, V, K)`.
     """
 
-    def read(video: Video) -> np.ndarray:
+    def read(video: Video) -> tuple[np.ndarray, None]:
         return view_clips(
             store, video, clip, evaluation, control=control, change=change
-        )
+        ), None
 
     num_views = evaluation.num_clips * evaluation.num_crops
     found = np.empty((len(videos), num_views, len(manifest.class_names)))
-    for index, rows in enumerate(predict_views(model, read, videos)):
+    for index, (rows, _) in enumerate(predict_views(model, read, videos)):
         found[index] = rows
         if progress:
             progress()
@@ -118,9 +121,9 @@ def predict_views_of_videos(
 
 def predict_views(
     model: Any,
-    read: Callable[[Any], np.ndarray],
-    items: Iterable[Any],
-) -> Iterator[np.ndarray]:
+    read: Callable[[Item], tuple[np.ndarray, Known]],
+    items: Iterable[Item],
+) -> Iterator[tuple[np.ndarray, Known]]:
     """Yields the probabilities of each item's views, in the items' order.
 
     Items are read ahead of the model by threads, a few at a time, and the
@@ -129,31 +132,38 @@ def predict_views(
     Args:
         model: `keras.Model` from uint8 clips to probabilities `(B, K)`.
         read: Callable. Returns the views of an item, `uint8` of shape
-            `(V, T, crop_size, crop_size, 3)`; V may be 0.
+            `(V, T, crop_size, crop_size, 3)` where V may be 0, and what else
+            is known of it.
         items: Iterable. What `read` takes.
 
     Yields:
-        `float64` arrays of shape `(V, K)`; `(0, 0)` for an item without views.
+        Pairs: a `float64` array of shape `(V, K)`, `(0, 0)` for an item
+        without views; and what `read` knew of the item.
     """
-    sizes: collections.deque[int] = collections.deque()
+    waiting: collections.deque[tuple[int, Known]] = collections.deque()
     rows: collections.deque[np.ndarray] = collections.deque()
 
     def views() -> Iterator[np.ndarray]:
-        for clips in _read_ahead(read, items):
-            sizes.append(len(clips))
+        for clips, known in _read_ahead(read, items):
+            waiting.append((len(clips), known))
             yield from clips
+
+    def taken(number: int) -> np.ndarray:
+        found = [rows.popleft() for _ in range(number)]
+        return np.array(found) if found else np.empty((0, 0))
 
     for batch in _batches(views()):
         rows.extend(_predict(batch, model))
         # The last item may have views that are still to come.
-        while sizes and sizes[0] <= len(rows):
-            taken = [rows.popleft() for _ in range(sizes.popleft())]
-            yield np.array(taken) if taken else np.empty((0, 0))
-    yield from (np.empty((0, 0)) for _ in sizes)
+        while waiting and waiting[0][0] <= len(rows):
+            number, known = waiting.popleft()
+            yield taken(number), known
+    for number, known in waiting:
+        yield taken(number), known
 
 
 def view_clips(
-    store: Store | FrameSpool,
+    store: Store,
     video: Video,
     clip: ClipConfig,
     evaluation: EvaluationConfig,
@@ -161,7 +171,7 @@ def view_clips(
     control: Control | None = None,
     change: Change | None = None,
 ) -> np.ndarray:
-    """Reads every view of a video.
+    """Reads every view of a stored video.
 
     Args:
         store: Store. The decoded frames.
@@ -175,17 +185,50 @@ def view_clips(
         `uint8` array of shape `(V, T, crop_size, crop_size, 3)`: clips in time
         slowest, crops fastest.
     """
-    indices = view_indices(
-        video.kept_frames, clip, evaluation.num_clips
-    )  # (num_clips, T)
     name = video.file.encode(errors="surrogateescape")
-    rng = np.random.default_rng(zlib.crc32(name))
+    return views_of_frames(
+        functools.partial(store.frames, video.sha256),
+        video.kept_frames,
+        clip,
+        evaluation,
+        control=control,
+        change=change,
+        seed=zlib.crc32(name),
+    )
+
+
+def views_of_frames(
+    frames: Callable[[np.ndarray], np.ndarray],
+    num_frames: int,
+    clip: ClipConfig,
+    evaluation: EvaluationConfig,
+    *,
+    control: Control | None = None,
+    change: Change | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """Reads every view of a video from its frames.
+
+    Args:
+        frames: Callable. Reads frames by index, `uint8` `(N, H, W, 3)`.
+        num_frames: int. How many there are, at least 1.
+        clip: ClipConfig. What the model was trained on.
+        evaluation: EvaluationConfig. Number of views.
+        control: str or None. As for `predict_videos`.
+        change: Callable or None. As for `predict_videos`.
+        seed: int. Of the random numbers of `control` and `change`.
+
+    Returns:
+        `uint8` array, as of `view_clips`.
+    """
+    indices = view_indices(num_frames, clip, evaluation.num_clips)
+    rng = np.random.default_rng(seed)
     if control and control != "background":
         indices = np.stack([reordered(row, control, rng) for row in indices])
     # Clips overlap in a short video: each of its frames is read once.
     needed, places = np.unique(indices, return_inverse=True)
-    frames = store.frames(video.sha256, needed)
-    clips = (frames[row] for row in places.reshape(indices.shape))
+    read = frames(needed)
+    clips = (read[row] for row in places.reshape(indices.shape))
     if control == "background":
         clips = (background_of(x) for x in clips)
     return np.stack(
@@ -269,11 +312,11 @@ def background_of(frames: np.ndarray) -> np.ndarray:
 
 
 def _read_ahead(
-    read: Callable[[Any], np.ndarray], items: Iterable[Any]
-) -> Iterator[np.ndarray]:
-    """Yields what `read` returns for each item, in order, read in threads."""
+    read: Callable[[Item], Got], items: Iterable[Item]
+) -> Iterator[Got]:
+    """Yields what `read` returns for each item, in order, by threads."""
     workers = min(8, os.cpu_count() or 1)
-    waiting: collections.deque[Future[np.ndarray]] = collections.deque()
+    waiting: collections.deque[Future[Got]] = collections.deque()
     with ThreadPoolExecutor(workers, "views") as pool:
         try:
             for item in items:

@@ -1,4 +1,4 @@
-"""A video that a folder, or a list in it, tells of; and whether it is there."""
+"""Videos found in a folder or in a list file, before they are hashed."""
 
 import os
 from dataclasses import dataclass
@@ -10,12 +10,16 @@ EXTENSIONS = frozenset(
     ".3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv "
     ".ts .vob .webm .wmv".split()
 )
-"""Names of files that are taken for videos end in one of these."""
+"""Suffixes of video files."""
 
 
 @dataclass(frozen=True)
 class FoundVideo:
-    """A video file as the folder tells of it; "" where it doesn't."""
+    """A video file as found in a folder or a list.
+
+    Fields are `""` where nothing is known. `reason` says why a file can't be
+    used; `others` are the further columns of a `manifest.csv`.
+    """
 
     file: str
     class_name: str
@@ -27,21 +31,22 @@ class FoundVideo:
 
 @dataclass(frozen=True)
 class FolderListing:
-    """Videos of a folder, and sentences on what else lies there."""
+    """The videos of a folder, and notes about its other content."""
 
     videos: tuple[FoundVideo, ...]
     notes: tuple[str, ...]
 
 
 def inside(root: Path, file: str) -> str | None:
-    """Returns a file's path under the root, or None if it leads out.
+    """Returns a file's path relative to the root, or None if it is outside.
 
     Args:
         root: Path. A folder, resolved.
-        file: str. A path as somebody wrote it, from the root or absolute.
+        file: str. A path as the user wrote it, relative to the root or
+            absolute.
 
     Returns:
-        The path from the root, with `/`, or None.
+        The path relative to the root, with `/`, or None.
 
     Example:
 
@@ -57,14 +62,14 @@ def inside(root: Path, file: str) -> str | None:
 
 
 def refusal(root: Path, file: str) -> str:
-    """Returns why a file is not to be opened, or ""."""
+    """Returns why a file must not be opened, or ""."""
     if not Path(root, file).resolve().is_relative_to(root):
         return "refused: it is a link that leads out of the folder"
     return ""
 
 
 def missing(root: Path, file: str) -> str:
-    """Returns why a listed file is not to be opened or not there, or ""."""
+    """Returns why a listed file can't be used (link, missing), or ""."""
     refused = refusal(root, file)
     if refused or Path(root, file).is_file():
         return refused
@@ -72,7 +77,7 @@ def missing(root: Path, file: str) -> str:
 
 
 def require_folder(root: Path) -> Path:
-    """Returns a folder, resolved.
+    """Returns the resolved path of a folder that must exist.
 
     Raises:
         UsageError: If there is none of that name.

@@ -1,4 +1,8 @@
-"""Which files of a folder are videos, and of which class: its four forms."""
+"""Finds the videos of a folder and their classes, in four layouts.
+
+The layouts are a `manifest.csv`, list files, `<split>/<class>/<video>` and
+`<class>/<video>`.
+"""
 
 import csv
 import io
@@ -35,14 +39,14 @@ _OWN_COLUMNS = (
 
 
 def find_videos(root: Path) -> FolderListing:
-    """Finds the videos of a folder, in the first form that matches.
+    """Finds the videos of a folder by the first layout that matches.
 
     Args:
         root: Path. The folder, resolved.
 
     Returns:
-        A `Found`. Videos are sorted by name; one that leads out of the
-        folder, or is listed and missing, is there with the reason.
+        A `FolderListing`, sorted by name. A video that lies outside the
+        folder, or is listed but missing, is included with a `reason`.
 
     Raises:
         DataError: If a `manifest.csv` or a list has a wrong line; names it.
@@ -86,14 +90,15 @@ def find_videos(root: Path) -> FolderListing:
 
 
 def find_every_video(root: Path, class_name: str) -> FolderListing:
-    """Finds the videos of a folder wherever they lie in it.
+    """Finds all videos below a folder, whatever its layout.
 
     Args:
         root: Path. The folder, resolved.
-        class_name: str. The class of all of them.
+        class_name: str. The class given to all of them.
 
     Returns:
-        A `Found`. One that leads out of the folder is there with the reason.
+        A `FolderListing`. A video outside the folder is included with a
+        `reason`.
     """
     files, notes = _list_files(root)
     videos = [
@@ -106,7 +111,7 @@ def find_every_video(root: Path, class_name: str) -> FolderListing:
 def _empty_folders(
     root: Path, videos: list[FoundVideo], depth: int
 ) -> list[str]:
-    """Returns a sentence on the class folders that have no video."""
+    """Returns a note on class folders without a video, if there are any."""
     filled = {PurePosixPath(video.file).parts[:depth] for video in videos}
     empty = [
         path.relative_to(root).as_posix()
@@ -122,7 +127,7 @@ def _empty_folders(
 
 
 def _has_split_folders(root: Path) -> bool:
-    """Whether the folders in `root` are splits, with folders in "train"."""
+    """Returns whether `root` has split folders with class folders inside."""
     names = [
         item.name
         for item in root.iterdir()
@@ -142,10 +147,10 @@ def _has_split_folders(root: Path) -> bool:
 
 
 def _list_files(root: Path) -> tuple[list[str], list[str]]:
-    """Returns videos, sorted, and notes on files that are left out."""
+    """Returns the sorted video files, and notes on ignored files."""
     files, ignored, links = [], Counter[str](), []
     for folder, names, members in os.walk(root):
-        # Hidden files are other programs' notes, such as "._one.mp4".
+        # Hidden files, such as "._one.mp4", hold metadata of other programs.
         names[:] = sorted(name for name in names if not name.startswith("."))
         links += [
             os.path.join(folder, name)
@@ -197,7 +202,7 @@ def _from_csv(root: Path, path: Path) -> FolderListing:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yields lines of a CSV file with their numbers, whatever its commas."""
+    """Yields the rows of a CSV file with line numbers; finds the delimiter."""
     text = path.read_text("utf-8-sig", errors="surrogateescape")
     header = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=header.count)
@@ -221,7 +226,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 def _video(
     root: Path, path: Path, line: int, row: dict[str, str]
 ) -> FoundVideo:
-    """Returns the video of one line."""
+    """Returns the video of one row."""
     file, class_name = row["file"], row["class"].strip()
     if not file or not class_name:
         raise DataError(f"'{path}', line {line}: file or class is empty.")

@@ -1,7 +1,7 @@
-"""Cross-validation: every video is tested once, by a model that never saw it.
+"""Cross-validation folds: every video is in the test split of exactly one.
 
-A folder's own test videos stay out of it, so that what is chosen here can
-still be tested there.
+The manifest's own test videos are in no fold, so that a model selected by
+cross-validation can still be tested on them.
 """
 
 import dataclasses
@@ -19,18 +19,18 @@ def folds(
     val_fraction: float = 0.15,
     seed: int = 0,
 ) -> list[Manifest]:
-    """Divides the training and validation videos into folds, by group.
+    """Splits the training and validation videos into folds, by group.
 
     Args:
         manifest: Manifest. Its "test" videos are in no fold.
         num_folds: int. At least 2.
-        val_fraction: float. Share of the rest of each fold that the best
-            epoch is chosen by.
-        seed: int. Seed of the division.
+        val_fraction: float. Share of the remaining videos of each fold that
+            is used for validation.
+        seed: int. Seed of the random assignment.
 
     Returns:
         A manifest for each fold, whose "test" videos are the fold's and whose
-        "train" and "val" videos are all the others.
+        "train" and "val" videos are all others.
 
     Raises:
         UsageError: If there are fewer than two folds.
@@ -59,7 +59,7 @@ def folds(
             f"{num_folds} folds need as many groups of videos; there are "
             f"{num_groups}. Lower --folds."
         )
-    # What is left over is called "train", and is the first fold here.
+    # `split_groups` calls the remainder "train"; here it is the first fold.
     names = ["train", *map(str, range(1, num_folds))]
     shares = {name: 1 / num_folds for name in names[1:]}
     chosen = _divided(pool, shares, seed)

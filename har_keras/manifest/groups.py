@@ -1,8 +1,8 @@
-"""Which videos belong together, and a division that keeps them together.
+"""Groups of related videos, and splits that keep each group whole.
 
-Videos of one person, place or recording that stand on both sides of a split
-let a model pass the test by recognising the scenery. So a split never
-divides a group.
+Videos of one person, place or recording in several splits are leakage: a
+model can then recognize the scenery instead of the action. So no group is
+divided by a split.
 """
 
 import re
@@ -12,9 +12,9 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-# A guess from file names is believed if no class has fewer groups than this,
-# and no group is more than this share of a class: "squat_01, squat_02, ..."
-# names what is done and not where it comes from.
+# Groups guessed from file names are accepted if no class has fewer groups than
+# this, and no group is a larger share of a class: "squat_01, squat_02, ..."
+# names the action and not the recording.
 _FEWEST_GROUPS = 5
 _LARGEST_SHARE = 0.25
 
@@ -31,13 +31,13 @@ def _by_pattern(pattern: str) -> Rule:
     return rule
 
 
-# A name that fits one of these says where the video comes from.
+# A name that matches one of these identifies the recording.
 NAMED_RULES: tuple[tuple[str, Rule], ...] = (
     ("'_g01_' as in UCF101", _by_pattern(r"(.*_g\d+)_")),
     ("'person01_' as in KTH", _by_pattern(r"(person\d+)[_-]")),
     ("'-seg01' for parts of a recording", _by_pattern(r"(.+?)[-_]seg\d+")),
 )
-# A name that fits one of these may: taken if the groups look like recordings.
+# A name that matches one of these may; used if the groups are plausible.
 PREFIX_RULES = (
     _by_pattern(r"(.*\d.*?)[-_].*?\d+$"),
     _by_pattern(r"(.+?)[-_. ]?\d+$"),
@@ -45,14 +45,14 @@ PREFIX_RULES = (
 
 
 def guess_groups(files: Sequence[tuple[str, str]]) -> tuple[list[str], str]:
-    """Guesses the groups of videos from their names.
+    """Infers the groups of videos from their file names.
 
     Args:
         files: Sequence of pairs of file and class name.
 
     Returns:
-        A group for each file, and the rules in words. Files that no rule
-        fits are groups of their own.
+        A group for each file, and the rules in words. A file that no rule
+        matches is a group of its own.
 
     Example:
 
@@ -84,7 +84,7 @@ def _stem(file: str) -> str:
 
 
 def _believable(groups: Sequence[str], class_names: Sequence[str]) -> bool:
-    """Whether groups look like recordings rather than kinds of content."""
+    """Returns whether groups look like recordings, not kinds of content."""
     if len(set(groups)) == len(groups):
         return False
     by_class: dict[str, list[str]] = defaultdict(list)
@@ -93,7 +93,7 @@ def _believable(groups: Sequence[str], class_names: Sequence[str]) -> bool:
     for members in by_class.values():
         sizes = Counter(members)
         largest = max(sizes.values())
-        # Alone in its group is every file's right, whatever the share.
+        # A group of one file is fine, whatever its share.
         too_large = largest > max(1, _LARGEST_SHARE * len(members))
         if len(sizes) < min(_FEWEST_GROUPS, len(members)) or too_large:
             return False
@@ -101,7 +101,7 @@ def _believable(groups: Sequence[str], class_names: Sequence[str]) -> bool:
 
 
 def join_groups(groups: Sequence[str], keys: Sequence[str]) -> list[str]:
-    """Puts items with the same key, such as a content hash, in one group.
+    """Merges the groups of items with the same key, such as a content hash.
 
     Args:
         groups: Sequence of str. A group for each item.
@@ -136,17 +136,18 @@ def split_groups(
     *,
     seed: int,
 ) -> list[str]:
-    """Divides items so that groups stay whole and classes keep their shares.
+    """Splits items by group, stratified by class.
 
-    The largest groups are placed first, each where its classes lack most; a
-    class of three groups or more then gets at least one video in every split.
+    The largest groups are assigned first, each to the split that lacks most
+    of its classes; a class with at least three groups then gets at least one
+    video in every split.
 
     Args:
         groups: Sequence of str. The group of each item.
         class_names: Sequence of str. The class of each item.
         fractions: Share of the items by name of split, such as
             `{"val": 0.15}`. The rest is "train".
-        seed: int. The same seed gives the same division.
+        seed: int. The same seed gives the same splits.
 
     Returns:
         The split of each item.
@@ -181,7 +182,7 @@ def _place(
     have: Counter[tuple[str, str]] = Counter()
 
     def lack(split: str, group: str) -> float:
-        """Share of the split's target still open, in the group's classes."""
+        """Returns how far a split is from its target for these classes."""
         open_shares = []
         for name, count in counts[group].items():
             target = shares[split] * totals[name]
@@ -204,7 +205,7 @@ def _give_each_split_one(
     counts: Mapping[str, Counter[str]],
     splits: Sequence[str],
 ) -> None:
-    """Moves the smallest training group of a class to a split without any."""
+    """Moves a class's smallest group to each split that has none of it."""
     mine = [group for group in chosen if counts[group][name]]
     if len(mine) < 3:
         return

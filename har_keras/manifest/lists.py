@@ -1,7 +1,7 @@
-"""Lists of videos with labels, as mmaction2, PySlowFast and UCF101 have them.
+"""Reads annotation lists in the formats of mmaction2, PySlowFast and UCF101.
 
-A line is a path and a label, apart by a space, a tab or a comma; numbers find
-their names in a file beside the lists.
+A line is a path and a label, separated by a space, a tab or a comma. The names
+of numeric labels are read from a file beside the lists.
 """
 
 import re
@@ -23,15 +23,15 @@ LIST_NAMES = tuple(
     for split in ("train", "val", "test")
     for ending in (".txt", ".csv")
 )
-"""Names of files that are taken for lists, and the split of each."""
+"""File names of lists, and the split of each."""
 
-# Files of class names, in the order of preference.
+# Files of class names, in order of precedence.
 _NAMES_FILES = (
     "classes.txt", "class_names.txt", "labels.txt", "label_map*.txt",
     "classInd.txt",
 )  # fmt: skip
 _ENDINGS = "|".join(sorted(ending[1:] for ending in EXTENSIONS))
-# The path may hold spaces and commas: it ends with a video's ending.
+# A path may contain spaces and commas; it ends at a video suffix.
 _LINE = re.compile(
     rf"""(?P<quote>["']?)(?P<path>.+\.(?:{_ENDINGS}))(?P=quote)"""
     r"(?:(?:\s*[,;]\s*|\s+)(?P<label>\S.*))?",
@@ -52,7 +52,7 @@ class _Line:
 
 
 def has_lists(root: Path) -> bool:
-    """Tells whether a folder has a list of training videos."""
+    """Returns whether a folder has a list of training videos."""
     return any(
         (root / name).is_file()
         for name, split in LIST_NAMES
@@ -63,20 +63,21 @@ def has_lists(root: Path) -> bool:
 def videos_from_lists(root: Path) -> FolderListing:
     """Returns the videos that the lists of a folder name.
 
-    Paths start from the folder of the lists, or from a folder in it: `videos`,
-    `videos_train` for train.txt, or `train`. All of them must lie in the
-    folder of the lists, written absolute or not.
+    Paths are relative to the folder of the lists, or to a folder in it:
+    `videos`, `videos_train` for train.txt, or `train`. Absolute paths are
+    allowed, but all videos must lie in the folder of the lists.
 
     Args:
         root: Path. The folder, resolved, with a train.txt or train.csv.
 
     Returns:
-        A `Found`, sorted by file. One that is missing is there with the
-        reason.
+        A `FolderListing`, sorted by file. A missing video is included with a
+        `reason`.
 
     Raises:
-        DataError: If a line is no path and label, a video is listed twice or
-            lies outside, or a number has no name; names file and line.
+        DataError: If a line is not a path and a label, a video is listed
+            twice or lies outside, or a numeric label has no name; names file
+            and line.
     """
     files = [
         (root / name, split)
@@ -143,7 +144,7 @@ def _complaint(place: str, content: str) -> str:
 
 
 def _base(root: Path, split: str, lines: list[_Line]) -> str:
-    """Returns the folder from which the paths of a list start, "" for root."""
+    """Returns the folder that the paths of a list are relative to."""
     for folder in ("", "videos", f"videos_{split}", split):
         for line in lines[:1]:
             file = inside(root, str(root / folder / line.path))
@@ -153,7 +154,7 @@ def _base(root: Path, split: str, lines: list[_Line]) -> str:
 
 
 def _file(root: Path, base: str, line: _Line) -> str:
-    """Returns the path from the root of a line's video."""
+    """Returns the path of a line's video, relative to the root."""
     file = inside(root, str(root / base / line.path))
     if file is None:
         raise DataError(
@@ -170,7 +171,7 @@ def _names_file(root: Path) -> Path | None:
 
 
 def _class_names(file: Path) -> dict[str, str]:
-    """Returns names by number: "2 walk" says it, else the order, from 0."""
+    """Returns class names by number: as in "2 walk", else counted from 0."""
     text = file.read_text("utf-8-sig", errors="surrogateescape")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     numbered = [re.fullmatch(r"(\d+)[\s,]+(\S.*)", line) for line in lines]
@@ -180,9 +181,9 @@ def _class_names(file: Path) -> dict[str, str]:
 
 
 def _class_name(line: _Line, names: dict[str, str], file: Path | None) -> str:
-    """Returns the class of a line, by its name where there is one."""
+    """Returns the class name of a line."""
     if not line.label:
-        # UCF101's test lists: the class is the folder.
+        # The test lists of UCF101 have no label: the folder is the class.
         return PurePosixPath(line.path).parent.name
     if file is None or line.label in names.values():
         return line.label
@@ -201,7 +202,7 @@ def _class_name(line: _Line, names: dict[str, str], file: Path | None) -> str:
 def _refuse_two_kinds_of_names(
     lines: list[_Line], names: dict[str, str]
 ) -> None:
-    """Raises where some classes would be numbers and others folders."""
+    """Raises if some labels are numbers and others are folder names."""
     bare = [line for line in lines if not line.label]
     if bare and not PurePosixPath(bare[0].path).parent.name:
         raise DataError(

@@ -32,18 +32,18 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Video:
-    """One video file and what is known of it.
+    """One video file with its class, split and group.
 
     Args:
-        file: str. Path under the manifest's root, with `/`. Bytes that are no
-            UTF-8 are kept as surrogates.
-        class_name: str. What is done in it.
+        file: str. Path under the manifest's root, with `/`. Bytes that are
+            not UTF-8 are kept as surrogates.
+        class_name: str. Its label.
         split: str. "train", "val" or "test".
         group: str. Videos with the same group are in the same split.
         sha256: str. Hash of the content; "" if the file can't be read.
         kept_frames: int. Frames in the store; 0 if it is not usable, or not
             decoded yet.
-        reason: str. Why it is not usable, or what was left out of it.
+        reason: str. Why it is not usable, or which part was dropped.
         others: Sequence of pairs. Further columns of a user's manifest.
     """
 
@@ -59,13 +59,13 @@ class Video:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Every video of a folder, usable or not. Nothing is left out.
+    """All videos of a folder, usable or not.
 
     Args:
         root: Path. The folder; no video lies outside of it.
         class_names: Sequence of str, sorted: the order of labels.
         videos: Sequence of Video.
-        notes: Sequence of str. Sentences for people on how it was made.
+        notes: Sequence of str. How it was made, for the log.
     """
 
     root: Path
@@ -82,20 +82,20 @@ class Manifest:
         test_fraction: float = 0.15,
         seed: int = 0,
     ) -> "Manifest":
-        """Lists the videos of a folder and divides them where they aren't.
+        """Lists the videos of a folder and splits them if they are not split.
 
-        Four forms are read, the first that matches: a `manifest.csv` with
-        columns `file` and `class` (and perhaps `split` and `group`), lists
-        `train.txt` or `.csv` (and val, test) with a path and a label a line,
-        `{train,val,test}/<class>/...`, and `<class>/...`. A split that is
-        missing is cut from the training videos, by group, with the same share
-        of every class. Files of the same content are one group.
+        Four layouts are supported; the first match wins: a `manifest.csv` with
+        columns `file` and `class` (optionally `split` and `group`), lists
+        `train.txt` or `.csv` (and val, test) with a path and a label per line,
+        `{train,val,test}/<class>/...`, and `<class>/...`. A missing split is
+        drawn from the training videos, by group and stratified by class.
+        Files with the same content are one group.
 
         Args:
             root: Path. The folder.
-            val_fraction: float. Share of "val", if it is missing.
-            test_fraction: float. Share of "test", if it is missing.
-            seed: int. Seed of the division.
+            val_fraction: float. Share of "val", if that split is missing.
+            test_fraction: float. Share of "test", if that split is missing.
+            seed: int. Seed of the random split.
 
         Returns:
             A `Manifest` with the hash of every file.
@@ -119,21 +119,21 @@ class Manifest:
         test_fraction: float = 0.15,
         seed: int = 0,
     ) -> "Manifest":
-        """Lists the videos of a folder that need not be sorted by class.
+        """Lists the videos of a folder that need not have classes.
 
-        One that is sorted is divided as `from_folder` divides it, so that
-        what will be tested on stays apart. Of any other, every video is
-        listed, however deep it lies, and none is kept for a test.
+        A folder with classes is split as by `from_folder`, so that
+        pre-training does not see the test videos. Of any other folder, all
+        videos at any depth are listed, and no test split is made.
 
         Args:
             root: Path. The folder.
-            val_fraction: float. Share of "val", if it is missing.
+            val_fraction: float. Share of "val", if that split is missing.
             test_fraction: float. Share of "test", if it is missing and the
                 folder is sorted by class.
-            seed: int. Seed of the division.
+            seed: int. Seed of the random split.
 
         Returns:
-            A `Manifest`, of class "unlabelled" where there are no classes.
+            A `Manifest`, of class "unlabelled" if there are no classes.
 
         Raises:
             UsageError: If there is no such folder.
@@ -156,7 +156,7 @@ class Manifest:
         fractions: dict[str, float],
         seed: int,
     ) -> "Manifest":
-        """Returns the manifest of what was found, hashed, grouped, split."""
+        """Hashes, groups and splits the videos that were found."""
         hashes = _hashes(folder, found.videos)
         groups, how = _groups(found.videos, hashes)
         splits, divided = _splits(
@@ -190,14 +190,14 @@ class Manifest:
         """Reads the manifest of a run.
 
         Args:
-            file: Path. A file that `write` made.
-            root: Path or None. The folder of the videos, if it was moved.
+            file: Path. A file written by `write`.
+            root: Path or None. The folder of the videos, if it has moved.
 
         Returns:
             The `Manifest`, equal to the one that was written.
 
         Raises:
-            DataError: If the file is missing or is no manifest of a run.
+            DataError: If the file is missing or not the manifest of a run.
         """
         try:
             with file.open(
@@ -220,7 +220,7 @@ class Manifest:
         return cls(folder, names, videos)
 
     def write(self, file: Path) -> None:
-        """Writes a CSV file with a line per video, to be opened by `read`."""
+        """Writes a CSV file with one row per video, to be read by `read`."""
         others = list(
             dict.fromkeys(k for v in self.videos for k, _ in v.others)
         )
@@ -245,7 +245,7 @@ class Manifest:
 
     @property
     def failed(self) -> tuple[Video, ...]:
-        """The videos that can't be used; each has a reason."""
+        """The videos that can't be used; each has a `reason`."""
         return tuple(video for video in self.videos if not video.kept_frames)
 
     def label(self, video: Video) -> int:
@@ -257,11 +257,11 @@ class Manifest:
         return {name: index for index, name in enumerate(self.class_names)}
 
     def path(self, video: Video) -> Path:
-        """Returns where a video lies."""
+        """Returns the path of a video."""
         return self.root / video.file
 
     def with_videos(self, videos: Iterable[Video]) -> "Manifest":
-        """Returns a manifest of other videos, with the same classes."""
+        """Returns a copy with other videos and the same classes."""
         return dataclasses.replace(self, videos=tuple(videos))
 
 
@@ -283,7 +283,7 @@ def _require_classes(root: Path, videos: Sequence[FoundVideo]) -> None:
 def _hashes(root: Path, videos: Sequence[FoundVideo]) -> list[str]:
     """Returns the hash of each file's content, "" if it can't be read."""
     paths = ["" if v.reason else os.path.join(root, v.file) for v in videos]
-    # Hashing lets other threads run; more than a few only fight for the disk.
+    # Hashing releases the GIL; more than a few threads compete for the disk.
     with (
         ProgressBar("Reading files", total=len(paths)) as bar,
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
@@ -307,7 +307,7 @@ def content_hash(path: str | Path) -> str:
 def _groups(
     videos: Sequence[FoundVideo], hashes: Sequence[str]
 ) -> tuple[list[str], str]:
-    """Returns a group per video, and how it was found in a sentence."""
+    """Returns the group of each video, and a note on how it was found."""
     files = [(video.file, video.class_name) for video in videos]
     if any(video.group for video in videos):
         groups = [video.group or video.file for video in videos]
@@ -325,7 +325,7 @@ def _splits(
     fractions: dict[str, float],
     seed: int,
 ) -> tuple[list[str], list[str]]:
-    """Returns a split per video, and a sentence if some were cut."""
+    """Returns the split of each video, and notes on splits that were made."""
     splits = [video.split or "train" for video in videos]
     missing = {
         name: fraction
@@ -349,18 +349,18 @@ def _splits(
     return splits, [f"Cut {names} from the training videos: {sizes}."]
 
 
-# A spreadsheet runs a cell that begins so. Cells that begin so, or with
-# quotes before it, get one quote more, which `read` takes off again.
+# Spreadsheets run a cell with one of these prefixes as a formula. Such cells,
+# with or without leading quotes, get one more quote, which `read` removes.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def guarded(cell: str) -> str:
-    """Returns a cell of a table that no spreadsheet runs as a formula."""
+    """Returns a table cell that no spreadsheet runs as a formula."""
     return f"'{cell}" if cell.lstrip("'").startswith(_FORMULA) else cell
 
 
 def unguarded(cell: str) -> str:
-    """Returns what `guarded` was given."""
+    """Returns the cell that was given to `guarded`."""
     is_guarded = cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA)
     return cell[1:] if is_guarded else cell
 

@@ -1,1 +1,1 @@
-"""Clips to logits: the networks, in Keras ops alone."""
+"""The networks: clips to class probabilities, in Keras ops only."""

@@ -1,4 +1,4 @@
-"""Attention of every token to every other.
+"""Multi-head self-attention.
 
 Shape letters: B batch, N tokens, D hidden, h heads, d width of a head.
 """
@@ -11,28 +11,29 @@ from keras import layers, ops
 
 from har_keras.model.layers import Shape, Tensor, seed_after, width_of
 
-# Tokens up to which the scores of all heads stay in a CPU's cache: one head at
-# a time is faster for 392 (112 pixels) and 1568 (224 pixels).
+# Largest number of tokens for which the scores of all heads fit a CPU's cache;
+# one head at a time is faster for 392 (112 pixels) and 1568 (224 pixels).
 SHORT_SEQUENCE = 256
-# Numbers of float32 in the widest register of a CPU.
+# float32 values in the widest vector register of a CPU.
 WHOLE_VECTORS = 16
 
 
 @keras.saving.register_keras_serializable(package="har_keras")
 class SelfAttention(layers.Layer):
-    """Lets every token read all the others, in several heads.
+    """Multi-head self-attention over all tokens.
 
-    Queries, keys and values come from one product. PyTorch has a fused kernel
-    for the rest. Elsewhere scores are laid out keys by queries, with the
-    division left to the end, so that every product on a CPU has a long last
-    axis; beyond `SHORT_SEQUENCE` tokens the heads take turns, for the scores
-    of all together don't stay in its cache. Softmax is computed in float32.
+    Queries, keys and values are computed by one matrix product. PyTorch has a
+    fused kernel for the rest. On other backends scores have shape keys by
+    queries, and the softmax is normalized after the product with the values,
+    so that every product on a CPU has a long last axis; beyond
+    `SHORT_SEQUENCE` tokens heads are computed one by one, since the scores of
+    all do not fit the cache. Softmax is computed in float32.
 
     Args:
         num_heads: int. Heads, h; a divisor of the tokens' width.
-        dropout_rate: float. Share of scores dropped in training, in [0, 1).
-        key_bias: bool. Whether keys have a bias as queries and values do; it
-            changes no answer, for softmax takes it out again.
+        dropout_rate: float. Dropout on attention weights, in [0, 1).
+        key_bias: bool. Whether keys have a bias as queries and values do. It
+            has no effect on the output: softmax cancels it.
         seed: int or None. Seed of the weights and of dropout.
         **kwargs: Arguments of `keras.layers.Layer`.
 
@@ -71,7 +72,7 @@ class SelfAttention(layers.Layer):
                 "`num_heads` must divide the width of the tokens. Received: "
                 f"num_heads={self.num_heads}, {input_shape=}."
             )
-        # Each of the three products is initialised as a layer of its own.
+        # Each of the three products is initialized as a separate layer.
         limit = math.sqrt(6 / (hidden + hidden))
         self.query_key_value = layers.Dense(
             3 * hidden,
@@ -116,9 +117,9 @@ class SelfAttention(layers.Layer):
         return self.output_dense(ops.reshape(x, (-1, tokens, hidden)))
 
     def fused(self, x: Tensor) -> Tensor:
-        """Returns what `keys_by_queries` does, by the backend's kernel."""
+        """Same as `keys_by_queries`, by the backend's fused kernel."""
         width = x.shape[4]
-        # Filled up with zeros, a row of a head is whole vector registers.
+        # Zero-padded, so that a row of a head fills whole vector registers.
         x = ops.pad(x, [(0, 0)] * 4 + [(0, -width % WHOLE_VECTORS)])
         x = ops.dot_product_attention(
             x[:, :, 0], x[:, :, 1], x[:, :, 2], scale=width**-0.5
@@ -126,11 +127,11 @@ class SelfAttention(layers.Layer):
         return x[..., :width]
 
     def keys_by_queries(self, x: Tensor, training: bool | None) -> Tensor:
-        """Returns attended values, for queries, keys and values in one.
+        """Computes attention from queries, keys and values.
 
         Args:
             x: Tensor of shape `(B, N, 3, h, d)`.
-            training: bool or None. Whether scores are dropped.
+            training: bool or None. Whether dropout is applied.
 
         Returns:
             Tensor of shape `(B, N, h, d)`.
@@ -147,7 +148,7 @@ class SelfAttention(layers.Layer):
         return ops.transpose(x, (0, 3, 1, 2))
 
     def head_by_head(self, x: Tensor, training: bool | None) -> Tensor:
-        """Returns what `keys_by_queries` does, from one head at a time."""
+        """Same as `keys_by_queries`, for one head at a time."""
         heads = [
             self.keys_by_queries(x[:, :, :, i : i + 1], training)
             for i in range(self.num_heads)

@@ -1,4 +1,4 @@
-"""Other networks behind the same command, to compare with."""
+"""Baseline networks (`--model frame-vit` and `--model cnn3d`)."""
 
 import math
 from typing import Any
@@ -6,24 +6,23 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.model.layers import Shape, Tensor
 from har_keras.model.vit import VideoViT
 
 
 @keras.saving.register_keras_serializable(package="har_keras")
 class FrameViT(keras.Model):
-    """The transformer on each frame by itself, their logits averaged.
+    """A Vision Transformer on single frames, with averaged logits.
 
-    It can't know in which order frames come: what the `VideoViT` gains over
-    it is what motion tells.
+    It does not see the order of frames: the accuracy that a `VideoViT` gains
+    over it comes from motion.
 
     Args:
         num_classes: int. Classes, K.
         num_frames: int. Frames in a clip, T.
         crop_size: int. Height and width of a clip in pixels.
-        tubelet_frames: int. One frame of so many is read, so that the number
-            of tokens is the `VideoViT`'s.
+        tubelet_frames: int. Stride between the frames that are used, so that
+            the number of tokens equals the `VideoViT`'s.
         seed: int or None. Seed of the weights.
         dtype: Dtype policy of the layers.
         name: str or None. Name of the model.
@@ -68,7 +67,7 @@ class FrameViT(keras.Model):
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of a clip."""
+        """Number of tokens of a clip."""
         return self.frame_model.num_tokens * (
             self.num_frames // self.tubelet_frames
         )
@@ -81,7 +80,7 @@ class FrameViT(keras.Model):
         return ops.softmax(self.logits(clips, training=training))
 
     def logits(self, clips: Tensor, training: bool | None = None) -> Tensor:
-        """Returns the mean over frames of their logits, `(B, K)`."""
+        """Returns the logits averaged over frames, `(B, K)`."""
         frames = clips[:, :: self.tubelet_frames]
         num_frames = frames.shape[1]
         frames = ops.reshape(frames, (-1, 1, *frames.shape[2:]))
@@ -105,16 +104,15 @@ class FrameViT(keras.Model):
 class CNN3D(keras.Model):
     """A small 3D convolutional network of (2 + 1)D blocks.
 
-    A convolution in space, then one in time, four times over, each halving
-    the pictures. Norms are over groups of channels of a single clip, so that
-    micro-batches train as the whole batch does.
+    Four blocks of a convolution in space and one in time, each halving height
+    and width. Group normalization is computed per clip, so that micro-batches
+    give the same gradient as the whole batch.
 
     Args:
         num_classes: int. Classes, K.
         num_frames: int. Frames in a clip, T.
         crop_size: int. Height and width of a clip in pixels.
-        width: int. Channels of the first block; each further one has twice as
-            many.
+        width: int. Channels of the first block, doubled in each further one.
         seed: int or None. Seed of the weights.
         **kwargs: Arguments of `keras.Model`.
 
@@ -185,7 +183,7 @@ class CNN3D(keras.Model):
 
     @property
     def num_tokens(self) -> int:
-        """Work of a clip in tokens of the default transformer."""
+        """Cost of a clip, in tokens of the default transformer."""
         return math.ceil(self.num_frames * self.crop_size**2 / (2 * 16 * 16))
 
     def build(self, input_shape: Shape | None = None) -> None:
@@ -200,7 +198,7 @@ class CNN3D(keras.Model):
         return ops.softmax(self.logits(clips, training=training))
 
     def logits(self, clips: Tensor, training: bool | None = None) -> Tensor:
-        """Returns what the softmax is taken of, `(B, K)`."""
+        """Returns the logits, `(B, K)`."""
         x = ops.cast(clips, self.compute_dtype) / 127.5 - 1
         for layer in self.stages:
             x = layer(x)
@@ -217,97 +215,3 @@ class CNN3D(keras.Model):
             "width": self.width,
             "seed": self.seed,
         }
-
-
-@keras.saving.register_keras_serializable(package="har_keras")
-class VideoSwin(keras.Model):
-    """keras-cv's Video Swin Transformer, tiny, behind the same door.
-
-    Args:
-        num_classes: int. Classes, K.
-        num_frames: int. Frames in a clip, T.
-        crop_size: int. Height and width of a clip in pixels, a multiple of
-            224: keras-cv's windows of 7 fit no other.
-        **kwargs: Arguments of `keras.Model`.
-
-    Input shape:
-        `(batch_size, num_frames, crop_size, crop_size, 3)`, uint8 RGB.
-
-    Output shape:
-        `(batch_size, num_classes)`, probabilities.
-
-    Raises:
-        EnvironmentFault: If keras-cv is not installed.
-        UsageError: If the windows don't fit.
-
-    Reference:
-        - [Liu et al., 2021](https://arxiv.org/abs/2106.13230), section 3.3.
-    """
-
-    def __init__(
-        self,
-        num_classes: int,
-        num_frames: int = 16,
-        crop_size: int = 224,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        if crop_size % 224:
-            raise UsageError(
-                "--model videoswin-tiny needs --crop-size 224 or a multiple "
-                f"of it. Received: {crop_size}."
-            )
-        self.num_classes = num_classes
-        self.num_frames = num_frames
-        self.crop_size = crop_size
-        shape = (num_frames, crop_size, crop_size, 3)
-        self.backbone = _keras_cv().models.VideoSwinBackbone(
-            include_rescaling=True,
-            input_shape=shape,
-            embed_dim=96,
-            depths=[2, 2, 6, 2],
-            num_heads=[3, 6, 12, 24],
-            window_size=[8, 7, 7],
-            patch_size=[2, 4, 4],
-            dtype=self.dtype_policy,
-        )
-        self.head = layers.Dense(num_classes, name="head", dtype="float32")
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of a clip in the first stage."""
-        return self.num_frames // 2 * (self.crop_size // 4) ** 2
-
-    def build(self, input_shape: Shape | None = None) -> None:
-        self.head.build((None, self.backbone.output_shape[-1]))
-        self.built = True
-
-    def call(self, clips: Tensor, training: bool | None = None) -> Tensor:
-        return ops.softmax(self.logits(clips, training=training))
-
-    def logits(self, clips: Tensor, training: bool | None = None) -> Tensor:
-        """Returns what the softmax is taken of, `(B, K)`."""
-        x = ops.cast(clips, self.compute_dtype)
-        x = self.backbone(x, training=training)
-        return self.head(ops.mean(x, axis=(1, 2, 3)))
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return input_shape[0], self.num_classes
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {
-            "num_classes": self.num_classes,
-            "num_frames": self.num_frames,
-            "crop_size": self.crop_size,
-        }
-
-
-def _keras_cv() -> Any:
-    try:
-        import keras_cv
-    except ImportError as error:
-        raise EnvironmentFault(
-            "--model videoswin-tiny needs keras-cv. Install it with: pip "
-            'install "har_keras[cv]".'
-        ) from error
-    return keras_cv

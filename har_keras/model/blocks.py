@@ -1,4 +1,4 @@
-"""The layers of an encoder: attention and an MLP, each added back.
+"""Transformer encoder blocks: attention and an MLP with residuals.
 
 Shape letters: B batch, T tubelets in time, S tubelets in space, N tokens,
 D hidden. N is S T, or 1 + S T with a class token; time is slowest.
@@ -17,12 +17,12 @@ Activation = Literal["gelu", "gelu_tanh"]
 
 @keras.saving.register_keras_serializable(package="har_keras")
 class MLP(layers.Layer):
-    """Changes every token by itself: a wide dense layer, GELU, a dense layer.
+    """The MLP of a transformer block: dense, GELU, dense, on each token.
 
     Args:
         mlp_dim: int. Width of the hidden layer.
         dropout_rate: float. Dropout after both dense layers, in [0, 1).
-        activation: `"gelu"`, or `"gelu_tanh"`, its approximation.
+        activation: `"gelu"`, or `"gelu_tanh"`, the tanh approximation.
         seed: int or None. Seed of the weights and of dropout.
         **kwargs: Arguments of `keras.layers.Layer`.
 
@@ -83,9 +83,10 @@ class MLP(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="har_keras")
 class EncoderBlock(layers.Layer):
-    """One layer of the encoder: attention, then an MLP, each added back.
+    """A pre-norm transformer block: self-attention, then an MLP.
 
-    Both read their input through a layer norm (pre-norm).
+    Each has a layer norm before it, a residual connection around it, and
+    stochastic depth.
 
     Args:
         num_heads: int. Attention heads.
@@ -96,8 +97,8 @@ class EncoderBlock(layers.Layer):
         key_bias: bool. Whether keys have a bias.
         norm_epsilon: float. Added to variances in the layer norms.
         seed: int or None. Seed of the weights and of dropout.
-        drop_path_rate: float. Share of the sequences that pass each half of
-            the block unchanged in training, in [0, 1).
+        drop_path_rate: float. Stochastic depth rate of both residual
+            branches, per sample, in [0, 1).
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape:
@@ -110,7 +111,7 @@ class EncoderBlock(layers.Layer):
         - [Dosovitskiy et al., 2020](https://arxiv.org/abs/2010.11929),
           section 3.1, equations 2 and 3.
         - [Huang et al., 2016](https://arxiv.org/abs/1603.09382), section 3
-          (paths dropped).
+          (stochastic depth).
     """
 
     def __init__(
@@ -201,14 +202,14 @@ class EncoderBlock(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="har_keras")
 class DividedBlock(EncoderBlock):
-    """An encoder block whose tokens read along time, then within a frame.
+    """A block with divided attention: over time, then over space.
 
-    A class token has no place in time: it reads every frame by itself, and
-    what it reads is averaged.
+    A class token has no position in time: it attends to each frame separately,
+    and the results are averaged.
 
     Args:
         num_frames: int. Tubelets in time, T.
-        class_token: bool. Whether the first token is one.
+        class_token: bool. Whether the first token is a class token.
         **kwargs: Arguments of `EncoderBlock`.
 
     Input shape:
@@ -238,7 +239,7 @@ class DividedBlock(EncoderBlock):
         self.temporal_norm.build(input_shape)
         self.temporal_attention.build(input_shape)
         width = width_of(input_shape)
-        # From zero: at first the block is that of an image transformer.
+        # Zeros: initially the block equals that of an image transformer.
         self.temporal_dense = layers.Dense(
             width,
             kernel_initializer="zeros",
@@ -297,13 +298,13 @@ class DividedBlock(EncoderBlock):
 def gelu(x: Tensor, approximate: bool = False) -> Tensor:
     """Returns the GELU of a tensor.
 
-    The exact one is written out because `keras.ops.gelu` becomes `Erfc` in an
-    ONNX file made from TensorFlow, which ONNX Runtime refuses. PyTorch has a
-    kernel for all of it.
+    The exact form is spelled out because `keras.ops.gelu` is converted from
+    TensorFlow to the ONNX operator `Erfc`, which ONNX Runtime does not
+    support. PyTorch has a fused kernel.
 
     Args:
         x: Tensor.
-        approximate: bool. Whether to use the formula with tanh.
+        approximate: bool. Whether to use the tanh approximation.
 
     Returns:
         Tensor of the same shape.

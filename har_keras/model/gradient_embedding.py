@@ -1,4 +1,4 @@
-"""Tokens from edges and their motion, where there are few videos to learn from.
+"""Tokens from HOG3D features (histograms of 3-D gradients).
 
 Shape letters: B batch, T frames, H W pixels, N tokens, D hidden.
 """
@@ -13,23 +13,23 @@ from keras import layers, ops
 
 from har_keras.model.layers import Shape, Tensor, TubeletEmbedding
 
-# Part of a gradient's length that its direction must exceed to be counted in
-# a bin, so that it counts in the few bins that it points to.
+# Projection of a gradient on a bin's direction, relative to its length, above
+# which it is counted in the bin, so that it is counted in few bins.
 _THRESHOLD = 0.5
 _TINY = 1e-4
 
 
 @keras.saving.register_keras_serializable(package="har_keras")
 class GradientEmbedding(TubeletEmbedding):
-    """Turns every tubelet into one token that says what edges do in it.
+    """Embeds every tubelet as one token computed from HOG3D features.
 
-    The brightness of a clip changes along columns, rows and time. In each
-    cell of a tubelet, `cell_size` pixels wide, these gradients are counted by
-    their direction, of which there are twelve, the corners of an icosahedron:
-    an edge at rest points to one, the same edge on its way to another. A
-    dense layer makes a token of the counts. Nothing before it is learned, and
-    neither colour nor brightness is left, so that a model can't know a video
-    by them.
+    Gradients of the brightness along columns, rows and time are collected in
+    a histogram of twelve directions, the corners of an icosahedron, for each
+    cell of `cell_size` pixels in each frame of a tubelet. A static edge and
+    the same edge in motion fall into different bins. A layer norm and a dense
+    layer map the histograms to a token. The features have no weights and do
+    not depend on color or absolute brightness, so that a model trained on few
+    videos can't memorize them by these.
 
     Args:
         hidden_dim: int. Width of a token, D.
@@ -54,7 +54,7 @@ class GradientEmbedding(TubeletEmbedding):
 
     Reference:
         - [Klaser et al., 2008](https://doi.org/10.5244/C.22.99), section 2
-          (histograms of gradients in space and time).
+          (HOG3D).
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class GradientEmbedding(TubeletEmbedding):
 
     @property
     def num_counts(self) -> int:
-        """Counts of a tubelet: of each direction, in each cell and frame."""
+        """Features of a tubelet: directions by cells by frames."""
         cells = (self.patch_size // self.cell_size) ** 2
         return len(directions()) * cells * self.tubelet_frames
 
@@ -98,15 +98,15 @@ class GradientEmbedding(TubeletEmbedding):
         return self.dense(self.norm(self.counts(clips)))
 
     def counts(self, clips: Tensor) -> Tensor:
-        """Counts gradients by direction.
+        """Computes HOG3D features.
 
         Args:
             clips: uint8 tensor of shape `(B, T, H, W, C)`.
 
         Returns:
             float32 tensor of shape `(B, N, num_counts)`: square roots of the
-            mean strength, by frame, row of cells, column of cells and
-            direction.
+            mean gradient magnitude, by frame, row of cells, column of cells
+            and direction.
         """
         frames, height, width = clips.shape[1:4]
         bins = directions()
@@ -114,7 +114,7 @@ class GradientEmbedding(TubeletEmbedding):
         length = ops.sqrt(ops.sum(ops.square(slopes), -1, keepdims=True) + 1e-8)
         along = ops.matmul(slopes, bins.T) - _THRESHOLD * length
         x = ops.reshape(ops.relu(along), (-1, height, width, len(bins)))
-        # Under JAX, Keras 3.15 can't leave the strides to the size.
+        # Under JAX, Keras 3.15 has no default for the strides.
         size = self.cell_size
         x = ops.average_pool(x, size, size, data_format="channels_last")
         x = ops.sqrt(x + _TINY)
@@ -123,11 +123,11 @@ class GradientEmbedding(TubeletEmbedding):
     def _by_tubelet(
         self, x: Tensor, grid: tuple[int, int, int], frames: int
     ) -> Tensor:
-        """Returns `(B, N, counts)` of cells `(BT, rows, columns, bins)`."""
+        """Reshapes `(BT, rows, columns, bins)` to `(B, N, num_counts)`."""
         _, rows, columns = grid
         cells = self.patch_size // self.cell_size
         bins = x.shape[-1]
-        # Batch and time stay merged: LiteRT transposes no more than six axes.
+        # Batch and time stay merged: LiteRT can't transpose over 6 axes.
         x = ops.reshape(
             x, (-1, self.tubelet_frames, rows, cells, columns, cells * bins)
         )
@@ -139,9 +139,9 @@ class GradientEmbedding(TubeletEmbedding):
 
 
 def gradients(x: Tensor) -> Tensor:
-    """Returns how a clip changes along columns, rows and time.
+    """Returns the gradient of a clip along columns, rows and time.
 
-    Central differences; zero at the ends, where one side is missing.
+    Central differences, and zero at the borders.
 
     Args:
         x: float32 tensor of shape `(B, T, H, W)`.
@@ -154,7 +154,7 @@ def gradients(x: Tensor) -> Tensor:
         if x.shape[axis] < 3:
             slopes.append(ops.zeros_like(x))
             continue
-        # Sliced by tuples: no backend's `take` is as cheap.
+        # Slices are faster than `take` on every backend.
         low, high = ([slice(None)] * 4 for _ in range(2))
         low[axis], high[axis] = slice(None, -2), slice(2, None)
         padding = [(0, 0)] * 4
@@ -165,10 +165,11 @@ def gradients(x: Tensor) -> Tensor:
 
 
 def directions() -> np.ndarray:
-    """Returns the corners of an icosahedron.
+    """Returns the directions of the bins: the corners of an icosahedron.
 
     Returns:
-        float32 array of shape `(12, 3)`: columns, rows and time.
+        float32 array of shape `(12, 3)`: unit vectors of columns, rows and
+        time.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""The first filters of a model on pixels: waves, not noise."""
+"""Initializers: 3-D cosine filters, and low-frequency positions."""
 
 from typing import Any
 
@@ -6,25 +6,24 @@ import keras
 import numpy as np
 from keras import ops
 
-# Gain of a wave, by half cycles in a patch; the mean counts as a third of one.
+# Gain of a cosine, per half cycle in a patch; the mean counts as 0.35 of one.
 _GAIN, _MEAN = 1 / 3, 0.35
-# Changes between frames are taken to be so much fainter than what is in both.
+# Assumed ratio of static content to changes between frames in strength.
 _TIME_GAIN = 8.0
-# How much later than by frequency changes in time and in colour are taken.
-_TIME_COST, _COLOUR_COST = 0.5, 4.0
+# Added to the frequency of changes in time and in color when sorting by it.
+_TIME_COST, _COLOR_COST = 0.5, 4.0
 
 
 @keras.saving.register_keras_serializable(package="har_keras")
 class CosineFilters(keras.initializers.Initializer):
-    """Starts the kernel of a tubelet embedding from cosine waves.
+    """Initializes the kernel of a tubelet embedding with 3-D cosine filters.
 
-    Noise gives little but the mean brightness of a tubelet, for neighbouring
-    pixels are alike: a model that starts from it sees neither edges nor
-    motion, and stays at chance until its filters have grown. Here the filters
-    are the waves of lowest frequency, in rows, columns and time, each as much
-    stronger as it is fainter in usual video, where strength falls as one over
-    frequency. A random rotation mixes them, so that each value of a token has
-    a part of all.
+    Random filters mostly respond to the mean brightness of a tubelet, since
+    neighboring pixels are similar: the tokens have little information on edges
+    and motion, and accuracy stays at chance until the filters have adapted.
+    Here the filters are the lowest-frequency cosines of the 3-D DCT in rows,
+    columns and time. Each is scaled by the inverse of its strength in natural
+    video, which falls as one over frequency. A random rotation mixes them.
 
     Args:
         seed: int or None. Seed of the rotation.
@@ -38,8 +37,8 @@ class CosineFilters(keras.initializers.Initializer):
     Reference:
         - [Ahmed et al., 1974](https://doi.org/10.1109/T-C.1974.223784), the
           cosine transform.
-        - [Field, 1987](https://doi.org/10.1364/JOSAA.4.002379), strength by
-          frequency in pictures of scenes.
+        - [Field, 1987](https://doi.org/10.1364/JOSAA.4.002379), the amplitude
+          spectrum of natural images.
     """
 
     def __init__(self, seed: int | None = None) -> None:
@@ -57,7 +56,7 @@ class CosineFilters(keras.initializers.Initializer):
         """
         waves = scaled_waves(*shape[:4], num_waves=shape[4])
         width, num_waves = shape[4], waves.shape[-1]
-        # The same strength where there are fewer waves than values.
+        # Same scale if there are fewer cosines than values of a token.
         kernel = waves * np.sqrt(width / num_waves)
         kernel = kernel @ rotation(width, self.seed)[:num_waves]
         return ops.convert_to_tensor(kernel, dtype or "float32")
@@ -69,11 +68,11 @@ class CosineFilters(keras.initializers.Initializer):
 def scaled_waves(
     num_frames: int, height: int, width: int, channels: int, num_waves: int
 ) -> np.ndarray:
-    """Returns the waves of lowest frequency, the fainter the stronger.
+    """Returns the lowest-frequency cosines, scaled up with frequency.
 
     Returns:
-        float64 array of shape `(num_frames, height, width, channels, waves)`;
-        `num_waves` of them, or as many as there are.
+        float64 array of shape `(num_frames, height, width, channels, waves)`
+        with `num_waves` cosines, or all if there are fewer.
 
     Example:
 
@@ -82,9 +81,9 @@ def scaled_waves(
     """
     cycles = np.indices((num_frames, height, width, channels)).reshape(4, -1)
     space = np.hypot(cycles[1], cycles[2])
-    cost = space + _TIME_COST * cycles[0] + _COLOUR_COST * (cycles[3] > 0)
+    cost = space + _TIME_COST * cycles[0] + _COLOR_COST * (cycles[3] > 0)
     order = np.argsort(cost, kind="stable")[:num_waves]
-    times, rows, columns, colours = cycles[:, order]
+    times, rows, columns, colors = cycles[:, order]
     gain = _GAIN * np.maximum(space[order], _MEAN)
     gain = gain * np.where(times > 0, _TIME_GAIN, 1.0)
     return np.einsum(
@@ -93,7 +92,7 @@ def scaled_waves(
         cosines(num_frames)[times],
         cosines(height)[rows],
         cosines(width)[columns],
-        cosines(channels)[colours],
+        cosines(channels)[colors],
     )
 
 
@@ -104,7 +103,7 @@ def rotation(size: int, seed: int | None) -> np.ndarray:
 
 
 def cosines(size: int) -> np.ndarray:
-    """Returns the waves of the cosine transform, a row each, of length 1.
+    """Returns the orthonormal DCT basis, one cosine per row.
 
     Example:
 
@@ -116,23 +115,23 @@ def cosines(size: int) -> np.ndarray:
     return waves / np.linalg.norm(waves, axis=1, keepdims=True)
 
 
-# Root mean square of a value of a position, beside about 1 of a token.
+# Root mean square of position embeddings; that of tokens is about 1.
 _STRENGTH = 0.5
-# Of the rows that stand for no place, as usual for learned positions.
+# Standard deviation for rows without a position, such as the class token.
 _OTHERS = 0.02
 
 
 @keras.saving.register_keras_serializable(package="har_keras")
 class CosinePositions(keras.initializers.Initializer):
-    """Starts learned positions from slow cosine waves over a clip.
+    """Initializes position embeddings with low-frequency cosines over a clip.
 
-    From faint noise a model has to learn where and when each token is before
-    it can compare places. Here the vectors are the slowest waves over time,
-    rows and columns, the slower the stronger, in a random rotation: neighbours
-    are alike, and what is far apart is not.
+    With random noise a model has to learn the position of each token before it
+    can compare positions. Here the vectors are the lowest-frequency cosines
+    over time, rows and columns, scaled down with frequency, in a random
+    rotation, so that the embeddings of neighboring tokens are similar.
 
     Args:
-        grid: Tubelets of a clip in time, in height and in width.
+        grid: Tubelets of a clip in time, height and width.
         seed: int or None. Seed of the rotation.
 
     Example:
@@ -153,11 +152,11 @@ class CosinePositions(keras.initializers.Initializer):
         self.seed = seed
 
     def __call__(self, shape: tuple[int, int], dtype: Any = None) -> Any:
-        """Returns positions.
+        """Returns position embeddings.
 
         Args:
-            shape: Tokens and their width. What is more than the grid has
-                stands at the start, as a class token does, and is faint noise.
+            shape: Number of tokens and their width. Tokens beyond the grid,
+                such as a class token, come first and get small random values.
             dtype: str or None. Type of the values.
         """
         tokens, width = shape
@@ -175,15 +174,15 @@ class CosinePositions(keras.initializers.Initializer):
 
 
 def slow_waves(grid: tuple[int, int, int], num_waves: int) -> np.ndarray:
-    """Returns the slowest waves over a grid but the constant one.
+    """Returns the lowest-frequency cosines over a grid, without the constant.
 
     Args:
-        grid: Places in time, in height and in width.
-        num_waves: int. How many waves, where there are so many.
+        grid: Positions in time, height and width.
+        num_waves: int. Number of cosines, if there are that many.
 
     Returns:
-        float64 array of shape `(places, waves)`, the slower the stronger; the
-        squares of a row have a mean sum of 1.
+        float64 array of shape `(positions, waves)`, scaled down with
+        frequency; the squares of a row have a mean sum of 1.
 
     Example:
 
@@ -211,13 +210,13 @@ def resize_positions(
     old: tuple[int, ...],
     new: tuple[int, int, int],
 ) -> np.ndarray:
-    """Returns learned positions for clips of another size.
+    """Interpolates position embeddings for clips of another size.
 
     Args:
         positions: Array of shape `(N, D)`.
-        num_class_tokens: int. Rows at the start that are no places: 0 or 1.
-        old: Tubelets in time, height and width that the others stand for.
-        new: Those that are wanted.
+        num_class_tokens: int. Rows of class tokens at the start: 0 or 1.
+        old: Tubelets in time, height and width of `positions`.
+        new: Tubelets in time, height and width of the result.
 
     Returns:
         Array of shape `(num_class_tokens + new tubelets, D)`.
@@ -231,14 +230,14 @@ def resize_positions(
 def interpolate(
     positions: np.ndarray, grid: tuple[int, int, int]
 ) -> np.ndarray:
-    """Returns positions for another grid of tubelets.
+    """Interpolates position embeddings linearly to another grid.
 
     Args:
         positions: Array of shape `(T, H, W, D)`.
         grid: Tubelets in time, height and width.
 
     Returns:
-        `float32` array of shape `(T * H * W, D)`, linear between the centres
+        `float32` array of shape `(T * H * W, D)`, linear between the centers
         of the old tubelets and constant beyond the outermost.
 
     Example:
@@ -251,14 +250,14 @@ def interpolate(
         old = positions.shape[axis]
         if old == count:
             continue
-        centres = np.clip(
+        centers = np.clip(
             (np.arange(count) + 0.5) * old / count - 0.5, 0, old - 1
         )
-        below = np.floor(centres).astype(int)
+        below = np.floor(centers).astype(int)
         above = np.minimum(below + 1, old - 1)
         shape = [1] * positions.ndim
         shape[axis] = count
-        part = (centres - below).reshape(shape)
+        part = (centers - below).reshape(shape)
         positions = (1 - part) * positions.take(
             below, axis
         ) + part * positions.take(above, axis)

@@ -1,4 +1,4 @@
-"""From pixels to tokens that know where they are.
+"""Embedding layers: tubelets, class token and positions.
 
 Shape letters: B batch, T frames, H W pixels, C channels, N tokens, D hidden.
 """
@@ -12,22 +12,22 @@ from keras import layers, ops
 
 from har_keras.model.initializers import CosineFilters, CosinePositions
 
-# A tensor of whichever backend runs; the three have no type in common.
+# A tensor of the current backend; the three have no common type.
 Tensor = Any
 Shape = tuple[int | None, ...]
 
 
 @keras.saving.register_keras_serializable(package="har_keras")
 class TubeletEmbedding(layers.Layer):
-    """Turns every tubelet of uint8 pixels into one token.
+    """Embeds every tubelet of uint8 pixels as one token.
 
     A tubelet is `tubelet_frames` frames deep and `patch_size` pixels high and
-    wide; tubelets don't overlap. What a `Conv3D` with stride = kernel computes
-    is done by a reshape and one matrix product, more than twice as fast on a
-    CPU; the kernel has the shape of the `Conv3D`'s, so weights move between
-    the two as they are. Pixels of 0 to 255 are scaled to [-1, 1] inside the
-    product, so that only bytes are moved before it. The kernel starts from
-    waves, see `CosineFilters`.
+    wide; tubelets don't overlap. The result equals that of a `Conv3D` with
+    stride = kernel size, but a reshape and one matrix product are more than
+    twice as fast on a CPU. The kernel has the shape of the `Conv3D`'s, so
+    weights are interchangeable. Pixels of 0 to 255 are scaled to [-1, 1] inside
+    the product, so that only bytes are moved before it. The kernel is
+    initialized by `CosineFilters`.
 
     Args:
         hidden_dim: int. Width of a token, D.
@@ -79,7 +79,7 @@ class TubeletEmbedding(layers.Layer):
         )
 
     def grid(self, input_shape: Shape) -> tuple[int, int, int]:
-        """Returns the number of tubelets in time, in height and in width.
+        """Returns the number of tubelets in time, height and width.
 
         Raises:
             ValueError: If the clips don't divide into whole tubelets.
@@ -98,19 +98,19 @@ class TubeletEmbedding(layers.Layer):
         return self.embed(self.tubelets(clips))
 
     def tubelets(self, clips: Tensor) -> Tensor:
-        """Cuts clips into tubelets.
+        """Splits clips into tubelets.
 
         Args:
             clips: uint8 tensor of shape `(B, T, H, W, C)`.
 
         Returns:
             uint8 tensor of shape `(B, N, pixels)`; the values of a tubelet
-            are by frame, row, column and channel.
+            are ordered by frame, row, column and channel.
         """
         time, rows, columns = self.grid(clips.shape)
         depth, side = self.tubelet_frames, self.patch_size
         channels = clips.shape[-1]
-        # Batch and time stay merged: LiteRT transposes no more than six axes.
+        # Batch and time stay merged: LiteRT can't transpose over 6 axes.
         x = ops.reshape(
             clips, (-1, depth, rows, side, columns, side * channels)
         )
@@ -153,7 +153,7 @@ class TubeletEmbedding(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="har_keras")
 class ClassToken(layers.Layer):
-    """Puts one learned token before the others.
+    """Prepends a learned class token.
 
     Args:
         **kwargs: Arguments of `keras.layers.Layer`.
@@ -181,15 +181,15 @@ class ClassToken(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="har_keras")
 class PositionEmbedding(layers.Layer):
-    """Adds to every token a vector that says where it is.
+    """Adds a position embedding to every token.
 
     Args:
         kind: `"learned"`, or `"sinusoid"`: fixed sines and cosines of the
-            token's index, which are no weights.
+            token's index, without weights.
         seed: int or None. Seed of the weights.
-        grid: Tubelets in time, in height and in width that the tokens stand
-            for, or None. With it learned positions start from waves, see
-            `CosinePositions`; without it from faint noise.
+        grid: Tubelets in time, height and width, or None. With a grid, learned
+            positions are initialized by `CosinePositions`, else by small
+            random values.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape:
@@ -243,15 +243,15 @@ class PositionEmbedding(layers.Layer):
 
 
 def sinusoids(num_tokens: int, hidden_dim: int) -> np.ndarray:
-    """Returns fixed position vectors.
+    """Returns sinusoidal position embeddings.
 
     Args:
         num_tokens: int. Tokens, N.
         hidden_dim: int. Width of a token, D.
 
     Returns:
-        `float32` array of shape `(N, D)`, sines at even places and cosines at
-        odd ones, of wavelengths from 2 pi to 10000 * 2 pi.
+        `float32` array of shape `(N, D)`, sines at even and cosines at odd
+        indices, of wavelengths from 2 pi to 10000 * 2 pi.
 
     Example:
 
@@ -266,7 +266,7 @@ def sinusoids(num_tokens: int, hidden_dim: int) -> np.ndarray:
 
 
 def width_of(input_shape: Shape) -> int:
-    """Returns the last axis of a shape, which must be known."""
+    """Returns the size of the last axis, which must be known."""
     width = input_shape[-1]
     if width is None:
         raise ValueError(
@@ -276,5 +276,5 @@ def width_of(input_shape: Shape) -> int:
 
 
 def seed_after(seed: int | None, steps: int = 1) -> int | None:
-    """Returns the seed of another part of the same layer."""
+    """Returns a seed for another part of the same layer."""
     return None if seed is None else seed + steps

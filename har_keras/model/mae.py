@@ -1,7 +1,7 @@
-"""A masked autoencoder of clips: what an encoder learns from without labels.
+"""A masked autoencoder of clips (VideoMAE), for pre-training without labels.
 
-Shape letters: B batch, N tokens, V visible tokens, M masked ones, D hidden,
-S places in space, T tubelets in time.
+Shape letters: B batch, N tokens, V visible tokens, M masked tokens, D hidden,
+S positions in space, T tubelets in time.
 """
 
 from typing import Any
@@ -18,18 +18,18 @@ _EPSILON = 1e-6  # of pixels in [0, 1], as published
 
 @keras.saving.register_keras_serializable(package="har_keras")
 class MaskedAutoencoder(keras.Model):
-    """Guesses the hidden tubelets of a clip from the few that it sees.
+    """Reconstructs the masked tubelets of a clip from the visible ones.
 
-    The same places are hidden in all frames (tubes), or the frame before
-    would give them away. Only the visible tubelets go through the encoder,
-    which makes a step of it cheap; a small decoder then sees all places. What
-    it guesses are the pixels of each hidden tubelet with mean 0 and variance
-    1 in each colour, for which contrast counts as much in the dark.
+    The same positions are masked in all frames (tube masking), since adjacent
+    frames would reveal them. The encoder processes only the visible tubelets,
+    which makes it cheap; a small decoder then processes all positions. The
+    targets are the pixels of each masked tubelet, normalized to mean 0 and
+    variance 1 per color channel, so that dark regions count as much.
 
     Args:
-        encoder: VideoViT with `attention="joint"` and no class token. Its
-            weights are what is wanted.
-        mask_ratio: float. Share of the places that are hidden, in (0, 1).
+        encoder: VideoViT with `attention="joint"` and no class token. The
+            model to pre-train.
+        mask_ratio: float. Fraction of positions that are masked, in (0, 1).
         decoder_dim: int. Width of the decoder's tokens.
         decoder_layers: int. Layers of the decoder.
         decoder_heads: int. Attention heads of the decoder.
@@ -38,11 +38,11 @@ class MaskedAutoencoder(keras.Model):
 
     Input shape:
         A pair: clips, uint8 `(batch_size, num_frames, crop_size, crop_size,
-        3)`; and the order of their places, int32 `(batch_size, S)`, those
-        that stay visible first. See `har_keras.clips.masking`.
+        3)`; and a permutation of their positions, int32 `(batch_size, S)`,
+        visible ones first. See `har_keras.clips.masking`.
 
     Output shape:
-        `(batch_size, 1)`, mean squared error of each clip's hidden pixels.
+        `(batch_size, 1)`, mean squared error of each clip's masked pixels.
 
     Example:
 
@@ -78,7 +78,7 @@ class MaskedAutoencoder(keras.Model):
         self.seed = seed
         if not encoder.built:
             encoder.build()
-        # The head has nothing to learn here, nor has a norm that only it has.
+        # The head is not used here, nor is a norm that only the head reads.
         encoder.head.trainable = False
         encoder.norm.trainable = encoder.pooling == "mean"
 
@@ -119,23 +119,23 @@ class MaskedAutoencoder(keras.Model):
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of a clip, N."""
+        """Number of tokens of a clip, N."""
         return self.encoder.num_tokens
 
     @property
     def num_places(self) -> int:
-        """Places of tubelets in space, S."""
+        """Number of positions in space, S."""
         return self.num_tokens // self.encoder.grid[0]
 
     @property
     def num_visible(self) -> int:
-        """Places that the encoder sees, at least 1 and at most S - 1."""
+        """Number of visible positions, at least 1 and at most S - 1."""
         shown = round(self.num_places * (1 - self.mask_ratio))
         return min(max(1, shown), self.num_places - 1)
 
     @property
     def pixels_of_tubelet(self) -> int:
-        """Values of a tubelet: frames, rows, columns and channels."""
+        """Number of values of a tubelet."""
         return 3 * self.encoder.tubelet_frames * self.encoder.patch_size**2
 
     def build(self, input_shape: Any = None) -> None:
@@ -164,19 +164,19 @@ class MaskedAutoencoder(keras.Model):
         return ops.reshape(error, (-1, 1))
 
     def logits(self, inputs: Any, training: bool | None = None) -> Tensor:
-        """Returns what `call` does: training asks a classifier for it."""
+        """Same as `call`; `Trainer` calls it as for a classifier."""
         return self(inputs, training=training)
 
     def guess(self, clips: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the guessed pixels, for pictures.
+        """Returns the reconstructed pixels, for visualization.
 
         Args:
             clips: uint8 tensor of shape `(B, T, H, W, 3)`.
             places: int32 tensor of shape `(B, S)`.
 
         Returns:
-            The guess, float32 `(B, M, pixels)`, normalized as in training,
-            and the indices of its tokens, int32 `(B, M)`.
+            The reconstruction, float32 `(B, M, pixels)`, normalized as in
+            training, and the indices of its tokens, int32 `(B, M)`.
         """
         tubelets, visible, masked = self._tubelets(clips, places)
         return self._guess(tubelets, visible, masked, False), masked
@@ -194,7 +194,7 @@ class MaskedAutoencoder(keras.Model):
         )
 
     def _tokens_at(self, places: Tensor) -> Tensor:
-        """Returns the indices of the tokens at some places, time slowest."""
+        """Returns the indices of the tokens at some positions, time slowest."""
         times = self.num_places * ops.arange(self.encoder.grid[0])
         tokens = (
             ops.cast(times, "int32")[:, None] + places[:, None]
@@ -222,7 +222,7 @@ class MaskedAutoencoder(keras.Model):
     def _encode(
         self, tubelets: Tensor, indices: Tensor, training: bool | None
     ) -> Tensor:
-        """Returns the tokens `(B, V, D)` of the tubelets that are shown."""
+        """Returns the encoded tokens `(B, V, D)` of the visible tubelets."""
         encoder = self.encoder
         x = encoder.embedding.embed(tubelets)
         positions = ops.convert_to_tensor(encoder.positions.positions)
@@ -253,7 +253,7 @@ class MaskedAutoencoder(keras.Model):
 
 
 def normalized(tubelets: Tensor) -> Tensor:
-    """Returns tubelets with mean 0 and variance 1 in each colour.
+    """Normalizes tubelets to mean 0 and variance 1 per color channel.
 
     Args:
         tubelets: uint8 tensor of shape `(B, M, pixels)`.
@@ -269,7 +269,7 @@ def normalized(tubelets: Tensor) -> Tensor:
     x = ops.cast(tubelets, "float32") / 255.0
     x = ops.reshape(x, (-1, tokens, pixels // 3, 3))
     x = x - ops.mean(x, axis=2, keepdims=True)
-    # The unbiased variance, which the published models were trained on.
+    # The unbiased variance, as for the published models.
     total = ops.sum(ops.square(x), axis=2, keepdims=True)
     x = x / (ops.sqrt(total / (pixels // 3 - 1)) + _EPSILON)
     return ops.reshape(x, (-1, tokens, pixels))

@@ -1,7 +1,8 @@
-"""A Vision Transformer on tubelets of a clip."""
+"""VideoViT: a Vision Transformer on the tubelets of a clip."""
 
 import math
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import keras
 from keras import layers, ops
@@ -15,6 +16,8 @@ from har_keras.model.layers import (
     Tensor,
     TubeletEmbedding,
 )
+from har_keras.model.options import preset_options
+from har_keras.model.weights import load_weights
 
 STEMS: dict[str, type[TubeletEmbedding]] = {
     "pixels": TubeletEmbedding,
@@ -25,20 +28,21 @@ _SEEDS_OF_A_PART = 16  # enough for every part of a block
 
 @keras.saving.register_keras_serializable(package="har_keras")
 class VideoViT(keras.Model):
-    """Tells the class of a clip from its tubelets.
+    """A Vision Transformer that classifies clips.
 
-    Tubelets become tokens, transformer layers let them read each other, and a
-    dense layer reads their mean or a class token. Which tokens read which is
-    the attention form:
+    Tubelets are embedded as tokens and processed by transformer blocks; a
+    dense layer classifies their mean or a class token. Attention over space
+    and time has one of these forms:
 
-    - `"joint"`: every token all the others, in space and time.
-    - `"factorised"`: tokens of a frame each other; then, in further layers,
-      frames each other. Far cheaper for many tokens.
-    - `"divided"`: in each layer along time first, then within the frame.
+    - `"joint"`: over all tokens of the clip.
+    - `"factorised"`: among the tokens of each frame; then, in further blocks,
+      among frames. Much cheaper for many tokens.
+    - `"divided"`: in each block over time, then among the tokens of a frame.
 
-    Clips come in as bytes and are scaled inside, so that no caller can scale
-    them wrongly; probabilities are float32 whatever the precision. Training
-    works on `logits`, where the loss is exact.
+    Clips are uint8 and scaled inside the model, so that no caller can scale
+    them wrongly; probabilities are float32 whatever the precision. The loss in
+    training is computed from `logits`, which is numerically exact. See
+    `from_preset` for the dimensions of published models.
 
     Args:
         num_classes: int. Classes, K, at least 2.
@@ -47,24 +51,24 @@ class VideoViT(keras.Model):
         patch_size: int. Height and width of a tubelet in pixels.
         tubelet_frames: int. Depth of a tubelet in frames.
         hidden_dim: int. Width of a token, D.
-        num_layers: int. Encoder layers.
+        num_layers: int. Transformer blocks.
         num_heads: int. Attention heads; must divide `hidden_dim`.
         mlp_dim: int. Width of the hidden layer of each MLP.
         dropout_rate: float. Dropout on embeddings, attention outputs and MLPs.
         attention_dropout_rate: float. Dropout on attention weights.
-        pooling: `"mean"` of all tokens, after the last norm, `"mean_norm"`,
-            before it, or `"class_token"`.
+        pooling: `"mean"` of all tokens after the last norm, `"mean_norm"`, the
+            mean before it, or `"class_token"`.
         attention: `"joint"`, `"factorised"` or `"divided"`.
-        num_temporal_layers: int. Layers between frames, where factorised.
+        num_temporal_layers: int. Blocks among frames, if factorised.
         positions: `"learned"` or `"sinusoid"`.
         activation: `"gelu"` or `"gelu_tanh"`.
         key_bias: bool. Whether attention keys have a bias.
         norm_epsilon: float. Added to variances in the layer norms.
         seed: int or None. Seed of the weights and of dropout.
-        drop_path_rate: float. Share of the clips that skip the last block's
-            halves in training; it grows from zero at the first block.
-        stem: What a token is made of: `"pixels"`, or `"gradients"`, counts of
-            edges and their motion. See `GradientEmbedding`.
+        drop_path_rate: float. Stochastic depth rate of the last block, rising
+            linearly from 0 at the first.
+        stem: Input of the token embedding: `"pixels"`, or `"gradients"`, HOG3D
+            features. See `GradientEmbedding`.
         **kwargs: Arguments of `keras.Model`.
 
     Input shape:
@@ -145,8 +149,8 @@ class VideoViT(keras.Model):
             name="embedding", dtype=policy,
         )  # fmt: skip
         self.class_token = self._class_token("class_token")
-        # Beside counts of gradients waves cost accuracy: 0.63 instead of 0.69
-        # in the folds of docs/training.md.
+        # With HOG3D features `CosinePositions` lower accuracy, from 0.69 to
+        # 0.63 in the cross-validation of docs/training.md.
         self.positions = self._positions(
             "positions",
             self._seed(1),
@@ -177,6 +181,47 @@ class VideoViT(keras.Model):
             name="head",
             dtype="float32",
         )
+
+    @classmethod
+    def from_preset(
+        cls,
+        name: str,
+        *,
+        num_classes: int,
+        weights: str | Path | None = None,
+        **options: Any,
+    ) -> Self:
+        """Returns a model with the dimensions of a published one.
+
+        Args:
+            name: str. `"tiny"` (the default dimensions), `"videomae-b"`,
+                `"vivit-b-16x2"`, ...; all are in `har_keras.recipes.PRESETS`.
+            num_classes: int. Classes, K, at least 2.
+            weights: str, Path or None. A `.safetensors` file of pretrained
+                weights from Hugging Face, see `load_weights` in
+                `har_keras.model.weights`. The head is initialized randomly if
+                it has other classes. Defaults to random weights.
+            **options: Other arguments of `VideoViT`. They take precedence over
+                those of the preset.
+
+        Returns:
+            A `VideoViT`, built.
+
+        Raises:
+            UsageError: If there is no such preset, or the file is missing,
+                damaged, or of other dimensions.
+
+        Example:
+
+        >>> model = VideoViT.from_preset("tiny", num_classes=3, num_frames=8)
+        >>> model.count_params(), model.num_tokens
+        (196515, 196)
+        """
+        model = cls(num_classes, **preset_options(name) | options)
+        model.build()
+        if weights is not None:
+            load_weights(model, Path(weights))
+        return model
 
     def _class_token(self, name: str) -> ClassToken | None:
         if self.pooling != "class_token":
@@ -222,7 +267,7 @@ class VideoViT(keras.Model):
         )
 
     def _drop_path_rate(self, index: int) -> float:
-        """Returns a block's share of the rate, which grows with depth."""
+        """Returns a block's stochastic depth rate, linear in its depth."""
         depth = self.num_layers
         if self.attention == "factorised":
             depth += self.num_temporal_layers
@@ -241,18 +286,18 @@ class VideoViT(keras.Model):
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """Tubelets of a clip in time, in height and in width."""
+        """Tubelets of a clip in time, height and width."""
         return self.embedding.grid(self.clips_shape)
 
     @property
     def position_grid(self) -> tuple[int, int, int]:
-        """Tubelets that have positions of their own: of a clip or a frame."""
+        """Tubelets with distinct position embeddings: of a clip or a frame."""
         time, rows, columns = self.grid
         return time if self.attention == "joint" else 1, rows, columns
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of a clip, the class token not counted, N."""
+        """Number of tokens of a clip without the class token, N."""
         return math.prod(self.grid)
 
     def build(self, input_shape: Shape | None = None) -> None:
@@ -279,11 +324,11 @@ class VideoViT(keras.Model):
         return ops.softmax(self.logits(clips, training=training))
 
     def logits(self, clips: Tensor, training: bool | None = None) -> Tensor:
-        """Returns what the softmax is taken of.
+        """Returns the logits, from which `call` computes probabilities.
 
         Args:
             clips: uint8 tensor of shape `(B, T, H, W, 3)`.
-            training: bool or None. Whether dropout is on.
+            training: bool or None. Whether dropout is applied.
 
         Returns:
             float32 tensor of shape `(B, K)`.
@@ -291,7 +336,7 @@ class VideoViT(keras.Model):
         return self.head(self.features(clips, training=training))
 
     def features(self, clips: Tensor, training: bool | None = None) -> Tensor:
-        """Returns what the last layer reads of each clip, `(B, D)`."""
+        """Returns the features of each clip before the head, `(B, D)`."""
         x = self.embedding(clips)  # (B, N, D)
         if self.attention == "joint":
             x = self._add_positions(x, training)
@@ -321,7 +366,7 @@ class VideoViT(keras.Model):
         return self.dropout(self.positions(x), training=training)
 
     def _add_times(self, x: Tensor, training: bool | None) -> Tensor:
-        """Returns `(B, [1 +] TS, D)` for the tokens of each frame."""
+        """Adds temporal positions; returns tokens `(B, [1 +] TS, D)`."""
         first = int(self.class_token is not None)
         frames, width = self.grid[0], x.shape[2]
         x = ops.reshape(x, (-1, frames, *x.shape[1:]))  # (B, T, [1 +] S, D)

@@ -1,9 +1,10 @@
-"""Weights of Hugging Face's transformers, without torch.
+"""Loads pretrained weights of Hugging Face's transformers, without torch.
 
-A `.safetensors` file of a ViViT, VideoMAE, TimeSformer or image ViT is read
-into a `VideoViT` of the same dimensions. Another number of frames or pixels
-is met by interpolating positions, an image's patch by a tubelet's, and the
-peer's scaling of pixels by ours, inside the embedding.
+A `.safetensors` file of a ViViT, VideoMAE, TimeSformer or image ViT is loaded
+into a `VideoViT` of the same dimensions. Position embeddings are interpolated
+to other numbers of frames or pixels, the patch embedding of an image model is
+inflated to tubelets, and the file's normalization of pixels is folded into the
+embedding's kernel.
 """
 
 import json
@@ -16,26 +17,29 @@ from pathlib import Path
 from typing import Any, Literal
 
 import keras
+import ml_dtypes  # noqa: F401  (gives numpy bfloat16)
 import numpy as np
+import safetensors
+import safetensors.numpy
 
 from har_keras.errors import UsageError
 from har_keras.model.initializers import interpolate, resize_positions
-from har_keras.model.safetensors import read_safetensors
-from har_keras.model.vit import VideoViT
 
 logger = logging.getLogger("har_keras")
 
 Arrays = dict[str, np.ndarray]
+# A `VideoViT`; its module imports this one.
+Transformer = Any
 Inflation = Literal["central", "average"]
 
 
 @dataclass(frozen=True)
 class Family:
-    """What sets a family of checkpoints apart.
+    """Properties of a family of checkpoints.
 
     Args:
-        mean: Of each channel, subtracted from pixels in [0, 1].
-        std: Of each channel, that the difference is divided by.
+        mean: Mean of each channel, for pixels in [0, 1].
+        std: Standard deviation of each channel.
         norm: Name of the last layer norm.
     """
 
@@ -56,33 +60,34 @@ FAMILIES = {
 
 
 def load_weights(
-    model: VideoViT, file: Path, *, inflation: Inflation = "central"
+    model: Transformer, file: Path, *, inflation: Inflation = "central"
 ) -> list[str]:
-    """Puts the weights of a `.safetensors` file into a model.
+    """Loads the weights of a `.safetensors` file into a model.
 
-    `config.json` and `preprocessor_config.json` beside the file, where they
-    are, say how many frames and pixels it was made for and how pixels are
-    scaled; else the families' own values are taken.
+    The number of frames and the normalization of pixels are read from
+    `config.json` and `preprocessor_config.json` beside the file if they exist;
+    else they are those of the model family.
 
     Args:
         model: VideoViT. Built; its weights are overwritten.
         file: Path. The file.
-        inflation: How an image's patch becomes a tubelet: `"central"`, as the
-            weights of the middle frame, or `"average"`, over all frames.
+        inflation: How the patch embedding of an image model is inflated:
+            `"central"`, to the middle frame of a tubelet, or `"average"`,
+            evenly to all its frames.
 
     Returns:
-        Names of the model's weights that the file says nothing about, such as
-        the head's where the classes are others. They keep their values.
+        Names of the model's weights that are not in the file, such as the
+        head's if the classes differ. They keep their values.
 
     Raises:
-        UsageError: If the file is missing, damaged, of no known family or of
-            other dimensions.
+        UsageError: If the file is missing, damaged, of an unknown family or
+            of other dimensions.
 
     Reference:
         - [Arnab et al., 2021](https://arxiv.org/abs/2103.15691), section 3.4
           (inflation).
     """
-    if not isinstance(model, VideoViT) or model.stem != "pixels":
+    if getattr(model, "stem", None) != "pixels":  # baselines have no stem
         raise UsageError("--weights is for --model vit --stem pixels.")
     arrays = read_safetensors(file)
     family = _family_of(arrays, file)
@@ -105,12 +110,46 @@ def load_weights(
     return _assign(model, found, file)
 
 
+def read_safetensors(file: Path) -> Arrays:
+    """Reads all arrays of a `.safetensors` file.
+
+    Args:
+        file: Path. The file.
+
+    Returns:
+        Arrays by name; half precision, bfloat16 too, is converted to float32.
+
+    Raises:
+        UsageError: If the file is missing, damaged or of another format.
+    """
+    if not file.is_file():
+        raise UsageError(
+            f"--weights '{file}' can't be read: there is no such file."
+        )
+    try:
+        arrays = safetensors.numpy.load_file(file)
+    except OSError as error:
+        raise UsageError(
+            f"--weights '{file}' can't be read: {error.strerror or error}."
+        ) from error
+    # AttributeError and TypeError: a dtype that numpy lacks, such as FP8.
+    except (safetensors.SafetensorError, AttributeError, TypeError) as error:
+        raise UsageError(
+            f"--weights '{file}' is damaged or not a .safetensors file "
+            f"({error}). Download it again."
+        ) from error
+    return {
+        name: array.astype("float32") if array.itemsize == 2 else array
+        for name, array in arrays.items()
+    }
+
+
 def _family_of(arrays: Arrays, file: Path) -> str:
     for family in FAMILIES:
         if f"{family}.embeddings.patch_embeddings.projection.weight" in arrays:
             return family
     raise UsageError(
-        f"'{file}' holds no ViViT, VideoMAE, TimeSformer or image ViT of "
+        f"'{file}' is not a ViViT, VideoMAE, TimeSformer or image ViT of "
         f"Hugging Face. Its first weight is '{min(arrays, default='')}'."
     )
 
@@ -122,10 +161,10 @@ def _json_beside(file: Path, name: str) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text("utf-8")))
     except (ValueError, TypeError) as error:
-        raise UsageError(f"'{path}' is no JSON object: {error}.") from error
+        raise UsageError(f"'{path}' is not a JSON object: {error}.") from error
 
 
-# Ours by theirs, for what is copied as it is but for the axes of kernels.
+# Our names by those of transformers; only the axes of kernels are permuted.
 _BLOCK_NAMES = {
     "layernorm_before": "attention_norm",
     "layernorm_after": "mlp_norm",
@@ -142,12 +181,12 @@ _ENDINGS = {"weight": ("kernel", "gamma"), "bias": ("bias", "beta")}
 
 
 def block_weights(arrays: Arrays, family: str, num_layers: int) -> Arrays:
-    """Returns the weights of an encoder's blocks by our names.
+    """Returns the weights of the encoder's blocks by our names.
 
     Args:
         arrays: dict. Arrays by the names of transformers.
-        family: str. What their names begin with.
-        num_layers: int. Blocks.
+        family: str. The prefix of their names.
+        num_layers: int. Number of blocks.
 
     Returns:
         Arrays by names such as `block_0/mlp/hidden/kernel`.
@@ -178,7 +217,7 @@ def _pair(arrays: Arrays, theirs: str, ours: str) -> Arrays:
 
 
 def _fuse_attention(arrays: Arrays, prefix: str) -> None:
-    """Joins queries, keys and values where the file has them apart."""
+    """Concatenates queries, keys and values if they are separate."""
     names = [prefix + name for name in ("query", "key", "value")]
     if not all(f"{name}.weight" in arrays for name in names):
         return
@@ -197,14 +236,15 @@ def _fuse_attention(arrays: Arrays, prefix: str) -> None:
 
 
 def _tubelets(
-    kernel: np.ndarray, model: VideoViT, inflation: Inflation
+    kernel: np.ndarray, model: Transformer, inflation: Inflation
 ) -> np.ndarray:
-    """Returns the kernel of an embedding in the order of ours.
+    """Returns the kernel of a patch embedding with our axes, inflated.
 
     Args:
-        kernel: Of shape `(D, C, t, p, p)`, or of an image `(D, C, p, p)`.
-        model: VideoViT. Its tubelets are met.
-        inflation: How an image's kernel is used.
+        kernel: Array of shape `(D, C, t, p, p)`, or `(D, C, p, p)` of an image
+            model.
+        model: VideoViT. Gives the depth of a tubelet.
+        inflation: As for `load_weights`.
 
     Returns:
         Array of shape `(t, p, p, C, D)`.
@@ -223,10 +263,10 @@ def _tubelets(
 def _rescaled(
     kernel: np.ndarray, bias: np.ndarray, mean: Any, std: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the weights for pixels in [-1, 1] that answer as these do.
+    """Folds the normalization of pixels into the weights.
 
-    The peer computes `sum(kernel * (pixel - mean) / std) + bias`, of pixels
-    in [0, 1]; ours are `2 * pixel - 1`.
+    The file's model computes `sum(kernel * (pixel - mean) / std) + bias` for
+    pixels in [0, 1]; our input is `2 * pixel - 1`.
     """
     mean, std = (np.asarray(x, "float64")[:, None] for x in (mean, std))
     exact = kernel.astype("float64") / std  # (t, p, p, C, D)
@@ -235,9 +275,9 @@ def _rescaled(
 
 
 def _positions(
-    arrays: Arrays, family: str, model: VideoViT, settings: Mapping[str, Any]
+    arrays: Arrays, family: str, model: Transformer, settings: Mapping[str, Any]
 ) -> Arrays:
-    """Returns class token and positions, interpolated to the model's grid."""
+    """Returns the class token and the interpolated position embeddings."""
     prefix = f"{family}.embeddings."
     found: Arrays = {}
     token = arrays.get(f"{prefix}cls_token")
@@ -265,9 +305,12 @@ def _positions(
 
 
 def _frames_of(
-    num_places: int, family: str, settings: Mapping[str, Any], model: VideoViT
+    num_places: int,
+    family: str,
+    settings: Mapping[str, Any],
+    model: Transformer,
 ) -> int:
-    """Returns the tubelets in time of a file's positions."""
+    """Returns the number of tubelets in time of a file's positions."""
     if family in ("vit", "timesformer"):
         return 1
     if "num_frames" in settings:
@@ -279,15 +322,15 @@ def _frames_of(
         num_places
     ):
         raise UsageError(
-            f"The file has {num_places} positions, which are no square frames "
-            f"of {time} tubelets in time. Put its config.json beside it, which "
-            "says how many frames they stand for."
+            f"The file's {num_places} positions are not a square grid for "
+            f"{time} tubelets in time. Put its config.json beside it, which "
+            "has the number of frames."
         )
     return time
 
 
-def _head(arrays: Arrays, model: VideoViT) -> Arrays:
-    """Returns the head's weights if it tells as many classes apart."""
+def _head(arrays: Arrays, model: Transformer) -> Arrays:
+    """Returns the head's weights if it has the same number of classes."""
     bias = arrays.get("classifier.bias")
     if bias is None or len(bias) != model.num_classes:
         return {}
@@ -295,7 +338,7 @@ def _head(arrays: Arrays, model: VideoViT) -> Arrays:
 
 
 def _time_from_space(found: Arrays) -> Arrays:
-    """Returns attention along time that begins as the one within frames."""
+    """Returns temporal attention as a copy of the spatial attention."""
     pattern = re.compile(r"/attention(_norm)?/")
     return {
         pattern.sub(r"/temporal_attention\1/", name).replace(
@@ -306,8 +349,8 @@ def _time_from_space(found: Arrays) -> Arrays:
     }
 
 
-def _assign(model: VideoViT, found: Arrays, file: Path | str) -> list[str]:
-    """Sets the model's weights; returns the names of those not found."""
+def _assign(model: Transformer, found: Arrays, file: Path | str) -> list[str]:
+    """Assigns the model's weights; returns the names of missing ones."""
     weights = {
         weight.path.split("/", 1)[1]: weight
         for weight in model.trainable_weights
@@ -315,42 +358,41 @@ def _assign(model: VideoViT, found: Arrays, file: Path | str) -> list[str]:
     unknown = sorted(set(found) - set(weights))
     if unknown:
         raise UsageError(
-            f"'{file}' has weights that this model has no place for, such as "
-            f"{unknown[0]}. Give the --preset or the dimensions it was made "
-            "with."
+            f"'{file}' has weights that this model does not have, such as "
+            f"{unknown[0]}. Give the --preset or the dimensions of the file."
         )
     for name, value in found.items():
         if value.shape != tuple(weights[name].shape):
             raise UsageError(
                 f"'{file}' does not fit: {name} is {value.shape} in the file "
                 f"and {tuple(weights[name].shape)} in the model. Give the "
-                "--preset or the dimensions it was made with."
+                "--preset or the dimensions of the file."
             )
     for name, value in found.items():
         weights[name].assign(value)
     missing = sorted(set(weights) - set(found))
     if missing:
         logger.info(
-            "'%s' says nothing about %s; they start at random.",
+            "'%s' does not have %s; they keep their initial values.",
             file, ", ".join(missing),
         )  # fmt: skip
     return missing
 
 
 def copy_weights(
-    source: VideoViT, target: VideoViT, place: str = ""
+    source: Transformer, target: Transformer, place: str = ""
 ) -> list[str]:
-    """Puts the weights of one model into another, for other clips or classes.
+    """Copies the weights of one model to another, for other clips or classes.
 
     Args:
-        source: VideoViT. Keeps its weights.
+        source: VideoViT. The model to copy from.
         target: VideoViT. Same dimensions and attention; frames, pixels and
             classes may differ.
-        place: str. Where the source comes from, for messages.
+        place: str. Name of the source in messages.
 
     Returns:
-        Names of the target's weights that keep their values: the head's,
-        where the classes are others.
+        Names of the target's weights that keep their values: the head's, if
+        the classes differ.
     """
     found: Arrays = {}
     first = int(source.class_token is not None)

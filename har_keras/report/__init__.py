@@ -1,1 +1,1 @@
-"""Figures and predictions to pages, pictures and files for people."""
+"""Reports: pages, plots and files of evaluations and predictions."""

@@ -1,4 +1,4 @@
-"""Where a model looked, all through a video: an MP4 and a strip."""
+"""Attention heatmaps of a video, as an MP4 and a film strip."""
 
 from pathlib import Path
 
@@ -15,28 +15,28 @@ from har_keras.inference.windows import windows
 from har_keras.video.ffmpeg import Frames
 from har_keras.video.writer import VideoWriter
 
-# Clips are small; so many pixels are seen better.
+# Clips are enlarged to this many pixels.
 _SHOWN_SIDE = 336
 _NUM_SHOWN = 8
 
 
 def write_attention(
-    classifier: Classifier, video: Path, base: Path, pictures_fps: float
+    classifier: Classifier, video: Path, base: Path, images_fps: float
 ) -> list[Path]:
-    """Writes where a model looked, clip after clip.
+    """Writes the attention rollout of all clips of a video.
 
     Args:
         classifier: Classifier. With a `VideoViT`.
-        video: Path. A file, or a folder of pictures.
-        base: Path. Folder and first part of the names of the files.
-        pictures_fps: float. Pictures per second in a folder of them.
+        video: Path. A file, or a folder of images.
+        base: Path. The path of the files without suffix.
+        images_fps: float. Frame rate of a folder of images.
 
     Returns:
-        The files: `.attention.mp4`, the video beside itself with a glow where
-        it was looked at; `.attention.png`, a strip of the first clip.
+        A list of Path: `.attention.mp4`, the video side by side with its
+        heatmap, and `.attention.png`, a strip of the first clip.
 
     Raises:
-        UsageError: If the model has no attention to show.
+        UsageError: If the model is not a `VideoViT`.
         VideoError: If the video can't be read.
     """
     clip = classifier.config.clip
@@ -44,17 +44,17 @@ def write_attention(
     movie = base.with_name(f"{base.name}.attention.mp4")
     strip = base.with_name(f"{base.name}.attention.png")
     with (
-        classifier.open(video, pictures_fps, rate=clip.fps) as reader,
+        classifier.open(video, images_fps, rate=clip.fps) as reader,
         whole_file(movie) as file,
         VideoWriter(file, (2 * side, side), clip.fps) as writer,
     ):
         found = windows(reader, clip, clip.span_seconds, classifier.form)
-        for number, (_, shown) in enumerate(found):
-            shares = attention_rollout(classifier.model, shown[None])[0]
-            lit = overlay_heatmap(shown, shares)
+        for number, (_, frames) in enumerate(found):
+            attention = attention_rollout(classifier.model, frames[None])[0]
+            heatmap = overlay_heatmap(frames, attention)
             if number == 0:
-                _write_strip(shown, lit, strip)
-            for pair in zip(shown, lit, strict=True):
+                _write_strip(frames, heatmap, strip)
+            for pair in zip(frames, heatmap, strict=True):
                 writer.write(_side_by_side(pair, side))
     return [movie, strip]
 
@@ -68,10 +68,10 @@ def _side_by_side(pair: tuple[Frames, Frames], side: int) -> Frames:
     )
 
 
-def _write_strip(shown: Frames, lit: Frames, path: Path) -> None:
-    """Writes frames in a row, and below them what was looked at."""
-    step = max(1, len(shown) // _NUM_SHOWN)
-    rows = [np.hstack([*frames[::step]]) for frames in (shown, lit)]
-    picture = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
+def _write_strip(frames: Frames, heatmap: Frames, path: Path) -> None:
+    """Writes frames in a row, and their heatmaps below them."""
+    step = max(1, len(frames) // _NUM_SHOWN)
+    rows = [np.hstack([*row[::step]]) for row in (frames, heatmap)]
+    image = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
     with whole_file(path) as file:
-        cv2.imwrite(str(file), picture)
+        cv2.imwrite(str(file), image)

@@ -1,4 +1,4 @@
-"""What `check` found in a folder of videos, for people and as tables."""
+"""The report of `check`: HTML page, CSV tables and terminal text."""
 
 import csv
 import functools
@@ -19,11 +19,11 @@ from har_keras.store.store import Store
 
 Cell = str | int | float
 
-# Of 255. Video noise changes a 16 x 16 picture by less.
+# Of 255. Noise changes a 16 x 16 thumbnail by less.
 _LARGEST_STILL_CHANGE = 2
 _BRIGHTEST_BLACK = 24
-# A header may count the last frame or a lead-in otherwise than the decoder.
-_LEAST_DECODED = 0.9
+# Headers may count lead-in or last frames that are not decoded.
+_MIN_DECODED = 0.9
 
 _VIDEO_COLUMNS = (
     "file", "class", "split", "group", "verdict", "reason", "remarks",
@@ -34,13 +34,13 @@ _VIDEO_COLUMNS = (
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What was found in a folder.
+    """The findings about a folder of videos.
 
     Args:
-        title: str. The folder's name.
+        title: str. Name of the folder.
         manifest: Manifest. The videos, with kept frames and reasons.
-        store: Store. What decoding found.
-        duplicates: Sequence of Duplicate.
+        store: Store. The decoded frames.
+        duplicates: Sequence of Duplicate. Pairs of near-duplicates.
     """
 
     title: str
@@ -50,7 +50,7 @@ class CheckReport:
 
     @property
     def leaks(self) -> list[Duplicate]:
-        """Duplicates in different splits."""
+        """Duplicates across splits (leakage)."""
         return [pair for pair in self.duplicates if pair.is_leak]
 
     def write(self, folder: Path) -> None:
@@ -68,7 +68,7 @@ class CheckReport:
             file.write_text(self.html(), "utf-8", errors="replace")
 
     def html(self) -> str:
-        """Returns the page."""
+        """Renders the page."""
         pairs = [
             [
                 pair.first.file,
@@ -101,17 +101,17 @@ class CheckReport:
             f"<h1>{escape(self.title)}</h1>\n<p>{escape(self.headline())}</p>",
             *(f'<p class="note">{escape(x)}</p>' for x in self.manifest.notes),
             section("Classes and splits", table(_COUNT_COLUMNS, self.counts())),
-            section("Leaks between splits", _table(_PAIR_HEADER, leaks)),
+            section("Leakage between splits", _table(_PAIR_HEADER, leaks)),
             section("Groups in several splits", _table(_GROUP_HEADER, groups)),
-            section("Videos not wholly used", _table(_BAD_HEADER, bad)),
-            section("Worth a look", _table(["video", "remark"], remarks)),
+            section("Videos not fully used", _table(_BAD_HEADER, bad)),
+            section("Unusual videos", _table(["video", "remark"], remarks)),
             section("Duplicates", _table(_PAIR_HEADER, pairs)),
-            section("Kinds of video", table(["class", *_KINDS], self.kinds())),
+            section("Properties", table(["class", *_KINDS], self.kinds())),
         ]  # fmt: skip
         return page(f"Check of {self.title}", parts)
 
     def headline(self) -> str:
-        """Returns the result in a sentence."""
+        """Summarizes the result in a sentence."""
         videos = self.manifest.videos
         usable = sum(video.kept_frames > 0 for video in videos)
         seconds = sum(video.kept_frames for video in videos) / self._fps
@@ -139,7 +139,7 @@ class CheckReport:
         return rows
 
     def kinds(self) -> list[list[str]]:
-        """Returns a row per class: its sizes, rates, codecs and so on."""
+        """Returns a row per class: its frame sizes, rates, codecs and so on."""
         return [
             [name, *(_most_common(map(kind, mine)) for kind in _KINDS.values())]
             for name in self.manifest.class_names
@@ -147,17 +147,17 @@ class CheckReport:
         ]
 
     def text(self) -> str:
-        """Returns tables and names for a terminal."""
+        """Formats the report for a terminal."""
         lines = [_columns(_COUNT_COLUMNS, self.counts()), ""]
         for name, *values in self.kinds():
             pairs = zip(_KINDS, values, strict=True)
-            said = [f"{kind} {value}" for kind, value in pairs if value]
-            lines.append(f"{name}: {'; '.join(said)}")
+            listed = [f"{kind} {value}" for kind, value in pairs if value]
+            lines.append(f"{name}: {'; '.join(listed)}")
         for video, remarks in self._remarked:
             lines += [f"'{video.file}': {'; '.join(remarks)}"] * bool(remarks)
         lines += [f"Duplicates: {pair}" for pair in self.duplicates]
         for group, splits in leaking_groups(self.manifest).items():
-            lines.append(f"Group '{group}' stands in {' and '.join(splits)}")
+            lines.append(f"Group '{group}' is in {' and '.join(splits)}")
         return "\n".join([*lines, "", self.headline()])
 
     @property
@@ -173,12 +173,12 @@ class CheckReport:
 
     @functools.cached_property
     def _remarked(self) -> list[tuple[Video, list[str]]]:
-        """Every video with what is odd about its pictures."""
+        """Every video with its remarks."""
         videos = self.manifest.videos
         hashes = {video.sha256 for video in videos if video.kept_frames}
-        pictures = self.store.thumbnails(hashes)
+        thumbnails = self.store.thumbnails(hashes)
         found = {
-            sha256: remarks(self.store.video(sha256), pictures[sha256])
+            sha256: remarks(self.store.video(sha256), thumbnails[sha256])
             for sha256 in hashes
         }
         return [(video, found.get(video.sha256, [])) for video in videos]
@@ -202,18 +202,18 @@ class CheckReport:
 
 
 def remarks(video: StoredVideo, thumbnails: Thumbnails) -> list[str]:
-    """Returns what is odd about a video that can be decoded.
+    """Returns remarks on a decodable but unusual video.
 
     Args:
-        video: StoredVideo. What decoding found.
-        thumbnails: `uint8` array of shape `(N, 16, 16)`, grey.
+        video: StoredVideo. Properties of the decoded video.
+        thumbnails: `uint8` array of shape `(N, 16, 16)`, grayscale.
 
     Returns:
-        Remarks in a few words, such as "frozen throughout".
+        A list of str, such as "frozen throughout".
     """
     found = []
     declared = round(video.info.duration_seconds * video.info.fps)
-    if not video.damage and video.source_frames < _LEAST_DECODED * declared - 1:
+    if not video.damage and video.source_frames < _MIN_DECODED * declared - 1:
         found.append(
             f"declares {declared} frames but {video.source_frames} decode"
         )
@@ -223,7 +223,7 @@ def remarks(video: StoredVideo, thumbnails: Thumbnails) -> list[str]:
     elif len(thumbnails) > 1 and change <= _LARGEST_STILL_CHANGE:
         found.append("frozen throughout")
     elif len(thumbnails) == 1:
-        found.append("hardly more than one picture")
+        found.append("hardly more than one frame")
     return found
 
 
@@ -254,9 +254,9 @@ def _most_common(values: Iterable[str]) -> str:
     '2 a, 1 b'
     """
     counts = Counter(values)
-    said = [f"{count} {value}" for value, count in counts.most_common(4)]
+    listed = [f"{count} {value}" for value, count in counts.most_common(4)]
     others = counts.total() - sum(n for _, n in counts.most_common(4))
-    return ", ".join([*said, *([f"{others} others"] if others else [])])
+    return ", ".join([*listed, *([f"{others} others"] if others else [])])
 
 
 def _yes(value: bool) -> str:
@@ -268,7 +268,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Sets rows in columns of plain text, figures to the right.
+    """Aligns rows in columns of plain text, numbers to the right.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""The files of an evaluation, from its figures and probabilities."""
+"""Writes the files of an evaluation: figures, table, plots, report."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from har_keras.config import Config, EvaluationConfig
+from har_keras.evaluation.measure import measure, usable
 from har_keras.evaluation.metrics import curve
+from har_keras.evaluation.result import Evaluation
 from har_keras.files import whole_file
 from har_keras.inference.attention_rollout import overlay_heatmap
+from har_keras.inference.classifier import Classifier
 from har_keras.inference.views import view_clips
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.report.evaluation_page import Report
@@ -34,15 +37,9 @@ from har_keras.report.plots import (
     plot_reliability,
     plot_samples,
 )
-from har_keras.run import Run
+from har_keras.run import ResultFiles, Run
 from har_keras.store.store import Store
 from har_keras.video.ffmpeg import Frames
-
-if TYPE_CHECKING:
-    from har_keras.inference.classifier import Classifier
-    from har_keras.manifest.manifest import Manifest, Video
-    from har_keras.store.store import Store
-
 
 _MAX_MISTAKES = 24
 _NUM_EXAMPLES = 4
@@ -77,11 +74,21 @@ class Results:
     look: Callable[[Frames], np.ndarray] | None = None
     options: Mapping[str, Any] | None = None
 
-    def write(self, folder: Run, title: str, history_file: Path | None) -> None:
+    def evaluation(self, files: ResultFiles) -> Evaluation:
+        """Returns the figures as an object.
+
+        Args:
+            files: ResultFiles. Where they were written.
+        """
+        return Evaluation(dict(self.figures), files)
+
+    def write(
+        self, folder: ResultFiles, title: str, history_file: Path | None
+    ) -> None:
         """Writes figures, table, confusion matrix and page into a folder.
 
         Args:
-            folder: Run. Names the files; a run, or a folder named like one.
+            folder: ResultFiles. Names the files.
             title: str. Heading of the page.
             history_file: Path or None. That of the training, if there is one.
         """
@@ -102,7 +109,7 @@ class Results:
             pictures["Training"] = folder.curves_file
         self._report(title, pictures).write(folder.report_file)
 
-    def _plot_probabilities(self, folder: Run) -> dict[str, Path]:
+    def _plot_probabilities(self, folder: ResultFiles) -> dict[str, Path]:
         """Draws how probabilities rank the videos, and what they are worth."""
         labels = self._labels
         curves = {
@@ -257,7 +264,7 @@ def count_videos(manifest: Manifest) -> dict[str, dict[str, int]]:
 
 @dataclass(frozen=True)
 class EvaluationTask:
-    """Decoded videos, and what is to answer about them."""
+    """Decoded videos, and the classifier to evaluate on them."""
 
     classifier: Classifier
     store: Store
@@ -267,12 +274,10 @@ class EvaluationTask:
 
     def measured(self, robustness: bool) -> Results:
         """Returns the figures, and all that shows them."""
-        from har_keras.evaluation.measure import measure, usable
         from har_keras.inference.attention_rollout import attention_rollout
         from har_keras.model.vit import VideoViT
 
-        model = self.classifier.model
-        usage = getattr(model, "usage", None)  # only exported models have it
+        model, info = self.classifier.model, self.classifier.info
         figures, probabilities = measure(
             self.classifier, self.store, self.manifest, self.chosen,
             robustness=robustness,
@@ -287,5 +292,5 @@ class EvaluationTask:
             functools.partial(attention_rollout, model)
             if isinstance(model, VideoViT)
             else None,
-            usage.options() if usage else None,
+            info.options() if info else None,
         )

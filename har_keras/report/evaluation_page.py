@@ -1,7 +1,7 @@
-"""The page that people read after an evaluation: one file, no network.
+"""The HTML report of an evaluation: one file without external resources.
 
-Every name in it came from a folder or a file, so all of it is escaped, and the
-page forbids itself scripts and anything from elsewhere.
+Names come from folders and files, so all text is escaped, and the page's
+content security policy forbids scripts and external resources.
 """
 
 import base64
@@ -18,18 +18,20 @@ from har_keras.report.html import page, section, table
 
 @dataclass(frozen=True)
 class Report:
-    """What a report shows, besides the figures of `evaluation.json`.
+    """The content of the HTML report of an evaluation.
 
     Args:
         title: str. The name of the run or of the folder.
-        evaluation: Mapping. The figures.
-        pictures: Mapping from a heading to a PNG file that exists.
-        mistakes: Sequence of Strip. Wrong videos, the surest first.
-        examples: Mapping from a heading to strips of right videos.
+        evaluation: Mapping. The figures of `evaluation.json`.
+        pictures: Mapping from a heading to an existing PNG file.
+        mistakes: Sequence of Strip. Misclassified videos, by descending
+            confidence.
+        examples: Mapping from a heading to strips of correctly classified
+            videos.
         videos: Mapping from class to counts of videos by split.
         options: Mapping. Every option of the run by name.
-        attention: Sequence of pairs: a strip, and the same with attention
-            drawn over it.
+        attention: Sequence of pairs: a strip, and the same strip with the
+            attention heatmap.
     """
 
     title: str
@@ -42,12 +44,12 @@ class Report:
     attention: Sequence[tuple[Strip, Strip]] = ()
 
     def write(self, path: Path) -> None:
-        """Writes the page, at once."""
+        """Writes the page to a file."""
         with whole_file(path) as file:
             file.write_text(self.html(), "utf-8", errors="replace")
 
     def html(self) -> str:
-        """Returns the page."""
+        """Renders the page."""
         sections = [
             self._headline(),
             section("Classes", self._classes()),
@@ -55,17 +57,17 @@ class Report:
                 section(heading, _picture(picture, heading))
                 for heading, picture in self.pictures.items()
             ),
-            section("What time is worth", self._controls()),
-            section("Worse pictures", self._robustness()),
-            section("Confidence", self._confidence()),
-            section("Where it looked", self._attention()),
+            section("Temporal controls", self._controls()),
+            section("Robustness to corruptions", self._robustness()),
+            section("Calibration", self._confidence()),
+            section("Attention", self._attention()),
             section(self._mistakes_heading(), _gallery(self.mistakes)),
             *(
                 section(heading, _gallery(strips))
                 for heading, strips in self.examples.items()
             ),
             section("Videos that were not scored", self._failed()),
-            section("Videos that were cut short", self._damaged()),
+            section("Videos used in part", self._damaged()),
             section("Data", _counts_table(self.videos)),
             section("Options", _details("Every option", self.options)),
             section("Versions", _pairs(self.evaluation.get("versions", {}))),
@@ -98,40 +100,41 @@ class Report:
         controls = self.evaluation.get("controls")
         if not controls:
             return ""
-        rows = [["the video as it is", percent(self.evaluation["accuracy"])]]
+        rows = [["the whole clip", percent(self.evaluation["accuracy"])]]
         rows += [
             [text, percent(controls[name])]
             for name, text in _CONTROL_TEXTS.items()
             if name in controls
         ]
-        return table(["what the model sees", "accuracy"], rows) + (
-            '<p class="note">Where a still frame does as well, the model '
-            "reads the scene and not the motion; where the background does, "
-            "it hardly looks at who moves.</p>"
+        return table(["input of the model", "accuracy"], rows) + (
+            '<p class="note">If a single frame reaches the same accuracy, the '
+            "model uses appearance, not motion; if the background does, it "
+            "uses the scene, not the person.</p>"
         )
 
     def _robustness(self) -> str:
         found = self.evaluation.get("robustness")
         if not found:
             return ""
-        rows = [["as they are", percent(self.evaluation["accuracy"])]]
+        rows = [["none", percent(self.evaluation["accuracy"])]]
         rows += [[row["what"], percent(row["accuracy"])] for row in found]
-        return table(["the pictures are", "accuracy"], rows)
+        return table(["corruption", "accuracy"], rows)
 
     def _confidence(self) -> str:
         found = self.evaluation["calibration"]
         text = (
             "<p>Expected calibration error: "
-            f"{found['ece']:.3f} (0 is best; a model that says 0.8 should be "
-            "right in 8 of 10 videos).</p>"
+            f"{found['ece']:.3f} (0 is best: of videos with confidence 0.8, "
+            "8 in 10 should be correct).</p>"
         )
         fitted = self.evaluation.get("calibrated")
         if fitted and fitted["num_videos"]:
             text += (
-                f"<p>At temperature {fitted['temperature']:.2f}, fitted on "
-                f"{fitted['num_videos']} validation videos, it is "
-                f"{fitted['ece']:.3f}. What <code>predict</code> calls "
-                "confidence is at that temperature.</p>"
+                "<p>With temperature scaling "
+                f"({fitted['temperature']:.2f}, fitted on "
+                f"{fitted['num_videos']} validation videos) it is "
+                f"{fitted['ece']:.3f}. <code>predict</code> reports these "
+                "calibrated confidences.</p>"
             )
         return text + _bins_table(found["bins"])
 
@@ -139,8 +142,9 @@ class Report:
         if not self.attention:
             return ""
         note = (
-            '<p class="note">Attention rollout: the brighter the glow, the '
-            "more of the answer was read there. It shows where, not why.</p>"
+            '<p class="note">Attention rollout: the brighter a region, the '
+            "more it contributes to the prediction. It shows where the model "
+            "looks, not why.</p>"
         )
         return note + "\n".join(
             _figure_of(
@@ -155,7 +159,7 @@ class Report:
         wrong = self.evaluation["num_videos"] - self.evaluation["num_correct"]
         shown = len(self.mistakes)
         if shown < wrong:
-            return f"Mistakes: the {shown} surest of {wrong}"
+            return f"Mistakes: the {shown} most confident of {wrong}"
         return f"Mistakes: {wrong}"
 
     def _failed(self) -> str:
@@ -165,42 +169,44 @@ class Report:
     def _damaged(self) -> str:
         damaged = self.evaluation.get("damaged", [])
         rows = [[x["file"], x["reason"]] for x in damaged]
-        return table(["video", "what happened"], rows) if rows else ""
+        return table(["video", "reason"], rows) if rows else ""
 
 
 _CLASS_FIGURES = ("precision", "recall", "f1", "support")
-_RANK_FIGURES = {"roc_auc": "ROC area", "average_precision": "PR area"}
+_RANK_FIGURES = {"roc_auc": "ROC AUC", "average_precision": "AP"}
 _CONTROL_TEXTS = {
-    "single_frame": "its middle frame, repeated",
-    "shuffled": "its frames in random order",
-    "reversed": "its frames backwards",
-    "background": "only what stays in place (the median of its frames)",
+    "single_frame": "the middle frame, repeated",
+    "shuffled": "the frames in random order",
+    "reversed": "the frames in reverse order",
+    "background": "the background (the median over frames)",
 }
 
 
 def headline(evaluation: Mapping[str, Any]) -> str:
-    """Returns the result in a sentence or three, with the counts.
+    """Summarizes the result in up to three sentences.
 
     Example:
 
     >>> headline({"num_correct": 3, "num_videos": 4, "num_failed": 1,
     ...     "accuracy_interval": [0.5, 1.0], "num_groups": 4,
     ...     "balanced_accuracy": 0.75, "majority_accuracy": 0.5})
-    '3 of 4 videos right (95 % interval 50.0 % to 100.0 %, over 4 groups).
-    Balanced accuracy 75.0 %. Always naming the commonest class would reach
-    50.0 %. 1 of 5 videos could not be scored and is not counted.'
+    '3 of 4 videos correct (95 % confidence interval 50.0 % to 100.0 %, over 4
+    groups). Balanced accuracy 75.0 %. Always predicting the largest class
+    gives 50.0 %. 1 of 5 videos could not be scored and is not counted.'
     """
     found = evaluation
     interval = ""
     if found["accuracy_interval"]:
         low, high = map(percent, found["accuracy_interval"])
         groups = found["num_groups"]
-        interval = f" (95 % interval {low} to {high}, over {groups} groups)"
+        interval = (
+            f" (95 % confidence interval {low} to {high}, over {groups} groups)"
+        )
     text = (
-        f"{found['num_correct']} of {found['num_videos']} videos right"
+        f"{found['num_correct']} of {found['num_videos']} videos correct"
         f"{interval}. Balanced accuracy "
-        f"{percent(found['balanced_accuracy'])}. Always naming the commonest "
-        f"class would reach {percent(found['majority_accuracy'])}."
+        f"{percent(found['balanced_accuracy'])}. Always predicting the largest "
+        f"class gives {percent(found['majority_accuracy'])}."
     )
     if failed := found["num_failed"]:
         verb = "is" if failed == 1 else "are"
@@ -212,7 +218,7 @@ def headline(evaluation: Mapping[str, Any]) -> str:
 
 
 def percent(share: float) -> str:
-    """Returns a share as people read it.
+    """Formats a fraction as a percentage.
 
     Example:
 
@@ -223,7 +229,7 @@ def percent(share: float) -> str:
 
 
 def _figure(value: float | int | None) -> str:
-    """Returns a cell: a count, a share to three places, or nothing."""
+    """Formats a cell: a count, a fraction to three places, or nothing."""
     if value is None:
         return ""
     return str(value) if isinstance(value, int) else f"{value:.3f}"
@@ -258,13 +264,13 @@ def _strip(strip: Strip) -> str:
 
 
 def _figure_of(content: str, strip: Strip) -> str:
-    """Returns pictures of a video over what was said of it."""
-    said = f"{strip.prediction} ({strip.score:.2f})"
+    """Returns images of a video with a caption of its classes."""
+    predicted = f"{strip.prediction} ({strip.score:.2f})"
     if strip.right:
-        caption = f'<span class="right">✓ {escape(said)}</span>'
+        caption = f'<span class="right">✓ {escape(predicted)}</span>'
     else:
         caption = (
-            f'<span class="wrong">✗ {escape(said)}</span>, truth '
+            f'<span class="wrong">✗ {escape(predicted)}</span>, true class '
             f"<b>{escape(strip.truth)}</b>"
         )
     return (

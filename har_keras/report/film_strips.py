@@ -1,4 +1,4 @@
-"""Film strips: a few frames of a video side by side, with what was said."""
+"""Film strips: a few frames of a video side by side, with its classes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ _JPEG_QUALITY = 82
 
 @dataclass(frozen=True)
 class Strip:
-    """Frames of a video in a row, and its classes.
+    """Frames of a video, and its classes.
 
     Args:
         file: str. Name of the video.
         frames: uint8 array of shape `(T, H, W, 3)`, RGB.
-        truth: str. Its class by the folder.
-        prediction: str. Its class by the model; empty where there is none.
+        truth: str. The true class.
+        prediction: str. The predicted class; "" if there is none.
         score: float. Probability of the prediction.
-        mp4: bytes. The clip, to be played; empty where there is none.
+        mp4: bytes. The clip as a playable MP4; empty if there is none.
     """
 
     file: str
@@ -38,7 +38,7 @@ class Strip:
 
     @property
     def right(self) -> bool:
-        """Whether the prediction is the truth."""
+        """Whether the prediction is correct."""
         return self.truth == self.prediction
 
     def image(self, gap_pixels: int = 2) -> np.ndarray:
@@ -60,7 +60,7 @@ class Strip:
         return image
 
     def jpeg(self) -> bytes:
-        """Returns the image, encoded."""
+        """Returns the image as JPEG."""
         _, encoded = cv2.imencode(
             ".jpg",
             cv2.cvtColor(self.image(), cv2.COLOR_RGB2BGR),
@@ -79,19 +79,20 @@ def read_strip(
     score: float = 0.0,
     playable: bool = False,
 ) -> Strip:
-    """Reads the strip of a video: the middle clip's centre view, thinned out.
+    """Reads the strip of a video: the center view of its middle clip.
 
     Args:
         store: Store. The decoded frames.
-        video: Video. A usable one.
-        clip: ClipConfig. What the model was trained on.
-        num_frames: int. Frames in the strip, at most those of a clip.
-        prediction: str. Its class by the model; empty where there is none.
+        video: Video. A usable video.
+        clip: ClipConfig. Clip geometry of the model.
+        num_frames: int. Frames in the strip, evenly spaced over the clip.
+            Defaults to `8`.
+        prediction: str. The predicted class; "" if there is none.
         score: float. Probability of the prediction.
-        playable: bool. Whether to add the clip as a small MP4.
+        playable: bool. Whether to add the clip as MP4. Defaults to `False`.
 
     Returns:
-        The `Strip`.
+        A `Strip`.
     """
     indices = view_indices(video.kept_frames, clip, 1)[0]
     frames = store.frames(video.sha256, indices)
@@ -107,7 +108,7 @@ def read_strip(
 
 
 def _thinned(frames: np.ndarray, number: int = 8) -> np.ndarray:
-    """Returns up to `number` of the frames, evenly spread."""
+    """Returns up to `number` of the frames, evenly spaced."""
     places = np.linspace(0, len(frames) - 1, min(number, len(frames)))
     return frames[places.round().astype(int)]
 
@@ -121,15 +122,16 @@ def sample_strips(
     probabilities: Mapping[str, np.ndarray] | None = None,
     num_strips: int = 9,
 ) -> list[Strip]:
-    """Reads strips of a split, the classes in turn, spread over its videos.
+    """Reads strips of a split, balanced over classes.
 
     Args:
         store: Store. The decoded frames.
         manifest: Manifest. The videos.
         split: str. "train", "val" or "test".
-        clip: ClipConfig. What the model was trained on.
-        probabilities: Mapping or None. By file, for those that were predicted.
-        num_strips: int. At most so many.
+        clip: ClipConfig. Clip geometry of the model.
+        probabilities: Mapping or None. Predictions by file. Defaults to
+            none.
+        num_strips: int. Maximum number of strips. Defaults to `9`.
 
     Returns:
         A list of `Strip`, sorted by class.
@@ -155,22 +157,21 @@ def sample_strips(
 def training_strips(
     store: Store, manifest: Manifest, config: Config, *, num_strips: int = 9
 ) -> list[Strip]:
-    """Makes strips of what the model sees in training, changed as there.
+    """Makes strips of augmented training clips.
 
-    They are the first clips of the first epoch. With MixUp and CutMix they
-    are mixed among themselves, and every class in a clip is said with its
-    share.
+    They are the first clips of the first epoch. With MixUp and CutMix, labels
+    list every class with its soft target.
 
     Args:
         store: Store. The decoded frames.
         manifest: Manifest. The videos; those of the split "train" are used.
-        config: Config. Every option of the training.
-        num_strips: int. At most so many.
+        config: Config. Every option of the run.
+        num_strips: int. Maximum number of strips. Defaults to `9`.
 
     Returns:
         A list of `Strip`, without predictions.
     """
-    # Brings TensorFlow, which a verb starts first, and quietly.
+    # Imports TensorFlow, which a verb starts first, quietly.
     from har_keras.clips.dataset import ClipDataset
 
     repeats = config.training.repeats
@@ -184,7 +185,7 @@ def training_strips(
         Strip(
             data.slots[index].video.file,
             _thinned(clip),
-            _shares_in_words(label, manifest.class_names),
+            _soft_label_text(label, manifest.class_names),
         )
         for clip, label, index in zip(
             clips[:num_strips], labels, data.order(0), strict=False
@@ -192,8 +193,8 @@ def training_strips(
     ]
 
 
-def _shares_in_words(label: np.ndarray, class_names: Sequence[str]) -> str:
-    """Returns a label in words: "walk", or "walk 0.60 + gym 0.40"."""
+def _soft_label_text(label: np.ndarray, class_names: Sequence[str]) -> str:
+    """Formats a label: "walk", or "walk 0.60 + gym 0.40"."""
     if not label.ndim:
         return class_names[int(label)]
     found = [place for place in np.argsort(-label) if label[place] > 0]

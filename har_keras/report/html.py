@@ -1,6 +1,6 @@
-"""A page of HTML that stands alone: one file, no network, no scripts.
+"""Self-contained HTML pages: one file, no scripts, no external resources.
 
-All text in it is escaped, for it may come from the name of a folder or file.
+All text is escaped, because it may be the name of a folder or file.
 """
 
 from collections.abc import Sequence
@@ -65,7 +65,7 @@ details > summary { cursor: pointer; }
 
 
 def page(title: str, parts: Sequence[str]) -> str:
-    """Returns a whole page of HTML parts; empty ones are left out."""
+    """Returns a page made of HTML parts; empty parts are skipped."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n'
         '<meta charset="utf-8">\n'
@@ -79,14 +79,14 @@ def page(title: str, parts: Sequence[str]) -> str:
 
 
 def section(heading: str, content: str) -> str:
-    """Returns a part of a page, or nothing if it has no content."""
+    """Returns a section with a heading; "" if it has no content."""
     if not content:
         return ""
     return f"<section>\n<h2>{escape(heading)}</h2>\n{content}\n</section>"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table of plain text, columns of numbers set to the right."""
+    """Returns a table of plain text; numeric columns are right-aligned."""
     right = [
         bool(rows) and all(_is_number(row[column]) for row in rows)
         for column in range(len(header))

@@ -1,4 +1,4 @@
-"""The model card of a run: its README.md."""
+"""The model card of a run, its README.md."""
 
 from collections.abc import Mapping
 from html import escape
@@ -15,17 +15,17 @@ def model_card(
     videos: Mapping[str, Mapping[str, int]],
     num_parameters: int,
 ) -> str:
-    """Returns what somebody who is handed a run should know, as Markdown.
+    """Writes the model card of a run in Markdown.
 
     Args:
         name: str. The name of the run.
-        config: Config. That of the run.
+        config: Config. The options of the run.
         evaluation: Mapping. The figures of `evaluation.json`.
         videos: Mapping from class to counts of videos by split.
-        num_parameters: int. Weights of the model, counted one by one.
+        num_parameters: int. Number of parameters of the model.
 
     Returns:
-        The text of `README.md`.
+        str. The text of `README.md`.
     """
     parts = [
         f"# {markdown_text(name)}",
@@ -39,7 +39,7 @@ def model_card(
         _use(config),
         "## Limits",
         _limits(evaluation),
-        "## How it was made",
+        "## Training",
         _options(config),
         _versions(evaluation),
     ]
@@ -47,7 +47,7 @@ def model_card(
 
 
 def markdown_text(text: str) -> str:
-    r"""Returns a name so that Markdown shows it as it is.
+    r"""Escapes a name for Markdown.
 
     Example:
 
@@ -66,11 +66,11 @@ def _model(
     names = [markdown_text(name) for name in evaluation["class_names"]]
     clip = config.clip
     return (
-        "A Vision Transformer on tubelets that tells which of "
-        f"{len(names)} classes a video shows: {', '.join(names)}. It sees "
+        "A video classifier (Vision Transformer on tubelets) with "
+        f"{len(names)} classes: {', '.join(names)}. Its input is "
         f"{clip.num_frames} frames at {clip.fps:g} per second "
-        f"({clip.span_seconds:g} s), {clip.crop_size} x {clip.crop_size} "
-        f"pixels, and has {num_parameters:,} parameters."
+        f"({clip.span_seconds:g} s) of {clip.crop_size} x {clip.crop_size} "
+        f"pixels. It has {num_parameters:,} parameters."
     )
 
 
@@ -95,11 +95,11 @@ def _controls(evaluation: Mapping[str, Any]) -> list[str]:
     if not controls:
         return []
     return [
-        "With one frame repeated it is right in "
-        f"{percent(controls['single_frame'])}, with the frames shuffled in "
-        f"{percent(controls['shuffled'])}, backwards in "
-        f"{percent(controls['reversed'])}: the distance to the result is what "
-        "the model reads from motion."
+        "Accuracy is "
+        f"{percent(controls['single_frame'])} with a single repeated frame, "
+        f"{percent(controls['shuffled'])} with shuffled frames and "
+        f"{percent(controls['reversed'])} with reversed frames: the difference "
+        "from the result is what the model gains from motion."
     ]
 
 
@@ -108,19 +108,19 @@ def _use(config: Config) -> str:
         "```sh\n"
         "python -m har_keras.evaluate . --videos FOLDER\n"
         "```\n\n"
-        "`saved_model/` is for TensorFlow Serving. `model.keras` opens with "
-        "`keras.models.load_model` once `har_keras.model.build` is imported. "
-        "Both take `uint8` RGB frames and scale them inside."
+        "`saved_model/` is for TensorFlow Serving. `model.keras` can be loaded "
+        "with `keras.models.load_model` after `import har_keras.model.build`. "
+        "Both take `uint8` RGB frames and rescale them inside."
     )
 
 
 def _limits(evaluation: Mapping[str, Any]) -> str:
     return (
         f"The result is from {evaluation['num_videos']} videos of "
-        f"{evaluation['num_groups']} recordings that are like the training "
-        "videos; other places, cameras and people can do worse. The model "
-        "names one of its classes for any video, also for one that shows none "
-        "of them. A class name is not a judgement of the person who is seen."
+        f"{evaluation['num_groups']} recordings that resemble the training "
+        "videos; accuracy can be lower for other places, cameras and people. "
+        "The model predicts one of its classes for any video, also if it shows "
+        "none of them. A class name is no judgment of the person in the video."
     )
 
 
@@ -134,7 +134,7 @@ def _options(config: Config) -> str:
     text = "; ".join(f"`{option.replace('`', '')}`" for option in changed)
     return (
         "Every option is in `config.toml`. "
-        + (f"Other than the defaults: {text}." if changed else "All defaults.")
+        + (f"Not default: {text}." if changed else "All are defaults.")
         + " The videos, their splits and groups are in `manifest.csv`."
     )
 

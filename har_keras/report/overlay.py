@@ -1,4 +1,4 @@
-"""A video with the answer drawn on it: label, bar and timeline, sound kept."""
+"""Overlays a video with label, confidence bar and timeline; keeps audio."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -10,14 +10,14 @@ import numpy as np
 from har_keras.files import whole_file
 from har_keras.inference.timeline import Timeline
 from har_keras.report.plots import plain_text
-from har_keras.report.timeline_files import class_colour
+from har_keras.report.timeline_files import class_color
 from har_keras.video.ffmpeg import FrameReader, Frames, probe, read_frames
-from har_keras.video.images import read_pictures, size_of_pictures
+from har_keras.video.images import read_images, size_of_images
 from har_keras.video.writer import VideoWriter
 
-_LARGEST_SIDE = 1080
-_MOST_FPS = 60.0
-_BAND_LIGHT = 0.3
+_MAX_SIDE = 1080
+_MAX_FPS = 60.0
+_BAND_BRIGHTNESS = 0.3
 _WHITE = (255, 255, 255)
 _EMPTY = (110, 110, 110)
 
@@ -28,48 +28,48 @@ def write_overlay(
     path: Path,
     *,
     timeout_seconds: float,
-    pictures_fps: float = 25.0,
+    images_fps: float = 25.0,
 ) -> None:
-    """Writes a video again with what is seen when drawn over its foot.
+    """Writes a copy of a video with its timeline in a band at the bottom.
 
-    Size, rate, length and sound stay; a short side above 1080 pixels and a
-    rate above 60 come down to that. Frames pass through one by one.
+    Size, frame rate, length and audio are kept; the short side is limited to
+    1080 pixels and the frame rate to 60. Frames are streamed.
 
     Args:
-        video: Path. The file, or a folder of pictures.
-        timeline: Timeline. What is seen when.
-        path: Path. The MP4 file, which appears when it is whole.
-        timeout_seconds: float. Limit on the time spent waiting for ffmpeg.
-        pictures_fps: float. Pictures per second in a folder of them.
+        video: Path. A file, or a folder of images.
+        timeline: Timeline. The timeline of the video.
+        path: Path. The MP4 file; it appears when complete.
+        timeout_seconds: float. Time limit for decoding.
+        images_fps: float. Frame rate of a folder of images. Defaults to `25`.
 
     Raises:
         VideoError: If the file can't be read.
     """
-    reader, fps, sound = _opened(video, timeout_seconds, pictures_fps)
+    reader, fps, sound = _opened(video, timeout_seconds, images_fps)
     with reader, whole_file(path) as temporary:
         write_drawn(reader, timeline, temporary, fps=fps, sound=sound)
 
 
 def _opened(
-    video: Path, timeout_seconds: float, pictures_fps: float
+    video: Path, timeout_seconds: float, images_fps: float
 ) -> tuple[FrameReader, float, Path | None]:
-    """Returns the frames at their own size and rate, and where sound is."""
+    """Returns the frames, their rate, and the file with the audio track."""
     if video.is_dir():
-        fps = min(pictures_fps, _MOST_FPS)
-        pictures = read_pictures(
+        fps = min(images_fps, _MAX_FPS)
+        frames = read_images(
             video,
-            pictures_fps=pictures_fps,
+            images_fps=images_fps,
             fps=fps,
-            short_side=min(*size_of_pictures(video), _LARGEST_SIDE),
+            short_side=min(*size_of_images(video), _MAX_SIDE),
             timeout_seconds=timeout_seconds,
         )
-        return pictures, fps, None
+        return frames, fps, None
     info = probe(video)
-    fps = min(info.fps or 25.0, _MOST_FPS)
+    fps = min(info.fps or 25.0, _MAX_FPS)
     reader = read_frames(
         video,
         fps=fps,
-        short_side=min(info.width, info.height, _LARGEST_SIDE),
+        short_side=min(info.width, info.height, _MAX_SIDE),
         timeout_seconds=timeout_seconds,
     )
     return reader, fps, video if info.has_audio else None
@@ -87,10 +87,11 @@ def write_drawn(
 
     Args:
         frames: Iterable of `uint8` arrays of shape `(H, W, 3)`.
-        timeline: Timeline. What is seen when.
+        timeline: Timeline. The timeline of the frames.
         path: Path. The MP4 file.
-        fps: float. Frames per second.
-        sound: Path or None. A file whose sound goes along.
+        fps: float. Frame rate.
+        sound: Path or None. A file whose audio track is copied. Defaults to
+            none.
     """
     writer: VideoWriter | None = None
     band = None
@@ -110,12 +111,12 @@ def write_drawn(
 
 
 class Band:
-    """The foot of a video: the class, how sure it is, and what comes when.
+    """The band at the bottom: label, confidence bar and timeline.
 
     Args:
-        timeline: Timeline. What is seen when.
-        height: int. Of the frames, in pixels.
-        width: int. Of the frames, in pixels.
+        timeline: Timeline. The timeline of the video.
+        height: int. Height of the frames in pixels.
+        width: int. Width of the frames in pixels.
     """
 
     def __init__(self, timeline: Timeline, height: int, width: int) -> None:
@@ -127,25 +128,25 @@ class Band:
         self.strip = self._strip()
 
     def drawn(self, frame: Frames, seconds: float) -> Frames:
-        """Returns a frame with the band over its foot.
+        """Returns a copy of a frame with the band drawn on it.
 
         Args:
             frame: `uint8` array of shape `(H, W, 3)`.
-            seconds: float. Its time.
+            seconds: float. Time of the frame.
 
         Returns:
-            `uint8` array of the same shape; the frame is not changed.
+            `uint8` array of the same shape.
         """
         segment, row = self.timeline.at(seconds)
         frame = frame.copy()
         band = frame[len(frame) - self.height :]
-        band[:] = (band * _BAND_LIGHT).astype(np.uint8)
+        band[:] = (band * _BAND_BRIGHTNESS).astype(np.uint8)
         names = list(self.timeline.class_names)
         known = segment.label in names
         score = row[names.index(segment.label)] if known else row.max()
-        colour = _rgb(names.index(segment.label)) if known else _EMPTY
+        color = _rgb(names.index(segment.label)) if known else _EMPTY
         self._write(band, segment.label, float(score))
-        self._bar(band, float(score), colour)
+        self._bar(band, float(score), color)
         self._time(band, seconds)
         return frame
 
@@ -161,13 +162,13 @@ class Band:
         place[:] = (place * (1 - share) + 255 * share).astype(np.uint8)
 
     def _bar(
-        self, band: Frames, score: float, colour: tuple[int, int, int]
+        self, band: Frames, score: float, color: tuple[int, int, int]
     ) -> None:
         left, right = self.width // 2 + self.margin, self.width - self.margin
         top = self.margin // 2 + 1 + round(0.35 * self.unit)
         rows = slice(top, top + max(3, round(0.6 * self.unit)))
         band[rows, left:right] = (70, 70, 70)
-        band[rows, left : left + round(score * (right - left))] = colour
+        band[rows, left : left + round(score * (right - left))] = color
 
     def _time(self, band: Frames, seconds: float) -> None:
         top = min(round(1.75 * self.unit), len(band) - 1)
@@ -182,7 +183,7 @@ class Band:
         ] = _WHITE
 
     def _strip(self) -> Frames:
-        """Returns the segments side by side, on a line of time."""
+        """Returns the segments as one bar over time."""
         width = max(1, self.width - 2 * self.margin)
         strip = np.full((max(3, round(0.7 * self.unit)), width, 3), 70, "uint8")
         names = list(self.timeline.class_names)
@@ -196,13 +197,13 @@ class Band:
 
 
 def _rgb(label: int) -> tuple[int, int, int]:
-    colour = class_colour(label)
-    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+    color = class_color(label)
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
 
 
 @lru_cache(maxsize=512)
 def _letters(text: str, height: int) -> np.ndarray:
-    """Returns a line of text, `uint8` `(rows, columns)`, 255 where it is."""
+    """Renders a line of text as a mask, `uint8` `(rows, columns)`."""
     from PIL import Image, ImageDraw
 
     font = _font(height)
@@ -214,7 +215,7 @@ def _letters(text: str, height: int) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _font(height: int) -> Any:
-    """Returns the font that matplotlib brings along."""
+    """Returns the font that comes with matplotlib."""
     from matplotlib import font_manager
     from PIL import ImageFont
 

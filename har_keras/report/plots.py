@@ -1,7 +1,7 @@
-"""Pictures for people, drawn without a screen.
+"""Plots, drawn without a display.
 
-Colours are from Okabe and Ito's palette, which people with any kind of colour
-blindness can tell apart; what a colour says is said by a mark or word as well.
+Colors are from the palette of Okabe and Ito, which is safe for color blindness;
+color is never the only cue.
 """
 
 import csv
@@ -18,11 +18,11 @@ from har_keras.evaluation.metrics import Curve
 from har_keras.files import whole_file
 from har_keras.report.film_strips import Strip
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
+BLUE, ORANGE, GRAY = "#0072B2", "#D55E00", "#666666"
 PALETTE = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#4D4D4D",
 )  # fmt: skip
-"""Colours of classes."""
+"""Colors of classes."""
 _DPI = 120
 _MAX_LABEL = 28
 # Above this many classes a cell is too small for its count.
@@ -30,12 +30,11 @@ _MAX_COUNTED_CLASSES = 20
 
 
 def plot_curves(history_file: Path, path: Path) -> None:
-    """Draws loss and accuracy by epoch, for training and validation.
+    """Plots loss and accuracy by epoch, for training and validation.
 
     Args:
-        history_file: Path. CSV with a line an epoch: `epoch`, `loss`,
-            `accuracy`, and `val_loss`, `val_accuracy` where there is
-            validation.
+        history_file: Path. CSV with a line per epoch: `epoch`, `loss`,
+            `accuracy`, and with validation `val_loss` and `val_accuracy`.
         path: Path. The PNG file.
     """
     with history_file.open(newline="") as file:
@@ -53,7 +52,7 @@ def plot_curves(history_file: Path, path: Path) -> None:
 
 def _draw_curves(panel: Any, rows: list[dict[str, str]], name: str) -> None:
     kinds = (("", "training", BLUE, "-"), ("val_", "validation", ORANGE, "--"))
-    for prefix, label, colour, line in kinds:
+    for prefix, label, color, line in kinds:
         points = [
             (int(row["epoch"]), float(row[prefix + name]))
             for row in rows
@@ -63,7 +62,7 @@ def _draw_curves(panel: Any, rows: list[dict[str, str]], name: str) -> None:
             marker = "o" if len(points) < 3 else None
             panel.plot(
                 *zip(*points, strict=True),
-                color=colour,
+                color=color,
                 linestyle=line,
                 marker=marker,
                 label=label,
@@ -80,11 +79,12 @@ def _draw_curves(panel: Any, rows: list[dict[str, str]], name: str) -> None:
 def plot_confusion(
     confusion: Sequence[Sequence[int]], class_names: Sequence[str], path: Path
 ) -> None:
-    """Draws the confusion matrix: counts, coloured by the share of their row.
+    """Plots the confusion matrix: counts, colored by the fraction of the row.
 
     Args:
-        confusion: Counts of videos by truth (row) and prediction (column).
-        class_names: Names in label order.
+        confusion: Counts of videos by true class (row) and prediction
+            (column).
+        class_names: Sequence of str. Class names in label order.
         path: Path. The PNG file.
     """
     counts = np.asarray(confusion)
@@ -99,7 +99,7 @@ def plot_confusion(
         if len("".join(names)) <= 24 and len(names) <= 6:
             panel.set_xticks(range(len(names)), names, rotation=0, ha="center")
         panel.set_xlabel("predicted")
-        panel.set_ylabel("truth")
+        panel.set_ylabel("true class")
         panel.tick_params(length=0)
         panel.spines[:].set_visible(False)
         if len(names) <= _MAX_COUNTED_CLASSES:
@@ -126,41 +126,41 @@ def plot_reliability(
     after: Sequence[Mapping[str, float]],
     path: Path,
 ) -> None:
-    """Draws accuracy over confidence; on the diagonal they are the same.
+    """Plots a reliability diagram: accuracy against confidence.
 
     Args:
-        before: Bins of `metrics.calibration`, as the model says it.
+        before: Bins of `metrics.calibration`, uncalibrated.
         after: Bins at the run's temperature; empty if there is none.
         path: Path. The PNG file.
     """
     kinds = (
-        (before, "as the model says it", BLUE, "o-"),
+        (before, "uncalibrated", BLUE, "o-"),
         (after, "calibrated", ORANGE, "s--"),
     )
     with figure_file(path, 4.6, 4.2) as figure:
         panel = figure.subplots()
         panel.plot([0, 1], [0, 1], color="#999999", linewidth=1)
-        for bins, label, colour, style in kinds:
+        for bins, label, color, style in kinds:
             if not bins:
                 continue
             rows = [(x["confidence"], x["accuracy"], x["count"]) for x in bins]
             confidence, accuracy, count = zip(*rows, strict=True)
-            panel.plot(confidence, accuracy, style, color=colour, label=label)
+            panel.plot(confidence, accuracy, style, color=color, label=label)
             sizes = 20 + 280 * np.asarray(count) / sum(count)
-            panel.scatter(confidence, accuracy, sizes, color=colour, alpha=0.25)
+            panel.scatter(confidence, accuracy, sizes, color=color, alpha=0.25)
         panel.set_xlim(0, 1)
         panel.set_ylim(-0.02, 1.02)
         panel.set_xlabel("confidence (large dot: many videos)")
-        panel.set_ylabel("share that is right")
+        panel.set_ylabel("accuracy")
         panel.legend(frameon=False, loc="upper left")
         panel.spines[["top", "right"]].set_visible(False)
 
 
 def plot_ranking(curves: Mapping[str, Curve | None], path: Path) -> None:
-    """Draws the ROC and the precision-recall curve of every class.
+    """Plots the ROC and precision-recall curves of every class.
 
     Args:
-        curves: Mapping from class to its curve, or None if it has none.
+        curves: Mapping from class to its `Curve`; None if it has none.
         path: Path. The PNG file.
     """
     with figure_file(path, 8.8, 3.8) as figure:
@@ -177,12 +177,12 @@ def plot_ranking(curves: Mapping[str, Curve | None], path: Path) -> None:
             }
             left.plot(found.false_positive_rate, found.recall, **style)
             right.step(found.recall, found.precision, where="pre", **style)
-        left.set_xlabel("share of other videos named")
-        left.set_ylabel("share of its videos named (recall)")
+        left.set_xlabel("false positive rate")
+        left.set_ylabel("true positive rate (recall)")
         left.set_title("ROC", loc="left", fontweight="bold")
         right.set_xlabel("recall")
         right.set_ylabel("precision")
-        right.set_title("Precision and recall", loc="left", fontweight="bold")
+        right.set_title("Precision-recall", loc="left", fontweight="bold")
         for panel in (left, right):
             panel.set_xlim(-0.01, 1.01)
             panel.set_ylim(0, 1.03)
@@ -193,10 +193,10 @@ def plot_ranking(curves: Mapping[str, Curve | None], path: Path) -> None:
 
 
 def plot_samples(strips: Sequence[Strip], path: Path) -> None:
-    """Draws film strips one below the other, each under its classes.
+    """Draws film strips in a column, each with a caption of its classes.
 
     Args:
-        strips: Sequence of Strip. At least one, all of one size.
+        strips: Sequence of Strip. At least one, all of the same size.
         path: Path. The PNG file.
     """
     images = [strip.image() for strip in strips]
@@ -227,25 +227,25 @@ def plot_samples(strips: Sequence[Strip], path: Path) -> None:
 def _write_caption(
     figure: Any, strip: Strip, middle: float, size: tuple[int, int]
 ) -> None:
-    """Writes the classes on the left and the name of the file on the right."""
+    """Writes the classes on the left and the file name on the right."""
     height = 1 - middle / size[1]
-    text, colour = plain_text(strip.truth), "black"
+    text, color = plain_text(strip.truth), "black"
     if strip.prediction:
-        mark, colour = ("✓", BLUE) if strip.right else ("✗", ORANGE)
-        said = (
+        mark, color = ("✓", BLUE) if strip.right else ("✗", ORANGE)
+        predicted = (
             "" if strip.right else f", predicted {plain_text(strip.prediction)}"
         )
-        text = f"{mark} {text}{said} ({strip.score:.2f})"
+        text = f"{mark} {text}{predicted} ({strip.score:.2f})"
     style = {"va": "center", "fontsize": 9.5}
     figure.text(
-        8 / size[0], height, text, color=colour, fontweight="bold", **style
+        8 / size[0], height, text, color=color, fontweight="bold", **style
     )
     name = plain_text(Path(strip.file).name, 40)
-    figure.text(1 - 8 / size[0], height, name, color=GREY, ha="right", **style)
+    figure.text(1 - 8 / size[0], height, name, color=GRAY, ha="right", **style)
 
 
 def plain_text(text: str, longest: int = _MAX_LABEL) -> str:
-    r"""Returns a name as it can be drawn: one line, not too long, no formula.
+    r"""Prepares a name for matplotlib: one line, truncated, no math mode.
 
     Example:
 
@@ -272,13 +272,14 @@ def figure_file(
     height: float,
     layout: Literal["constrained"] | None = "constrained",
 ) -> Iterator[Any]:
-    """Yields an empty figure of so many inches, written as PNG at the end.
+    """Yields an empty figure, which is written as PNG on exit.
 
     Args:
         path: Path. The PNG file.
-        width: float. Inches.
-        height: float. Inches.
-        layout: str or None. How matplotlib arranges what is in it.
+        width: float. Width in inches.
+        height: float. Height in inches.
+        layout: str or None. Layout engine of matplotlib. Defaults to
+            `"constrained"`.
 
     Yields:
         A `matplotlib.figure.Figure`.
@@ -288,6 +289,6 @@ def figure_file(
     figure = Figure((width, height), dpi=_DPI, layout=layout)
     yield figure
     with whole_file(path) as temporary, warnings.catch_warnings():
-        # A script that the font lacks is drawn as boxes, not refused.
+        # Letters that the font lacks are drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(temporary, dpi=_DPI)

@@ -1,4 +1,4 @@
-"""Answers about many videos: by this program, or by an Apache Beam pipeline."""
+"""Predictions of many videos, their files, and a cache of them."""
 
 import dataclasses
 import functools
@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from har_keras import __version__
+from har_keras._version import __version__
 from har_keras.beam import each_by_beam, everywhere
 from har_keras.errors import EnvironmentFault
 from har_keras.files import whole_file
 from har_keras.inference.classifier import Classifier, Prediction
-from har_keras.inference.load import kind_of, load, start_backend_of
+from har_keras.inference.load import kind_of, load
 from har_keras.inference.timeline import Segment, Timeline, TimelineConfig
 from har_keras.manifest.manifest import content_hash
 from har_keras.run import Run
@@ -31,29 +31,30 @@ Named = tuple[Source, str]
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """What is asked about videos, and what is written about each.
+    """Which model classifies videos, how, and what is written of each.
 
     Args:
-        run: str. Who answers, as `load` has it.
-        output: Path. Folder of the files.
-        timeline: TimelineConfig or None. Whether and how to find segments.
-        timeline_files: bool. Whether to write them.
-        overlay: Path or None. A video with the answer drawn on it, or the
-            folder of several.
-        attention: bool. Whether to write where the model looked.
-        pictures_fps: float. Pictures per second in a folder of pictures.
+        run: str. A run, an exported model or an address, as `load` takes it.
+        output: Path. Folder of the files. Defaults to `predictions`.
+        timeline: TimelineConfig or None. Whether and how to localize actions
+            in time, which files and an overlay need.
+        timeline_files: bool. Whether to write the segments.
+        overlay: Path or None. A video with the predictions drawn on it, or
+            the folder of several.
+        attention: bool. Whether to write attention maps.
+        images_fps: float. Frame rate of a folder of images.
     """
 
     run: str
-    output: Path
+    output: Path = Path("predictions")
     timeline: TimelineConfig | None = None
     timeline_files: bool = False
     overlay: Path | None = None
     attention: bool = False
-    pictures_fps: float = 25.0
+    images_fps: float = 25.0
 
     def everywhere(self) -> "PredictRequest":
-        """Returns the same question, whatever the working directory."""
+        """Returns the same request, with absolute paths."""
         return dataclasses.replace(
             self,
             run=str(everywhere(Path(self.run))),
@@ -62,7 +63,7 @@ class PredictRequest:
         )
 
     def fingerprint(self) -> str:
-        """Returns a hash of the model and of how it is asked."""
+        """Returns a hash of the model and the request."""
         files = sorted(_files_of(Path(self.run)))
         found = [(str(file), content_hash(file)) for file in files]
         return hashlib.sha256(
@@ -72,19 +73,19 @@ class PredictRequest:
 
 @dataclass(frozen=True)
 class PredictionCache:
-    """A folder of answers, a file for each video.
+    """A folder of predictions, a file for each video.
 
     Args:
         folder: Path. The folder; it need not exist.
-        fingerprint: str. Of the model and how it is asked. Answers to other
-            questions are not found.
+        fingerprint: str. Of the model and the request. Predictions of other
+            requests are not found.
     """
 
     folder: Path
     fingerprint: str
 
     def holds(self, source: Source, content: str) -> bool:
-        """Returns whether a video has been answered about.
+        """Returns whether there is a prediction of a video.
 
         Args:
             source: Source. The video.
@@ -95,17 +96,17 @@ class PredictionCache:
         return bool(content) and record.get("content") == content
 
     def read(self, source: Source) -> Prediction | None:
-        """Returns the answer about a video, or None if there is none."""
+        """Returns the prediction of a video, or None if there is none."""
         record = self._record(source)
         return prediction_from(record["answer"]) if record else None
 
     def write(self, source: Source, content: str, found: Prediction) -> None:
-        """Keeps an answer; one that failed is to be tried again.
+        """Stores a prediction; one that failed will be tried again.
 
         Args:
             source: Source. The video.
-            content: str. Hash of its content before it was looked at.
-            found: Prediction. The answer.
+            content: str. Hash of its content before it was decoded.
+            found: Prediction. What to store.
         """
         kept = "" if found.failed else content
         record = {"content": kept, "answer": as_json(found)}
@@ -154,16 +155,16 @@ def prediction_from(fields: dict[str, Any]) -> Prediction:
     return Prediction(**{**fields, "timeline": timeline})
 
 
-def answers(
-    classifier: Classifier, question: PredictRequest, named: Iterable[Named]
+def predict_many(
+    classifier: Classifier, request: PredictRequest, named: Iterable[Named]
 ) -> Iterator[Prediction]:
-    """Says what videos show, and writes what was asked for about each.
+    """Classifies videos, and writes the files requested of each.
 
     Args:
         classifier: Classifier. A loaded one.
-        question: PredictRequest. What is asked.
-        named: Iterable of pairs. A `Source` and the name of the files about
-            it; no two have the same.
+        request: PredictRequest. Timeline and files.
+        named: Iterable of pairs. A `Source` and the name of its files; no two
+            have the same.
 
     Yields:
         A `Prediction` each, in order; one that failed has a reason.
@@ -171,30 +172,30 @@ def answers(
     listed = list(named)
     found = classifier.predict_all(
         [source.path for source, _ in listed],
-        fps=question.pictures_fps,
-        timeline=question.timeline,
+        fps=request.images_fps,
+        timeline=request.timeline,
     )
     for (source, name), prediction in zip(listed, found, strict=True):
         shown = dataclasses.replace(prediction, name=source.name)
         if not shown.failed:
-            base = question.output / name
-            _write_files(classifier, question, source, shown, base)
+            base = request.output / name
+            _write_files(classifier, request, source, shown, base)
         yield shown
 
 
 def predict_many_by_beam(
-    question: PredictRequest, named: Sequence[Named], options: str = ""
+    request: PredictRequest, named: Sequence[Named], options: str = ""
 ) -> Iterator[Prediction]:
-    """Says what `answers` says, as an Apache Beam pipeline.
+    """Does what `predict_many` does, as an Apache Beam pipeline.
 
-    Each answer is kept in the folder `answers` of the output, so that a
-    pipeline which was stopped goes on where it was. One is asked for again if
-    the model, the options or the video changed, or if it failed.
+    Predictions are cached in the folder `answers` of the output, so that a
+    pipeline that was stopped can be started again. One is computed again if
+    the model, the request or the video changed, or if it failed.
 
     Args:
-        question: PredictRequest. What is asked. Model, videos and output are
-            seen by all machines under the same names.
-        named: Sequence of pairs. As for `answers`.
+        request: PredictRequest. Model, videos and output are seen by all
+            machines under the same paths.
+        named: Sequence of pairs. As for `predict_many`.
         options: str. Those of the pipeline, as `each_by_beam` has them.
 
     Yields:
@@ -204,8 +205,8 @@ def predict_many_by_beam(
         UsageError: If the pipeline's options are wrong.
         EnvironmentFault: If Beam is missing, or a machine lacks something.
     """
-    question = question.everywhere()
-    kept = PredictionCache(question.output / "answers", question.fingerprint())
+    request = request.everywhere()
+    kept = PredictionCache(request.output / "answers", request.fingerprint())
     found = [
         (
             dataclasses.replace(source, address=str(everywhere(source.path))),
@@ -213,7 +214,7 @@ def predict_many_by_beam(
         )
         for source, name in named
     ]
-    size = 1 if question.timeline else _VIDEOS_AT_ONCE
+    size = 1 if request.timeline else _VIDEOS_AT_ONCE
     each_by_beam(
         [
             [(*dataclasses.astuple(source), name) for source, name in some]
@@ -221,42 +222,42 @@ def predict_many_by_beam(
                 found[i : i + size] for i in range(0, len(found), size)
             )
         ],
-        functools.partial(_keep, question, kept),
-        question.output,
+        functools.partial(_keep, request, kept),
+        request.output,
         options,
     )
     for source, _ in found:
         answer = kept.read(source)
         if answer is None:
             raise EnvironmentFault(
-                f"The pipeline left no answer about '{source.name}' in "
+                f"The pipeline left no prediction of '{source.name}' in "
                 f"'{kept.folder}'. All its machines must see that folder "
-                "under this name."
+                "under this path."
             )
         yield answer
 
 
 def _keep(
-    question: PredictRequest,
+    request: PredictRequest,
     kept: PredictionCache,
     listed: Sequence[Sequence[Any]],
 ) -> dict[str, str]:
-    """Keeps the answers about some videos; returns why some have none."""
+    """Caches predictions of some videos; returns why some have none."""
     named = [(Source(*fields), name) for *fields, name in listed]
-    # Hashed before they are looked at: what changes meanwhile is asked again.
+    # Hashed before decoding: what changes meanwhile is predicted again.
     contents = [content_hash(source.path) for source, _ in named]
-    asked = [
+    wanted = [
         not kept.holds(source, content)
         for (source, _), content in zip(named, contents, strict=True)
     ]
     failed: dict[str, str] = {}
-    missing = list(itertools.compress(named, asked))
+    missing = list(itertools.compress(named, wanted))
     if not missing:
         return failed
-    classifier = _loaded(question.run, kept.fingerprint)
-    found = answers(classifier, question, missing)
+    classifier = _loaded(request.run, kept.fingerprint)
+    found = predict_many(classifier, request, missing)
     for (source, _), content, answer in zip(
-        missing, itertools.compress(contents, asked), found, strict=True
+        missing, itertools.compress(contents, wanted), found, strict=True
     ):
         kept.write(source, content, answer)
         if answer.failed:
@@ -266,13 +267,12 @@ def _keep(
 
 @functools.cache
 def _loaded(where: str, fingerprint: str) -> Classifier:
-    """Returns what answers, loaded once a process."""
-    start_backend_of(where)
+    """Returns the classifier, loaded once per process."""
     return load(where)
 
 
 def _files_of(path: Path) -> Iterable[Path]:
-    """Returns the files that decide what a model answers."""
+    """Returns the files that decide what a model predicts."""
     if kind_of(path) == "run":
         run = Run(path)
         return (
@@ -286,20 +286,20 @@ def _files_of(path: Path) -> Iterable[Path]:
 
 def _write_files(
     classifier: Classifier,
-    question: PredictRequest,
+    request: PredictRequest,
     source: Source,
     found: Prediction,
     base: Path,
 ) -> None:
-    """Writes what was asked for about one video."""
+    """Writes the files requested of one video."""
     from har_keras.report.attention_video import write_attention
     from har_keras.report.overlay import write_overlay
     from har_keras.report.timeline_files import write_timeline
 
-    if found.timeline and question.timeline_files:
+    if found.timeline and request.timeline_files:
         write_timeline(found.timeline, found.name, base)
-    if found.timeline and question.overlay:
-        path = question.overlay
+    if found.timeline and request.overlay:
+        path = request.overlay
         if path.suffix.lower() != ".mp4":
             path /= f"{base.name}.mp4"
         limit = classifier.config.store.timeout_seconds
@@ -308,7 +308,7 @@ def _write_files(
             found.timeline,
             path,
             timeout_seconds=limit,
-            pictures_fps=question.pictures_fps,
+            images_fps=request.images_fps,
         )
-    if question.attention:
-        write_attention(classifier, source.path, base, question.pictures_fps)
+    if request.attention:
+        write_attention(classifier, source.path, base, request.images_fps)

@@ -1,4 +1,4 @@
-"""Answers on the standard output: a table for people, JSON lines, CSV."""
+"""Prints predictions: a table for people, JSON lines or CSV."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ from har_keras.report.evaluation_files import spreadsheet_text
 
 
 class Table:
-    """Prints a line a video, and its segments below it."""
+    """Prints a line per video, and its segments below it."""
 
     def __init__(self, class_names: tuple[str, ...]) -> None:
         self.class_names = class_names
@@ -38,7 +38,7 @@ class Table:
 
 
 class JsonLines:
-    """Prints a JSON object a line."""
+    """Prints a JSON object per video, one per line."""
 
     def __init__(self, class_names: tuple[str, ...]) -> None:
         self.class_names = class_names
@@ -48,7 +48,7 @@ class JsonLines:
 
 
 class Csv:
-    """Prints a table for spreadsheets."""
+    """Prints CSV that is safe to open in a spreadsheet."""
 
     def __init__(self, class_names: tuple[str, ...]) -> None:
         self.class_names = class_names
@@ -70,7 +70,7 @@ class Csv:
 
 
 def _delay(found: Prediction) -> str:
-    """Returns how far behind a live answer is, and how long it goes on."""
+    """Returns the time and the delay of a live prediction."""
     if found.delay_seconds is None:
         return ""
     return f"  at {found.seconds:.1f} s, {found.delay_seconds:.2f} s behind"
@@ -93,7 +93,7 @@ def _as_json(found: Prediction) -> dict[str, Any]:
 
 
 def printable(text: str) -> str:
-    r"""Returns a name without what would steer a terminal.
+    r"""Replaces control characters, which could steer a terminal.
 
     Example:
 
@@ -108,4 +108,4 @@ PRINTERS: dict[str, type[Table] | type[JsonLines] | type[Csv]] = {
     "json": JsonLines,
     "csv": Csv,
 }
-"""How answers may be printed."""
+"""The output formats of `predict`."""

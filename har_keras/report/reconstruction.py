@@ -1,4 +1,4 @@
-"""What a masked autoencoder saw of a clip, and what it guessed."""
+"""Reconstructions of a masked autoencoder: input, masked input, output."""
 
 from typing import Any
 
@@ -11,22 +11,23 @@ from har_keras.report.film_strips import Strip, read_strip
 from har_keras.store.store import Store
 
 _NUM_CLIPS = 3
-_GREY = 127
+_GRAY = 127
 
 
 def reconstruction_strips(
     model: Any, store: Store, manifest: Manifest, config: Config
 ) -> list[Strip]:
-    """Returns three strips a clip: as it is, as it was shown, as guessed.
+    """Returns three strips per clip: original, masked and reconstructed.
 
-    The guess has the mean and contrast of what was hidden, for it is made
-    without them.
+    The model predicts normalized pixels; mean and contrast of the masked
+    tubelets are added.
 
     Args:
         model: MaskedAutoencoder.
         store: Store. The decoded frames.
-        manifest: Manifest. Validation videos are taken, where there are any.
-        config: Config. That of the run.
+        manifest: Manifest. Its validation videos are used, else its training
+            videos.
+        config: Config. The options of the run.
 
     Returns:
         A list of `Strip`.
@@ -40,10 +41,10 @@ def reconstruction_strips(
         rng = np.random.default_rng((config.training.seed, number))
         places = rng.permutation(model.num_places).astype("int32")
         shown, guessed = shown_and_guessed(model, clip, places)
-        pictures = {"the clip": clip, "what was shown": shown, "guess": guessed}
+        named = {"original": clip, "masked": shown, "reconstruction": guessed}
         strips += [
-            Strip(video.file, evenly_spaced(picture), name)
-            for name, picture in pictures.items()
+            Strip(video.file, evenly_spaced(images), name)
+            for name, images in named.items()
         ]
     return strips
 
@@ -51,15 +52,16 @@ def reconstruction_strips(
 def shown_and_guessed(
     model: Any, clip: np.ndarray, places: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a clip with its hidden tubelets grey, and with them guessed.
+    """Returns a clip with its masked tubelets gray, and reconstructed.
 
     Args:
         model: MaskedAutoencoder.
         clip: uint8 array of shape `(T, H, W, 3)`.
-        places: int32 array of shape `(S,)`, visible ones first.
+        places: int32 array of shape `(S,)`. Spatial positions, the visible
+            ones first.
 
     Returns:
-        Two uint8 arrays of the clip's shape.
+        Two uint8 arrays of the clip's shape: masked and reconstructed.
     """
     import keras
 
@@ -72,7 +74,7 @@ def shown_and_guessed(
     guess = guess.reshape(hidden.shape) * hidden.std(1, keepdims=True)
     guess = (guess + hidden.mean(1, keepdims=True)).clip(0, 255)
     shown, guessed = tubelets.copy(), tubelets.copy()
-    shown[masked] = _GREY
+    shown[masked] = _GRAY
     guessed[masked] = guess.reshape(len(masked), -1).round().astype("uint8")
     return clip_of(shown, grid, clip.shape), clip_of(guessed, grid, clip.shape)
 
@@ -80,12 +82,12 @@ def shown_and_guessed(
 def clip_of(
     tubelets: np.ndarray, grid: tuple[int, int, int], shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Puts a clip together from its tubelets.
+    """Assembles a clip from its tubelets.
 
     Args:
         tubelets: Array of shape `(N, pixels)`, time slowest.
-        grid: Tubelets in time, height and width.
-        shape: That of the clip, `(T, H, W, 3)`.
+        grid: tuple of int. Tubelets in time, height and width.
+        shape: tuple of int. Shape of the clip, `(T, H, W, 3)`.
 
     Returns:
         Array of the clip's shape.
@@ -103,6 +105,6 @@ def clip_of(
 
 
 def evenly_spaced(frames: np.ndarray, number: int = 8) -> np.ndarray:
-    """Returns so many of the frames, or all if there are fewer."""
+    """Returns up to `number` of the frames, evenly spaced."""
     places = np.linspace(0, len(frames) - 1, min(number, len(frames)))
     return frames[places.round().astype(int)]

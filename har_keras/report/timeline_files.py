@@ -1,6 +1,6 @@
-"""A timeline as files: a table, JSON, subtitles, a picture.
+"""Writes a timeline as CSV, JSON, subtitles and a plot.
 
-Labels come from folder names, so each format is told that they are text.
+Labels come from folder names, so they are escaped in each format.
 """
 
 import csv
@@ -15,21 +15,21 @@ import numpy as np
 from har_keras.files import whole_file
 from har_keras.inference.timeline import NONE, Timeline
 from har_keras.report.evaluation_files import spreadsheet_text
-from har_keras.report.plots import GREY, PALETTE, figure_file, plain_text
+from har_keras.report.plots import GRAY, PALETTE, figure_file, plain_text
 
 _WIDTH_INCHES = 8.4
 
 
 def write_timeline(timeline: Timeline, name: str, base: Path) -> list[Path]:
-    """Writes a timeline in every form.
+    """Writes a timeline in all formats.
 
     Args:
-        timeline: Timeline. What is seen when.
-        name: str. The video, as people know it.
-        base: Path. Folder and first part of the names of the files.
+        timeline: Timeline. The timeline.
+        name: str. Name of the video.
+        base: Path. The files' path without suffix.
 
     Returns:
-        The files: `.csv`, `.json`, `.srt`, `.vtt`, `.png`.
+        A list of Path: `.csv`, `.json`, `.srt`, `.vtt` and `.png`.
     """
     files = [
         base.with_name(f"{base.name}.{kind}")
@@ -49,7 +49,7 @@ def write_timeline(timeline: Timeline, name: str, base: Path) -> list[Path]:
 
 
 def as_json(timeline: Timeline, name: str) -> dict[str, Any]:
-    """Returns a timeline as plain lists and dicts."""
+    """Converts a timeline to lists and dicts."""
     return {
         "video": name,
         "seconds": timeline.seconds,
@@ -63,7 +63,7 @@ def as_json(timeline: Timeline, name: str) -> dict[str, Any]:
 
 
 def srt(timeline: Timeline) -> str:
-    """Returns subtitles in SubRip's format; stretches of "none" are silent."""
+    """Returns subtitles in SubRip format, without segments of "none"."""
     shown = [x for x in timeline.segments if x.label != NONE]
     return "\n".join(
         f"{number}\n{_clock(x.start_seconds, ',')} --> "
@@ -74,7 +74,7 @@ def srt(timeline: Timeline) -> str:
 
 
 def webvtt(timeline: Timeline) -> str:
-    """Returns subtitles in the format of browsers."""
+    """Returns subtitles in WebVTT format, without segments of "none"."""
     shown = [x for x in timeline.segments if x.label != NONE]
     cues = [
         f"{_clock(x.start_seconds, '.')} --> {_clock(x.end_seconds, '.')}\n"
@@ -89,7 +89,7 @@ def _one_line(text: str) -> str:
 
 
 def _srt_text(label: str) -> str:
-    """Returns a label in which no player sees markup; there are no escapes.
+    """Replaces characters that players take for markup; SRT has no escapes.
 
     Example:
 
@@ -100,7 +100,7 @@ def _srt_text(label: str) -> str:
 
 
 def _clock(seconds: float, point: str) -> str:
-    """Returns a time as subtitles have it.
+    """Formats a time for subtitles.
 
     Example:
 
@@ -136,13 +136,13 @@ def plot_timeline(
     *,
     width_inches: float = _WIDTH_INCHES,
 ) -> None:
-    """Draws segments as a bar, and every class's probability above it.
+    """Plots the class probabilities over time, and the segments as a bar.
 
     Args:
-        timeline: Timeline. What is seen when.
-        name: str. The video, for the heading.
+        timeline: Timeline. The timeline.
+        name: str. Name of the video, for the title.
         path: Path. The PNG file.
-        width_inches: float. Of the picture; it is 3 high. Defaults to `8.4`.
+        width_inches: float. Width; the height is 3 inches. Defaults to `8.4`.
     """
     with figure_file(path, width_inches, 3.0) as figure:
         curves, bar = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
@@ -160,8 +160,8 @@ def plot_timeline(
         )
 
 
-def class_colour(label: int) -> str:
-    """Returns the colour of a class; they repeat after seven."""
+def class_color(label: int) -> str:
+    """Returns the color of a class; colors repeat after seven classes."""
     return PALETTE[label % len(PALETTE)]
 
 
@@ -170,16 +170,16 @@ def draw_probabilities(panel: Any, timeline: Timeline) -> None:
 
     Args:
         panel: matplotlib Axes.
-        timeline: Timeline.
+        timeline: Timeline. The timeline.
     """
-    # A step a window, and the last one to the very end.
+    # One step per window; the last one is extended to the end.
     rows = np.concatenate([timeline.probabilities, timeline.probabilities[-1:]])
     for label, name in enumerate(timeline.class_names):
         panel.step(
             timeline.edges,
             rows[:, label],
             where="post",
-            color=class_colour(label),
+            color=class_color(label),
             linestyle=("-", "--", ":")[label // len(PALETTE) % 3],
             linewidth=1.6,
             label=plain_text(name),
@@ -192,30 +192,28 @@ def draw_probabilities(panel: Any, timeline: Timeline) -> None:
 
 
 def draw_segments(panel: Any, timeline: Timeline, width_inches: float) -> None:
-    """Draws the segments as one bar, with the names that have room.
+    """Draws the segments as one bar, with labels where they fit.
 
     Args:
         panel: matplotlib Axes.
-        timeline: Timeline.
+        timeline: Timeline. The timeline.
         width_inches: float. Width of the panel.
     """
     names = list(timeline.class_names)
     for segment in timeline.segments:
         length = segment.end_seconds - segment.start_seconds
         known = segment.label in names
-        colour = (
-            class_colour(names.index(segment.label)) if known else "#eeeeee"
-        )
+        color = class_color(names.index(segment.label)) if known else "#eeeeee"
         panel.barh(
             0,
             length,
             left=segment.start_seconds,
-            color=colour,
+            color=color,
             edgecolor="white",
             height=1,
         )
         text = plain_text(segment.label, 16)
-        # About 12 letters to an inch: a name that has no room is left out.
+        # About 12 letters per inch; a label that does not fit is left out.
         if len(text) < length / timeline.seconds * width_inches * 9:
             panel.text(
                 segment.start_seconds + length / 2,
@@ -224,7 +222,7 @@ def draw_segments(panel: Any, timeline: Timeline, width_inches: float) -> None:
                 ha="center",
                 va="center",
                 fontsize=8.5,
-                color="white" if known else GREY,
+                color="white" if known else GRAY,
             )
     panel.set_yticks([])
     panel.set_xlim(0, timeline.seconds)

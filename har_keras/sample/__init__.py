@@ -1,6 +1,6 @@
-"""The sample videos: drawn people in motion, free of anyone's rights.
+"""Synthetic sample videos: animated people, free of copyright.
 
-camera: points and solids to flat shapes. props, scenery: what stands around.
-motions, actions: how a figure moves. figures: what it looks like. videos: a
-scene and an action to frames. samples: many of them as files.
+camera: projects points and solids to polygons. props, scenery: objects and
+background. motions, actions: movement of a figure. figures: its appearance.
+videos: renders a scene and an action. samples: writes a data set of files.
 """

@@ -1,4 +1,4 @@
-"""`python -m har_keras.sample`: draws the sample videos."""
+"""`python -m har_keras.sample`: generates the sample videos."""
 
 import sys
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from har_keras.sample.samples import sample
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """Draws labelled videos of people at the gym, walking and at work."""
+    """Generates labeled videos of people at the gym, walking and at work."""
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """Where to put them; a new or empty folder."""
+    """Output folder, new or empty."""
     num_videos: int = 400
-    """Videos of each class; at least 3, one for each split."""
+    """Number of videos per class; at least 3, one for each split."""
     seed: int = 0
-    """Seed of the drawing: the same number, the same videos."""
+    """Random seed; the same seed gives the same videos."""
     by_action: bool = False
-    """Sort them by the twelve actions (squat, typing, ...), not by class."""
+    """Use the twelve actions (squat, typing, ...) as classes, not three."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             seed=options.seed,
             by_action=options.by_action,
         )
-        print(f"Drew the sample videos into {options.folder}.")
+        print(f"Wrote the sample videos to {options.folder}.")
 
     return cli.run_verb(verb)
 

@@ -1,4 +1,4 @@
-"""What drawn figures do: twelve actions of three classes."""
+"""The twelve actions of the sample videos, in three classes."""
 
 from collections.abc import Callable
 
@@ -135,13 +135,13 @@ def _gait(
         motion.hands[index, :, 2] = 0.41 + 0.04 * np.abs(np.cos(leg))
     motion.pelvis[:, 2] -= half**2 * (0.6 + 0.4 * np.cos(2 * phase))
     motion.twist = 0.12 * np.cos(phase)
-    # A planted foot goes back by 2 * half in half a cycle.
+    # A planted foot moves back by 2 * half in half a cycle.
     motion.travel = (phase - phase[0]) / (2 * np.pi) * 4 * half
     return motion, phase
 
 
 def _carry(motion: Motion, rng: Generator) -> None:
-    """Gives a walking figure something to carry, or nothing."""
+    """Puts an object, or nothing, into the hands of a walking figure."""
     motion.held = str(rng.choice(["", "", "box", "dumbbells", "hammer", "mop"]))
     if motion.held in ("box", "mop"):
         chest(motion, 0.17, rng.uniform(0.02, 0.2), 0.1)
@@ -219,7 +219,7 @@ def hammering(t: Array, rng: Generator) -> Motion:
 
 
 def typing(t: Array, rng: Generator) -> Motion:
-    """Types at a desk, seated or standing; only hands and head are busy."""
+    """Types at a desk, seated or standing; mostly the hands move."""
     motion = standing(t, rng)
     if rng.uniform() < 0.6:
         sit(motion, rng)

@@ -1,4 +1,4 @@
-"""The camera of a drawn scene: points and solids to flat shapes."""
+"""A pinhole camera that projects points and solids to polygons."""
 
 from dataclasses import dataclass
 
@@ -7,25 +7,25 @@ import numpy as np
 
 Array = np.ndarray
 Generator = np.random.Generator
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
 SUBPIXEL_BITS = 4
-"""Corners are given to OpenCV in sixteenths of a pixel, so motion is smooth."""
+"""Corners have a resolution of 1/16 pixel, so that motion is smooth."""
 
 
 @dataclass
 class Part:
-    """A filled shape in T frames.
+    """A filled polygon in T frames.
 
     Args:
         corners: array `(T, N, 2)`. A convex outline, x and y in pixels.
-        depth: array `(T,)`. Distance from the camera, to sort by.
-        colour: RGB, 0 to 255.
+        depth: array `(T,)`. Distance from the camera, for sorting.
+        color: RGB, 0 to 255.
     """
 
     corners: Array
     depth: Array
-    colour: Colour
+    color: Color
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Camera:
 
     @property
     def tilt(self) -> float:
-        """Angle below the horizon, so that a figure's middle is centred."""
+        """Angle below the horizon, so that a figure's middle is centered."""
         return float(np.arctan2(self.eye - 0.48, self.distance))
 
     def project(self, points: Array) -> tuple[Array, Array]:
@@ -63,15 +63,15 @@ class Camera:
         return np.stack([x, y], -1), depth
 
     def capsule(
-        self, a: Array, b: Array, radii: tuple[float, float], colour: Colour
+        self, a: Array, b: Array, radii: tuple[float, float], color: Color
     ) -> Part:
-        """Returns the outline of two balls and the skin between them."""
+        """Returns the outline of a capsule, the convex hull of two balls."""
         (start, near), (end, far) = self.project(a), self.project(b)
         way = end - start
         angle = np.arctan2(way[..., 1], way[..., 0])[..., None]
         rim = np.linspace(-np.pi / 2, np.pi / 2, 6)
         caps = []
-        for centre, depth, radius, turn in (
+        for center, depth, radius, turn in (
             (end, far, radii[1], 0.0),
             (start, near, radii[0], np.pi),
         ):
@@ -79,21 +79,21 @@ class Camera:
             spot = np.stack(
                 [np.cos(angle + rim + turn), np.sin(angle + rim + turn)], -1
             )
-            caps.append(centre[..., None, :] + size * spot)
-        return Part(np.concatenate(caps, -2), (near + far) / 2, colour)
+            caps.append(center[..., None, :] + size * spot)
+        return Part(np.concatenate(caps, -2), (near + far) / 2, color)
 
     def slab(
-        self, centre: Array, size: Array, colour: Colour, heading: float = 0.0
+        self, center: Array, size: Array, color: Color, heading: float = 0.0
     ) -> list[Part]:
-        """Returns the faces of an upright block; `centre` is `(T, 3)`."""
+        """Returns the faces of an upright block; `center` is `(T, 3)`."""
         parts = []
         turn = turned(heading)
         for axis, shade in ((0, 0.8), (1, 0.9), (2, 1.12)):
             for sign in (-1, 1):
                 offsets = (_face(axis, sign) * size / 2) @ turn
-                corners, depth = self.project(centre[:, None, :] + offsets)
+                corners, depth = self.project(center[:, None, :] + offsets)
                 parts.append(
-                    Part(corners, depth.mean(-1), shaded(colour, shade))
+                    Part(corners, depth.mean(-1), shaded(color, shade))
                 )
         return parts
 
@@ -110,16 +110,16 @@ def _face(axis: int, sign: int) -> Array:
     return np.insert(square, axis, sign, axis=1)
 
 
-def shaded(colour: Colour, factor: float) -> Colour:
-    """Returns a colour, lighter or darker."""
-    red, green, blue = (min(255.0, channel * factor) for channel in colour)
+def shaded(color: Color, factor: float) -> Color:
+    """Returns a lighter or darker color."""
+    red, green, blue = (min(255.0, channel * factor) for channel in color)
     return red, green, blue
 
 
 def hue(
     rng: Generator, saturation: tuple[int, int], value: tuple[int, int]
-) -> Colour:
-    """Returns a random colour with saturation and value in ranges of 0..255."""
+) -> Color:
+    """Returns a random color with saturation and value in ranges of 0..255."""
     pixel = np.array(
         [
             [
@@ -136,10 +136,10 @@ def hue(
     return red, green, blue
 
 
-def fill(image: Array, corners: Array, colour: Colour) -> None:
-    """Fills a convex outline `(N, 2)` of pixels with smooth edges."""
+def fill(image: Array, corners: Array, color: Color) -> None:
+    """Fills a convex polygon `(N, 2)` with antialiasing."""
     points = np.round(corners * (1 << SUBPIXEL_BITS)).astype(np.int32)
-    cv2.fillConvexPoly(image, points, colour, cv2.LINE_AA, SUBPIXEL_BITS)
+    cv2.fillConvexPoly(image, points, color, cv2.LINE_AA, SUBPIXEL_BITS)
 
 
 def still(*xyz: float) -> Array:

@@ -1,21 +1,21 @@
-"""A drawn person: a body of its own, clothes, and a skeleton that moves."""
+"""Appearance of a figure: body proportions, clothes and skeleton."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from har_keras.sample import props
-from har_keras.sample.camera import Camera, Colour, Part, hue, shaded, turned
+from har_keras.sample.camera import Camera, Color, Part, hue, shaded, turned
 from har_keras.sample.motions import Motion
 
 Array = np.ndarray
 Generator = np.random.Generator
 
-SKINS: tuple[Colour, ...] = (
+SKINS: tuple[Color, ...] = (
     (244, 208, 177), (229, 184, 143), (205, 152, 110), (166, 113, 76),
     (120, 78, 52), (84, 56, 42),
 )  # fmt: skip
-HAIRS: tuple[Colour, ...] = (
+HAIRS: tuple[Color, ...] = (
     (35, 28, 26), (78, 52, 34), (150, 104, 58), (205, 172, 106),
     (160, 158, 155), (140, 60, 38),
 )  # fmt: skip
@@ -26,7 +26,7 @@ TINY = np.array([0, 0, 1e-3])
 
 @dataclass(frozen=True)
 class Person:
-    """Lengths in statures, and colours."""
+    """Proportions (in statures) and colors of a person."""
 
     leg: float
     torso: float
@@ -35,12 +35,12 @@ class Person:
     hip: float
     head: float
     girth: float
-    skin: Colour
-    hair: Colour
-    shirt: Colour
-    trousers: Colour
-    shoes: Colour
-    stripe: Colour | None
+    skin: Color
+    hair: Color
+    shirt: Color
+    trousers: Color
+    shoes: Color
+    stripe: Color | None
     long_sleeves: bool
     shorts: bool
     long_hair: bool
@@ -80,17 +80,17 @@ def _unit(vectors: Array) -> Array:
 def bend(
     root: Array, tip: Array, upper: float, lower: float, hint: Array
 ) -> tuple[Array, Array]:
-    """Returns the joint and the tip of a limb of two bones.
+    """Solves inverse kinematics for a limb of two bones.
 
     Args:
         root: array `(T, 3)`. The shoulder or hip.
-        tip: array `(T, 3)`. Where the hand or ankle should be.
+        tip: array `(T, 3)`. Target of the hand or ankle.
         upper: float. Length of the bone at the root.
         lower: float. Length of the other bone.
-        hint: array `(3,)`. The side to which the joint bends.
+        hint: array `(3,)`. The direction in which the joint bends.
 
     Returns:
-        Joint and tip, each `(T, 3)`. A tip out of reach comes as near as the
+        Joint and tip, each `(T, 3)`. The tip is as close to its target as the
         bones allow.
     """
     way = tip - root
@@ -107,7 +107,7 @@ def bend(
 
 
 def skeleton(person: Person, motion: Motion) -> dict[str, Array]:
-    """Returns every joint of a person in motion, `(T, 3)` each, by name.
+    """Returns the joints of a person in motion, `(T, 3)` each, by name.
 
     Sides are `left` and `right` of the person, such as `knee_left`.
     """
@@ -162,7 +162,7 @@ def place(
 def figure_parts(
     camera: Camera, person: Person, joints: dict[str, Array]
 ) -> list[Part]:
-    """Returns the shapes of a person, without what is in the hands."""
+    """Returns the polygons of a person, without objects in the hands."""
     parts = _torso(camera, person, joints) + _head(camera, person, joints)
     nearer = np.sign(joints["left"][:, 1].mean())
     for name, side in (("left", 1), ("right", -1)):
@@ -177,15 +177,15 @@ def _round(
     a: Array,
     b: Array,
     radii: tuple[float, float],
-    colour: Colour,
+    color: Color,
 ) -> list[Part]:
     """Returns a limb with a dark rim."""
     edge = 0.007
     rim = camera.capsule(
-        a, b, (radii[0] + edge, radii[1] + edge), shaded(colour, 0.55)
+        a, b, (radii[0] + edge, radii[1] + edge), shaded(color, 0.55)
     )
-    skin = camera.capsule(a, b, radii, colour)
-    return [Part(rim.corners, rim.depth + 0.012, rim.colour), skin]
+    skin = camera.capsule(a, b, radii, color)
+    return [Part(rim.corners, rim.depth + 0.012, rim.color), skin]
 
 
 def _arm(
@@ -263,7 +263,7 @@ def _torso(
 
 
 def _stripe(
-    camera: Camera, colour: Colour, joints: dict[str, Array], share: float
+    camera: Camera, color: Color, joints: dict[str, Array], share: float
 ) -> Part:
     """Returns a band across the shirt, `share` of the way to the hips."""
     left, right = (
@@ -271,13 +271,13 @@ def _stripe(
         + share * (joints[f"hip_{name}"] - joints[f"shoulder_{name}"])
         for name in ("left", "right")
     )
-    band = camera.capsule(left, right, (0.022, 0.022), colour)
-    # A little nearer than the chest, or the chest would cover it.
-    return Part(band.corners, band.depth - 0.05, band.colour)
+    band = camera.capsule(left, right, (0.022, 0.022), color)
+    # A little nearer than the chest, which would cover it otherwise.
+    return Part(band.corners, band.depth - 0.05, band.color)
 
 
-def _ball(camera: Camera, centre: Array, radius: float, colour: Colour) -> Part:
-    return camera.capsule(centre, centre + TINY, (radius, radius), colour)
+def _ball(camera: Camera, center: Array, radius: float, color: Color) -> Part:
+    return camera.capsule(center, center + TINY, (radius, radius), color)
 
 
 def _head(
@@ -304,19 +304,19 @@ def held_parts(
     held: str,
     joints: dict[str, Array],
     heading: float,
-    colour: Colour,
+    color: Color,
 ) -> list[Part]:
-    """Returns the shapes of what a figure has in its hands."""
+    """Returns the polygons of objects in a figure's hands."""
     left, right = joints["hand_left"], joints["hand_right"]
     ahead = np.array([np.cos(heading), np.sin(heading), 0.0])
     across = np.array([-ahead[1], ahead[0], 0.0])
     if held == "box":
         middle = (left + right) / 2 + 0.03 * ahead
-        return camera.slab(middle, np.array([0.2, 0.2, 0.16]), colour, heading)
+        return camera.slab(middle, np.array([0.2, 0.2, 0.16]), color, heading)
     if held == "dumbbells":
         along = np.broadcast_to(0.5 * ahead + 0.3 * across, left.shape)
-        return props.dumbbell(camera, left, along, shaded(colour, 0.6)) + (
-            props.dumbbell(camera, right, along, shaded(colour, 0.6))
+        return props.dumbbell(camera, left, along, shaded(color, 0.6)) + (
+            props.dumbbell(camera, right, along, shaded(color, 0.6))
         )
     if held == "mop":
         along = _unit(right - left - [0, 0, 0.02])
@@ -325,7 +325,7 @@ def held_parts(
             camera,
             left - 0.1 * along,
             right + reach.clip(0.2, 0.8) * along,
-            colour,
+            color,
         )
     if held == "hammer":
         forearm = _unit(right - joints["elbow_right"])

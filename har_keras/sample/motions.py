@@ -1,8 +1,8 @@
-"""How a drawn figure moves: targets for its hands, feet and pelvis.
+"""Motion of a figure: positions of its hands, feet and pelvis over time.
 
-A motion is written for a figure of stature 1 that stands at the origin and
-faces along x; y points to its left and z up. Every value is an array over
-time, so that one call moves a figure through a whole video.
+A motion is defined for a figure of stature (height) 1 that stands at the
+origin and faces along x; y points to its left and z up. Every value is an
+array over time, so that one call animates a figure for a whole video.
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ HIP = 0.53
 
 @dataclass
 class Motion:
-    """Where the ends of a figure are at each of T times.
+    """Positions of a figure's hands, feet and pelvis at T times.
 
     Args:
         pelvis: array `(T, 3)`.
@@ -27,11 +27,11 @@ class Motion:
         lean: array `(T,)`. Torso forward from upright, in radians.
         roll: array `(T,)`. Torso to the left, in radians.
         twist: array `(T,)`. Shoulders turned left, in radians.
-        travel: array `(T,)`. Way gone along x, in statures.
-        held: str. What is in the hands; `""` for nothing.
-        furniture: Things the action stands at: kind, x and height.
-        elbows: array `(3,)`. Where elbows point; y is outward.
-        knees: array `(3,)`. Where knees point; y is outward.
+        travel: array `(T,)`. Distance walked along x, in statures.
+        held: str. Object in the hands; `""` for none.
+        furniture: Furniture of the action: kind, x and height.
+        elbows: array `(3,)`. Direction of the elbows; y is outward.
+        knees: array `(3,)`. Direction of the knees; y is outward.
     """
 
     pelvis: Array
@@ -63,13 +63,13 @@ def beat(t: Array, rng: Generator, low: float, high: float) -> Array:
 
 
 def pulse(phase: Array, sharpness: float = 1.0) -> Array:
-    """Returns 0..1..0 once a cycle; above 1 it hurries between the ends."""
+    """Returns 0..1..0 once a cycle; a higher sharpness is more abrupt."""
     wave = np.tanh(sharpness * -np.cos(phase)) / np.tanh(sharpness)
     return 0.5 + 0.5 * wave
 
 
 def standing(t: Array, rng: Generator) -> Motion:
-    """Returns a figure that stands, feet apart, arms hanging, and sways."""
+    """Returns a standing figure, feet apart, arms hanging, swaying a little."""
     spread, stagger = rng.uniform(0.06, 0.13), rng.uniform(-0.17, 0.17)
     sway = 0.012 * np.sin(
         2 * np.pi * (rng.uniform(0.2, 0.5) * t + rng.uniform())
@@ -109,7 +109,7 @@ def crouch(motion: Motion, depth: float) -> None:
 
 
 def chest(motion: Motion, forward: float, height: float, apart: float) -> None:
-    """Brings both hands before the torso, `height` above the pelvis."""
+    """Places both hands in front of the torso, `height` above the pelvis."""
     for hand, side in zip(motion.hands, (1, -1), strict=True):
         hand[:, 0] = motion.pelvis[:, 0] + forward + 0.5 * motion.lean * height
         hand[:, 1] = motion.pelvis[:, 1] + side * apart

@@ -1,10 +1,10 @@
-"""Things that stand about or are held: furniture, tools, boxes."""
+"""Objects in the scene or in the hands: furniture, tools, boxes."""
 
 import numpy as np
 
 from har_keras.sample.camera import (
     Camera,
-    Colour,
+    Color,
     Part,
     hue,
     shaded,
@@ -16,25 +16,23 @@ Array = np.ndarray
 Generator = np.random.Generator
 
 
-def desk(
-    camera: Camera, at: Array, heading: float, colour: Colour
-) -> list[Part]:
+def desk(camera: Camera, at: Array, heading: float, color: Color) -> list[Part]:
     """Returns a desk with a laptop on it; `at` is its top, `(1, 3)`."""
     turn, (_, _, top) = turned(heading), at[0]
     size = np.array([0.34, 0.55, 0.04])
-    parts = camera.slab(at - [0, 0, 0.02], size, colour, heading)
+    parts = camera.slab(at - [0, 0, 0.02], size, color, heading)
     for x in (-0.14, 0.14):
         for y in (-0.24, 0.24):
             knee = at + np.array([x, y, -0.04]) @ turn
             foot = knee - [0, 0, top - 0.04]
             parts.append(
-                camera.capsule(foot, knee, (0.016, 0.016), shaded(colour, 0.7))
+                camera.capsule(foot, knee, (0.016, 0.016), shaded(color, 0.7))
             )
     return parts
 
 
 def laptop(camera: Camera, at: Array, heading: float) -> list[Part]:
-    """Returns an open laptop whose keys are at -x before it is turned."""
+    """Returns an open laptop whose keyboard faces -x before rotation."""
     turn = turned(heading)
     base, lid = np.array([-0.02, 0, 0.01]), np.array([0.08, 0, 0.08])
     return [
@@ -54,31 +52,31 @@ def laptop(camera: Camera, at: Array, heading: float) -> list[Part]:
 
 
 def block(
-    camera: Camera, at: Array, heading: float, colour: Colour
+    camera: Camera, at: Array, heading: float, color: Color
 ) -> list[Part]:
     """Returns a box on the ground; `at` is the middle of its top, `(1, 3)`."""
     top = at[0, 2]
     size = np.array([0.26, 0.32, top])
-    return camera.slab(at - [0, 0, top / 2], size, colour, heading)
+    return camera.slab(at - [0, 0, top / 2], size, color, heading)
 
 
-def bucket(camera: Camera, x: float, y: float, colour: Colour) -> list[Part]:
+def bucket(camera: Camera, x: float, y: float, color: Color) -> list[Part]:
     """Returns a bucket."""
     return [
         camera.capsule(
-            still(x, y, 0.05), still(x, y, 0.2), (0.07, 0.09), colour
+            still(x, y, 0.05), still(x, y, 0.2), (0.07, 0.09), color
         ),
         camera.capsule(
             still(x, y - 0.01, 0.21),
             still(x, y - 0.01, 0.22),
             (0.075, 0.075),
-            shaded(colour, 0.6),
+            shaded(color, 0.6),
         ),
     ]
 
 
 def dumbbell(
-    camera: Camera, at: Array, along: Array, colour: Colour
+    camera: Camera, at: Array, along: Array, color: Color
 ) -> list[Part]:
     """Returns a dumbbell held at `(T, 3)`, its bar along `(T, 3)`."""
     ends = at - 0.07 * along, at + 0.07 * along
@@ -86,17 +84,17 @@ def dumbbell(
     for end in ends:
         parts.append(
             camera.capsule(
-                end - 0.02 * along, end + 0.02 * along, (0.055, 0.055), colour
+                end - 0.02 * along, end + 0.02 * along, (0.055, 0.055), color
             )
         )
     return parts
 
 
-def pole(camera: Camera, a: Array, b: Array, colour: Colour) -> list[Part]:
+def pole(camera: Camera, a: Array, b: Array, color: Color) -> list[Part]:
     """Returns a mop from its handle to its head."""
     half = np.array([0, 0.06, 0])
     return [
-        camera.capsule(a, b, (0.012, 0.012), colour),
+        camera.capsule(a, b, (0.012, 0.012), color),
         camera.capsule(b + half, b - half, (0.035, 0.035), (205, 205, 200)),
     ]
 
@@ -122,20 +120,20 @@ def hammer(
 def clutter(
     camera: Camera, kind: str, x: float, y: float, rng: Generator
 ) -> list[Part]:
-    """Returns a thing of a kind that stands on the ground."""
-    colour, heading = hue(rng, (30, 170), (70, 210)), rng.uniform(0, 2 * np.pi)
+    """Returns an object of a kind that stands on the ground."""
+    color, heading = hue(rng, (30, 170), (70, 210)), rng.uniform(0, 2 * np.pi)
     if kind == "desk":
         at = still(x, y, rng.uniform(0.38, 0.5))
-        return desk(camera, at, heading, colour) + laptop(camera, at, heading)
+        return desk(camera, at, heading, color) + laptop(camera, at, heading)
     if kind == "mop":
         top = still(x + rng.uniform(-0.15, 0.15), y + 0.1, 0.75)
-        return pole(camera, top, still(x, y, 0.03), colour)
+        return pole(camera, top, still(x, y, 0.03), color)
     if kind == "bucket":
-        return bucket(camera, x, y, colour)
+        return bucket(camera, x, y, color)
     if kind == "dumbbell":
-        return dumbbell(camera, still(x, y, 0.05), still(1, 0, 0), colour)
+        return dumbbell(camera, still(x, y, 0.05), still(1, 0, 0), color)
     at = still(x, y, rng.uniform(0.15, 0.35))
-    parts = block(camera, at, heading, colour)
+    parts = block(camera, at, heading, color)
     if kind == "hammer":
         at = at + np.array([-0.08, -0.05, 0.02])
         parts += hammer(camera, at, still(1, 0, 0), still(0, 1, 0))

@@ -1,4 +1,4 @@
-"""The sample data: drawn videos as mp4 files, by split and class."""
+"""Writes the sample data set: mp4 files by split and class."""
 
 import csv
 import os
@@ -19,7 +19,7 @@ Array = np.ndarray
 
 CLASS_NAMES = tuple(sorted(ACTIONS))
 VAL_FRACTION, TEST_FRACTION = 0.1, 0.2
-"""Shares of the groups, each at least one group."""
+"""Fractions of the groups, each at least one group."""
 
 
 def draw_samples(
@@ -30,27 +30,27 @@ def draw_samples(
     by_action: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
-    """Draws a labelled data set of mp4 files.
+    """Generates a labeled data set of mp4 files.
 
-    Each scene, a person in a place, gives one video of every class and is a
-    group, so that neither person nor place tells the class, and none is in
-    two splits.
+    Each scene, a person in a place, is a group and has one video of every
+    class, so that neither person nor place is correlated with the class, and
+    no group is in two splits.
 
     Args:
         folder: Path. Becomes `{train,val,test}/<class>/<action>_g0000.mp4`
             and a `manifest.csv`.
         videos_per_class: int. Also the number of groups, at least 3.
         seed: int. Video i of a seed is the same whatever the number.
-        by_action: bool. Whether the twelve actions are the classes, instead
-            of the three kinds of them. The videos are the same.
-        progress: Callable or None. Told of each few videos that are done.
+        by_action: bool. Whether the classes are the twelve actions instead of
+            the three kinds of them. The videos are the same.
+        progress: Callable or None. Called with the number of new videos.
 
     Returns:
         `folder`.
     """
     splits = _splits(videos_per_class)
     rows: list[dict[str, object]] = []
-    # Threads do: half of the time is ffmpeg's, and OpenCV's own is free too.
+    # Threads suffice: ffmpeg takes half of the time, and OpenCV frees the GIL.
     pool = ThreadPoolExecutor(os.cpu_count() or 2)
     with whole_file(folder) as temporary, pool:
 
@@ -74,11 +74,11 @@ def _splits(groups: int) -> list[str]:
 
 
 def draw_sample(seed: int, index: int) -> DrawnVideo:
-    """Draws video `index` of the sample data of a seed."""
+    """Generates video `index` of the sample data of a seed."""
     group, label = divmod(index, len(CLASS_NAMES))
     scene = Scene.draw(np.random.default_rng([seed, 0, group]))
     name = CLASS_NAMES[label]
-    # Four groups in a row show the four actions of a class, in some order.
+    # Four groups in a row have the four actions of a class, in random order.
     moves = [move.__name__ for move in ACTIONS[name]]
     block, turn = divmod(group, len(moves))
     order = np.random.default_rng([seed, 1, label, block]).permutation(
@@ -114,8 +114,7 @@ def _write_manifest(path: Path, rows: list[dict[str, object]]) -> None:
 def write_video(path: Path, frames: Array, fps: float) -> None:
     """Writes frames `(T, H, W, 3)` as an h264 mp4.
 
-    The bytes depend on the frames alone, not on the number of cores or the
-    hour: one thread, and no tags.
+    The bytes depend only on the frames: one thread, and no metadata.
 
     Raises:
         EnvironmentFault: If ffmpeg could not write it.
@@ -147,20 +146,20 @@ def sample(
     seed: int = 0,
     by_action: bool = False,
 ) -> Path:
-    """Draws labelled sample videos into a folder that `train` can read.
+    """Generates labeled sample videos in a folder that `train` can read.
 
     Args:
         folder: Path. A new or empty folder.
-        num_videos: int. Videos of each class, at least 3. Defaults to `400`.
+        num_videos: int. Videos per class, at least 3. Defaults to `400`.
         seed: int. The same seed gives the same videos. Defaults to `0`.
-        by_action: bool. Whether the twelve actions are the classes, instead
-            of the three kinds of them. Defaults to `False`.
+        by_action: bool. Whether the classes are the twelve actions instead of
+            the three kinds of them. Defaults to `False`.
 
     Returns:
         `folder`.
 
     Raises:
-        UsageError: If the folder has something in it, or a number is wrong.
+        UsageError: If the folder is not empty, or a number is out of range.
         EnvironmentFault: If the disk is full.
     """
     if num_videos < 3:
@@ -172,12 +171,12 @@ def sample(
         raise UsageError(f"--seed must be 0 or more. Received: {seed}.")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UsageError(
-            f"'{folder}' is there already and is not an empty folder. Choose "
-            "a new one, or remove it."
+            f"'{folder}' exists and is not an empty folder. Choose a new "
+            "folder, or remove it."
         )
     from har_keras.progress import ProgressBar
 
-    with ProgressBar("Drawing", num_videos * len(CLASS_NAMES)) as bar:
+    with ProgressBar("Generating", num_videos * len(CLASS_NAMES)) as bar:
         return draw_samples(
             folder,
             videos_per_class=num_videos,

@@ -1,11 +1,11 @@
-"""The place about a drawn figure: a room or a street, and clutter."""
+"""Backgrounds: a room or a street, with clutter."""
 
 from collections.abc import Iterator
 
 import cv2
 import numpy as np
 
-from har_keras.sample.camera import Camera, Colour, Part, fill, hue, shaded
+from har_keras.sample.camera import Camera, Color, Part, fill, hue, shaded
 from har_keras.sample.props import CLUTTER, clutter
 
 Array = np.ndarray
@@ -13,7 +13,7 @@ Generator = np.random.Generator
 
 
 class Canvas:
-    """A picture of the place, wider than a frame, to move a camera over.
+    """The background image, larger than a frame so that the camera can move.
 
     Args:
         camera: Camera. Its frame is the middle of the canvas.
@@ -31,17 +31,17 @@ class Canvas:
         return float(pixel[1] + self.margin[1])
 
     def paint(self, parts: list[Part]) -> None:
-        """Fills parts, far ones first, from their first frame."""
+        """Draws the first frame of parts, far ones first."""
         for part in sorted(parts, key=lambda part: -part.depth[0]):
-            fill(self.image, part.corners[0] + self.margin, part.colour)
+            fill(self.image, part.corners[0] + self.margin, part.color)
 
-    def ground(self, corners: Array, colour: Colour) -> None:
-        """Fills an outline `(N, 3)` of points."""
+    def ground(self, corners: Array, color: Color) -> None:
+        """Fills a polygon `(N, 3)` of points."""
         pixels, _ = self.camera.project(corners)
-        fill(self.image, pixels + self.margin, colour)
+        fill(self.image, pixels + self.margin, color)
 
     def rectangle(
-        self, x: float, top: float, width: float, height: float, colour: Colour
+        self, x: float, top: float, width: float, height: float, color: Color
     ) -> None:
         """Fills an upright rectangle, in pixels of the canvas."""
         corners = np.array(
@@ -52,11 +52,11 @@ class Canvas:
                 [x, top + height],
             ]
         )
-        fill(self.image, corners, colour)
+        fill(self.image, corners, color)
 
 
 def paint_place(camera: Camera, rng: Generator) -> Canvas:
-    """Returns a canvas with a room or a street on it, and clutter."""
+    """Returns a canvas with a room or a street, and clutter."""
     canvas = Canvas(camera)
     back = rng.uniform(0.8, 2.2)
     if rng.uniform() < 0.6:
@@ -71,7 +71,7 @@ def paint_place(camera: Camera, rng: Generator) -> Canvas:
 
 
 def _out_of_focus(image: Array, rng: Generator) -> Array:
-    """Returns the place blurred and hazy, as a lens set on the figure sees."""
+    """Returns the background blurred and hazy, as if out of focus."""
     soft = cv2.GaussianBlur(image, (5, 5), rng.uniform(0.3, 0.8)).astype(float)
     haze = rng.uniform(0.45, 0.75)
     return ((1 - haze) * soft + haze * soft.mean((0, 1))).astype(np.uint8)
@@ -80,7 +80,7 @@ def _out_of_focus(image: Array, rng: Generator) -> Array:
 def _spread(
     rng: Generator, start: float, end: float, low: float, high: float
 ) -> Iterator[float]:
-    """Yields places from start to end, low to high apart."""
+    """Yields positions from start to end, low to high apart."""
     place = start + rng.uniform(0, high)
     while place < end:
         yield place
@@ -88,23 +88,23 @@ def _spread(
 
 
 def _ramp(
-    canvas: Canvas, top: float, bottom: float, a: Colour, b: Colour
+    canvas: Canvas, top: float, bottom: float, a: Color, b: Color
 ) -> None:
-    """Fills rows from top to bottom with a colour that goes from a to b."""
+    """Fills rows from top to bottom with a color gradient from a to b."""
     rows = np.arange(max(0, int(top)), min(len(canvas.image), int(bottom) + 1))
     share = ((rows - top) / max(1.0, bottom - top)).clip(0, 1)[:, None]
-    colours = (1 - share) * np.array(a) + share * np.array(b)
-    canvas.image[rows] = colours[:, None].astype(np.uint8)
+    colors = (1 - share) * np.array(a) + share * np.array(b)
+    canvas.image[rows] = colors[:, None].astype(np.uint8)
 
 
 def _floor(canvas: Canvas, back: float, rng: Generator) -> None:
     """Paints the ground: plain, planks or tiles."""
-    colour = hue(rng, (10, 70), (105, 185))
+    color = hue(rng, (10, 70), (105, 185))
     line, bottom = canvas.floor_line(back), len(canvas.image)
-    _ramp(canvas, line, bottom, shaded(colour, 0.8), shaded(colour, 1.1))
+    _ramp(canvas, line, bottom, shaded(color, 0.8), shaded(color, 1.1))
     if rng.uniform() < 0.3:
         return
-    dark = shaded(colour, rng.uniform(0.7, 0.9))
+    dark = shaded(color, rng.uniform(0.7, 0.9))
     step = rng.uniform(0.3, 0.8)
     for x in np.arange(-8, 8, step):
         near, far = -0.55 * canvas.camera.distance, back
@@ -146,7 +146,7 @@ def _room(canvas: Canvas, back: float, rng: Generator) -> None:
             unit * rng.uniform(0.25, 0.6),
             unit * rng.uniform(0.25, 0.6),
         )
-        kind, colour = (
+        kind, color = (
             rng.choice(["window", "door", "picture"]),
             hue(rng, (20, 160), (60, 230)),
         )
@@ -159,13 +159,13 @@ def _room(canvas: Canvas, back: float, rng: Generator) -> None:
                 line - 1.16 * unit,
                 0.42 * unit,
                 1.16 * unit,
-                colour,
+                color,
             )
             continue
         top = line - unit * rng.uniform(0.75, 1.3)
         canvas.rectangle(x - 2, top - 2, wide + 4, high + 4, shaded(wall, 0.7))
         canvas.rectangle(
-            x, top, wide, high, (190, 215, 235) if kind == "window" else colour
+            x, top, wide, high, (190, 215, 235) if kind == "window" else color
         )
         if kind == "window":
             canvas.rectangle(x + wide / 2 - 1, top, 2, high, shaded(wall, 0.7))
@@ -185,10 +185,10 @@ def _street(canvas: Canvas, back: float, rng: Generator) -> None:
     width = canvas.image.shape[1]
     _ramp(canvas, 0, line, sky, (225, 228, 230))
     for x in _spread(rng, -unit, width, 0.3 * unit, 1.0 * unit):
-        colour = hue(rng, (10, 90), (110, 210))
+        color = hue(rng, (10, 90), (110, 210))
         if rng.uniform() < 0.5:
             high = unit * rng.uniform(0.5, 1.5)
-            canvas.rectangle(x, line - high, 0.7 * unit, high, colour)
+            canvas.rectangle(x, line - high, 0.7 * unit, high, color)
             for dx in (0.12, 0.42):
                 for dy in np.arange(0.12, high / unit - 0.2, 0.3):
                     canvas.rectangle(
@@ -196,7 +196,7 @@ def _street(canvas: Canvas, back: float, rng: Generator) -> None:
                         line - high + dy * unit,
                         0.14 * unit,
                         0.16 * unit,
-                        shaded(colour, 0.7),
+                        shaded(color, 0.7),
                     )
         else:
             green = (
@@ -208,10 +208,10 @@ def _street(canvas: Canvas, back: float, rng: Generator) -> None:
             canvas.rectangle(
                 x + 0.2 * unit, line - trunk, 0.07 * unit, trunk, (100, 75, 55)
             )
-            centre = (int(x + 0.23 * unit), int(line - trunk - 0.15 * unit))
+            center = (int(x + 0.23 * unit), int(line - trunk - 0.15 * unit))
             cv2.circle(
                 canvas.image,
-                centre,
+                center,
                 int(unit * rng.uniform(0.2, 0.32)),
                 green,
                 -1,

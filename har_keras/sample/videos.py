@@ -1,8 +1,8 @@
-"""Drawn videos of people in motion: sample data, free of anyone's rights.
+"""Renders videos of animated people: a scene and an action to frames.
 
 A scene is a person, a place and a camera; a video is a scene and an action.
-What tells the classes apart is how the figure moves: every scene is used for
-every class, and things, poses and directions occur in all of them.
+Classes differ only in motion: every scene is used for every class, and
+objects, poses and directions occur in all of them.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Scene:
-    """A person, a place, a camera and the light: what a group shares."""
+    """A person, a place, a camera and the light; shared by a group."""
 
     person: Person
     canvas: Canvas
@@ -75,12 +75,12 @@ class Scene:
 
 @dataclass(frozen=True)
 class DrawnVideo:
-    """A video and what is known of it.
+    """A rendered video with its ground truth.
 
     Args:
         frames: uint8 array `(T, H, W, 3)`, RGB.
         boxes: float array `(T, 4)`. Left, top, right and bottom of the figure
-            in pixels, cut at the frame.
+            in pixels, clipped to the frame.
         fps: float. Frames per second.
         class_name: str. For example `"walk"`.
         action: str. For example `"stroll"`.
@@ -101,7 +101,7 @@ def draw_video(
     action: str | None = None,
     seconds: float = SECONDS,
 ) -> DrawnVideo:
-    """Draws one video of a person who does something.
+    """Renders one video of a person doing an action.
 
     Args:
         rng: numpy Generator. The same state gives the same bytes.
@@ -136,7 +136,7 @@ def draw_video(
 def _actors(
     scene: Scene, motion: Motion, rng: Generator
 ) -> tuple[list[Part], list[Part], Array]:
-    """Returns the figure, the things about it, and its middle in pixels."""
+    """Returns the figure, objects around it, and its center in pixels."""
     camera = scene.canvas.camera
     heading = float(
         rng.choice(
@@ -148,9 +148,9 @@ def _actors(
     ahead = np.array([np.cos(heading), np.sin(heading)])
     origin = way[:, None] * ahead + rng.uniform(-0.2, 0.2, 2)
     joints = place(skeleton(scene.person, motion), heading, origin)
-    colour = hue(rng, (60, 220), (90, 230))
+    color = hue(rng, (60, 220), (90, 230))
     figure = figure_parts(camera, scene.person, joints)
-    held = held_parts(camera, motion.held, joints, heading, colour)
+    held = held_parts(camera, motion.held, joints, heading, color)
     things = _furniture(camera, motion, heading, origin.mean(0), rng)
     things += _shadow(camera, joints)
     middle, _ = camera.project(joints["pelvis"])
@@ -164,7 +164,7 @@ def _furniture(
     origin: Array,
     rng: Generator,
 ) -> list[Part]:
-    """Returns what the action stands at, or things that mean nothing."""
+    """Returns the furniture of the action, or unrelated objects."""
     furniture = list(motion.furniture)
     walks = bool(np.ptp(motion.travel))
     if not furniture and not walks and rng.uniform() < 0.5:
@@ -177,13 +177,13 @@ def _furniture(
     for kind, x, top in furniture:
         at = still(x, 0, top) @ turned(heading)
         at[0, :2] += origin
-        colour = hue(rng, (30, 170), (70, 210))
+        color = hue(rng, (30, 170), (70, 210))
         if kind == "desk":
-            parts += props.desk(camera, at, heading, colour)
+            parts += props.desk(camera, at, heading, color)
             if rng.uniform() < 0.7:
                 parts += props.laptop(camera, at, heading)
         else:
-            parts += props.block(camera, at, heading, colour)
+            parts += props.block(camera, at, heading, color)
     if rng.uniform() < (0.7 if walks else 0.35):
         kind = str(rng.choice(props.CLUTTER))
         side = rng.choice([-1, 1]) * rng.uniform(0.3, 0.7)
@@ -206,10 +206,10 @@ def _shadow(camera: Camera, joints: dict[str, Array]) -> list[Part]:
 
 
 def _view(scene: Scene, middle: Array, t: Array, rng: Generator) -> Array:
-    """Returns the shift and zoom of the picture in each frame, `(T, 3)`.
+    """Returns shift and zoom of the camera in each frame, `(T, 3)`.
 
-    The camera follows a figure that would leave the frame, drifts a little
-    whoever it looks at, and trembles as if held in hand.
+    The camera follows a figure that would leave the frame, drifts slowly, and
+    sometimes shakes as if handheld.
     """
     camera = scene.canvas.camera
     size = np.array([camera.width, camera.height])
@@ -220,7 +220,7 @@ def _view(scene: Scene, middle: Array, t: Array, rng: Generator) -> Array:
     shift[:, 1] *= 0.5
     drift = rng.uniform(-0.006, 0.006, 2) * [1, 0.3] * size
     shift += drift * (t - t.mean())[:, None]
-    # Most cameras stand on a tripod.
+    # Most cameras are on a tripod.
     held = rng.uniform() < 0.25
     shake = held * rng.uniform(0, 0.4) * rng.normal(size=(2, 3))
     rate, start = rng.uniform(0.3, 1.5, (2, 3)), rng.uniform(size=(2, 3))
@@ -233,9 +233,9 @@ def _view(scene: Scene, middle: Array, t: Array, rng: Generator) -> Array:
 def _seen(scene: Scene, corners: Array, view: Array) -> Array:
     """Returns corners `(T, N, 2)` as the moved camera sees them."""
     camera = scene.canvas.camera
-    centre = np.array([camera.width, camera.height]) / 2
+    center = np.array([camera.width, camera.height]) / 2
     shift, zoom = view[:, None, :2], view[:, None, 2:]
-    return (corners - centre) * zoom + centre + shift
+    return (corners - center) * zoom + center + shift
 
 
 def _paint(
@@ -253,7 +253,7 @@ def _paint(
     grain = rng.normal(0, scene.noise, (2 * camera.height, 2 * camera.width))
     grain = np.repeat(grain[..., None], 3, axis=2).astype(np.int16)
     corners = rng.integers(0, (camera.height, camera.width), (length, 2))
-    colours = [tuple(part.colour) for part in parts]
+    colors = [tuple(part.color) for part in parts]
     tones = np.arange(256)[:, None, None] * (scene.gain * scene.tint)
     light = tones.clip(0, 255).astype(np.uint8)  # (256, 1, 3)
     frames = np.empty((length, camera.height, camera.width, 3), np.uint8)
@@ -261,7 +261,7 @@ def _paint(
         image = _backdrop(scene, view[index])
         for number in order[:, index]:
             cv2.fillConvexPoly(
-                image, outlines[number][index], colours[number], cv2.LINE_AA,
+                image, outlines[number][index], colors[number], cv2.LINE_AA,
                 SUBPIXEL_BITS,
             )  # fmt: skip
         noise = grain[top : top + camera.height, left : left + camera.width]
@@ -270,11 +270,11 @@ def _paint(
 
 
 def _backdrop(scene: Scene, view: Array) -> Array:
-    """Returns the place as the moved camera sees it."""
+    """Returns the background as the moved camera sees it."""
     camera, canvas = scene.canvas.camera, scene.canvas
-    centre = np.array([camera.width, camera.height]) / 2
+    center = np.array([camera.width, camera.height]) / 2
     zoom = view[2]
-    offset = centre + view[:2] - zoom * (centre + canvas.margin)
+    offset = center + view[:2] - zoom * (center + canvas.margin)
     matrix = np.array([[zoom, 0, offset[0]], [0, zoom, offset[1]]])
     return cv2.warpAffine(
         canvas.image, matrix, (camera.width, camera.height),
@@ -283,7 +283,7 @@ def _backdrop(scene: Scene, view: Array) -> Array:
 
 
 def _boxes(scene: Scene, figure: list[Part], view: Array) -> Array:
-    """Returns the box about the figure in each frame, `(T, 4)`."""
+    """Returns the bounding box of the figure in each frame, `(T, 4)`."""
     camera = scene.canvas.camera
     corners = np.concatenate([_seen(scene, p.corners, view) for p in figure], 1)
     limit = np.array([camera.width, camera.height])

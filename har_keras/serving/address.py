@@ -1,4 +1,4 @@
-"""Where a model is served, and what a server's errors mean."""
+"""The address of a model on a server, and the errors of a server."""
 
 import re
 import urllib.parse
@@ -9,14 +9,14 @@ from har_keras.errors import DataError, EnvironmentFault, HarError, UsageError
 
 @dataclass(frozen=True)
 class Address:
-    """Where a model is served, read from a URL.
+    """The address of a model on TensorFlow Serving, parsed from a URL.
 
     Args:
         scheme: str. "http", "https" or "grpc".
-        host: str. Name or number, and port.
+        host: str. Host name or IP address, and port.
         model: str. The model's name on the server.
-        version: int or None. Which version; None is the newest.
-        label: str. Or its label; empty is none.
+        version: int or None. Version of the model; None is the latest.
+        label: str. Version label, instead of `version`; "" is none.
 
     Example:
 
@@ -35,10 +35,10 @@ class Address:
 
     @classmethod
     def read(cls, url: str) -> "Address":
-        """Reads a URL.
+        """Parses a URL.
 
         Raises:
-            UsageError: If it is none of the forms that are known.
+            UsageError: If the URL has an unknown form.
         """
         found = re.fullmatch(
             r"(?:(https?)://([^/]+)/v1/models/|(grpc)://([^/]+)/)([^/:]+)"
@@ -47,9 +47,9 @@ class Address:
         )
         if not found:
             raise UsageError(
-                f"'{url}' is no address of a model. It should look like "
-                "http://HOST:8501/v1/models/har or grpc://HOST:8500/har, with "
-                "/versions/N or /labels/NAME at the end to choose a version."
+                f"'{url}' is not the address of a model. Expected "
+                "http://HOST:8501/v1/models/har or grpc://HOST:8500/har, "
+                "optionally followed by /versions/N or /labels/NAME."
             )
         web, web_host, grpc, grpc_host, model, version, label = found.groups()
         return cls(
@@ -62,20 +62,23 @@ class Address:
 
 
 class Busy(Exception):
-    """The server can't take the request now; the same one may be sent again.
+    """A transient failure: the same request can be retried.
 
     Args:
-        reason: str. What came back instead of an answer.
+        reason: str. The error of the server or of the connection.
     """
 
 
 def refusal(code: str, text: str, address: Address) -> Exception:
-    """Returns what to raise for an error of the server, in a sentence.
+    """Returns the exception for an error response of a server.
 
     Args:
-        code: str. The gRPC name of the error.
-        text: str. The server's words.
-        address: Address. Where the request went.
+        code: str. gRPC status code, such as "NOT_FOUND".
+        text: str. The server's error message.
+        address: Address. The address of the request.
+
+    Returns:
+        A `HarError`, or `Busy` if the error is transient.
     """
     words = server_words(text)
     if code in ("UNAVAILABLE", "RESOURCE_EXHAUSTED"):
@@ -88,17 +91,17 @@ def refusal(code: str, text: str, address: Address) -> Exception:
         ),
         "INVALID_ARGUMENT": (
             DataError,
-            f"The server at {address.host} refused the clips: {words}.",
+            f"The server at {address.host} rejected the clips: {words}.",
         ),
         "TOO_LARGE": (
             DataError,
-            f"The request is larger than the server at {address.host} takes. "
-            "Send fewer clips at once, or JPEG frames.",
+            f"The request exceeds the size limit of {address.host}. Send "
+            "fewer clips per request, or JPEG frames.",
         ),
         "DEADLINE_EXCEEDED": (
             EnvironmentFault,
-            f"The server at {address.host} did not answer in time. Send fewer "
-            "clips at once, or wait longer.",
+            f"The request to {address.host} timed out. Send fewer clips per "
+            "request, or raise the timeout.",
         ),
     }
     kind, sentence = sentences.get(
@@ -112,7 +115,7 @@ def refusal(code: str, text: str, address: Address) -> Exception:
 
 
 def server_words(text: str) -> str:
-    """Returns the sentence in a server's message, without its node names.
+    """Returns a server's error message without the names of graph nodes.
 
     Example:
 

@@ -1,8 +1,8 @@
-"""Asks a TensorFlow Serving server about clips, over REST or gRPC.
+"""Client of TensorFlow Serving, over REST or gRPC.
 
-Clips are cut here, by the frame selection of training, and travel as JPEG
-frames: a clip of 16 frames at 112 pixels takes 0.1 MB then, 0.37 MB as PNG and
-0.6 MB raw.
+Clips are cut by the client, with the frame selection of training, and sent as
+JPEG frames: a clip of 16 frames of 112 x 112 pixels takes 0.1 MB, against
+0.37 MB as PNG and 0.6 MB raw.
 """
 
 import math
@@ -19,7 +19,7 @@ import numpy as np
 
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.serving.address import Address, Busy
-from har_keras.serving.model_info import ModelInfo
+from har_keras.serving.model_info import INFO, ModelInfo
 from har_keras.serving.transports import RestTransport
 
 Encoding = Literal["jpeg", "png", "raw"]
@@ -29,48 +29,49 @@ _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.1, 2.0
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a server said about some clips.
+class ClientPrediction:
+    """The response of a server to a request with B clips.
 
     Args:
         probabilities: float32 array of shape `(B, K)`.
-        class_names: Names in label order, K of them.
-        usage: str. How the model is to be asked, see `ModelInfo`; "" from one
-            that doesn't say.
+        class_names: tuple of str. Class names in label order.
+        info: str. The `ModelInfo` that is stored in the model, as JSON; ""
+            if the model holds none.
     """
 
     probabilities: np.ndarray
     class_names: tuple[str, ...]
-    usage: str = ""
+    info: str = ""
 
 
 class Transport(Protocol):
-    """A way to reach a server."""
+    """A protocol that carries requests to a server."""
 
     def send(
         self, signature: str, inputs: dict[str, Any], seconds: float
     ) -> dict[str, np.ndarray]:
-        """Returns the outputs for some inputs."""
+        """Sends a request and returns the output tensors by name."""
 
     def close(self) -> None:
-        """Lets go of the connections."""
+        """Closes the connections."""
 
 
 class ServingClient:
-    """Asks a server about clips. Can be used by several threads at once.
+    """Sends clips to a model on TensorFlow Serving; thread-safe.
 
-    What is refused for a passing reason is sent again, after a wait that
-    doubles each time: asking twice does no harm, for nothing is changed.
-
-    Used in a `with` statement it closes its connections at the end.
+    A request that fails for a transient reason is retried with exponential
+    backoff and jitter; requests are idempotent. As a context manager, the
+    client closes its connections on exit.
 
     Args:
-        url: str. The model's address, see `Address`.
-        frames: str. How frames travel: "jpeg", which changes pixels a little,
-            "png" or "raw". Defaults to "jpeg".
-        jpeg_quality: int. 1 to 100. Defaults to 95.
-        timeout_seconds: float. For one answer, all attempts together.
-        attempts: int. How often a request is sent at most.
+        url: str. Address of the model, see `Address`.
+        frames: str. Encoding of frames: "jpeg" (slightly lossy), "png" or
+            "raw". Defaults to `"jpeg"`.
+        jpeg_quality: int. 1 to 100. Defaults to `95`.
+        timeout_seconds: float. Time limit of a request, including retries.
+            Defaults to `30`.
+        attempts: int. Maximum number of attempts per request. Defaults to
+            `5`.
     """
 
     def __init__(
@@ -104,21 +105,22 @@ class ServingClient:
         """Closes the connections to the server."""
         self._transport.close()
 
-    def predict(self, clips: np.ndarray) -> Answer:
-        """Returns the probabilities of clips.
+    def predict(self, clips: np.ndarray) -> ClientPrediction:
+        """Returns the class probabilities of clips.
 
         Args:
-            clips: uint8 array of shape `(B, T, H, W, 3)`, RGB. Frames that
-                are not of the model's number and size are chosen, scaled and
-                cropped by the server.
+            clips: uint8 array of shape `(B, T, H, W, 3)`, RGB. If T, H or W
+                differ from the model's, the server samples, resizes and
+                crops the frames.
 
         Returns:
-            The `Answer`.
+            A `ClientPrediction`.
 
         Raises:
-            UsageError: If the server has no such model or version.
-            DataError: If it refuses the clips, with its reason.
-            EnvironmentFault: If it can't be reached or doesn't answer.
+            UsageError: If the shape or dtype of `clips` is wrong, or the
+                server doesn't serve that model or version.
+            DataError: If the server rejects the clips.
+            EnvironmentFault: If the server can't be reached or times out.
         """
         if clips.ndim != 5 or clips.dtype != np.uint8 or clips.shape[4] != 3:
             raise UsageError(
@@ -126,24 +128,24 @@ class ServingClient:
                 f"Received: {clips.dtype} of shape {clips.shape}."
             )
         signature, inputs = self.request(clips)
-        outputs = self._patiently(
+        outputs = self._with_retries(
             lambda left: self._transport.send(signature, inputs, left)
         )
         missing = set(_OUTPUTS) - set(outputs)
         if missing:
             raise DataError(
-                f"The model at {self.address.host} gives no "
+                f"The model at {self.address.host} has no output "
                 f"'{min(missing)}': it was not exported by har_keras."
             )
-        names, usage = outputs["class_names"], outputs.get("usage", ())
-        return Answer(
+        names, info = outputs["class_names"], outputs.get(INFO, ())
+        return ClientPrediction(
             outputs["probabilities"],
             tuple(names[0]) if len(names) else (),
-            str(usage[0]) if len(usage) else "",
+            str(info[0]) if len(info) else "",
         )
 
     def request(self, clips: np.ndarray) -> tuple[str, dict[str, Any]]:
-        """Returns the signature and the inputs that clips are sent as."""
+        """Returns the signature and the input tensors that encode clips."""
         if self.frames == "raw":
             return "serving_default", {"clips": clips}
         encoded = np.empty(clips.shape[:2], dtype=object)
@@ -153,24 +155,24 @@ class ServingClient:
 
     def _encoded(self, frame: np.ndarray) -> bytes:
         if self.frames == "png":
-            return _picture(frame, ".png", [])
+            return _encode(frame, ".png", [])
         return jpeg(frame, self.jpeg_quality)
 
-    def _patiently(self, send: Callable[[float], Any]) -> Any:
-        """Calls `send` with the seconds left, until it is not put off."""
+    def _with_retries(self, send: Callable[[float], Any]) -> Any:
+        """Calls `send`, given the seconds left, until it succeeds."""
         end = time.monotonic() + self.timeout_seconds
         wait = _FIRST_WAIT_SECONDS
         for attempt in range(1, self.attempts + 1):
             try:
                 return send(max(0.001, end - time.monotonic()))
             except Busy as busy:
-                # Clients that were put off together don't come back together.
+                # Jitter: clients that failed together must not retry together.
                 pause = wait * random.uniform(0.5, 1.0)
                 late = time.monotonic() + pause >= end
                 if attempt == self.attempts or late:
                     raise EnvironmentFault(
-                        f"The server at {self.address.host} gave no answer in "
-                        f"{attempt} attempts: {busy}."
+                        f"The server at {self.address.host} did not respond "
+                        f"in {attempt} attempts: {busy}."
                     ) from busy
                 time.sleep(pause)
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
@@ -178,55 +180,63 @@ class ServingClient:
 
 
 def jpeg(frame: np.ndarray, quality: int) -> bytes:
-    r"""Returns a frame as a JPEG picture.
+    r"""Encodes a frame as JPEG.
+
+    Args:
+        frame: uint8 array of shape `(H, W, 3)`, RGB.
+        quality: int. 1 to 100.
+
+    Returns:
+        bytes.
 
     Example:
 
     >>> jpeg(np.zeros((8, 8, 3), "uint8"), 95)[:2]
     b'\xff\xd8'
     """
-    return _picture(frame, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return _encode(frame, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
 
 
-def _picture(frame: np.ndarray, ending: str, options: list[int]) -> bytes:
+def _encode(frame: np.ndarray, suffix: str, options: list[int]) -> bytes:
     bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-    return bytes(cv2.imencode(ending, bgr, options)[1])
+    return bytes(cv2.imencode(suffix, bgr, options)[1])
 
 
 _NUM_CLIENTS = 4
-# At the very worst a request of so many pixels has less than the 4 MB which
-# gRPC servers take unless they are told otherwise; as JPEG some 0.7 MB.
+# Even incompressible frames of this many pixels stay below 4 MB, the default
+# message limit of gRPC servers; as JPEG they take about 0.7 MB.
 _PIXELS_IN_REQUEST = {"jpeg": 2_000_000, "png": 1_000_000, "raw": 1_000_000}
 
 
 class Remote:
-    """A model on a server, with what evaluation and prediction ask of one.
+    """A model on a server, with the interface of an exported model.
 
-    The server is asked what its classes are and how it is to be asked when
-    this is made. Several requests are under way at once.
+    Class names and `ModelInfo` are requested from the server at construction.
+    A batch is sent as several requests in parallel.
 
     Args:
-        client: ServingClient. Where to; closed with this object. It sends
-            PNG in place of JPEG to a model that needs frames as they are.
+        client: ServingClient. The connection; closed with this object. It
+            switches from JPEG to PNG if the model needs lossless frames.
 
     Raises:
-        HarError: If the server can't be reached, or serves something else.
+        HarError: If the server can't be reached, or the model was not
+            exported by har_keras.
     """
 
     def __init__(self, client: ServingClient) -> None:
         self.client = client
         weakref.finalize(self, client.close)
-        answer = client.predict(np.zeros((1, 1, 8, 8, 3), np.uint8))
-        self.class_names = answer.class_names
-        self.usage = ModelInfo.read(answer.usage, client.address.host)
-        if self.usage.lossless and client.frames == "jpeg":
+        first = client.predict(np.zeros((1, 1, 8, 8, 3), np.uint8))
+        self.class_names = first.class_names
+        self.info = ModelInfo.read(first.info, client.address.host)
+        if self.info.lossless and client.frames == "jpeg":
             client.frames = "png"
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
-        """Returns the probabilities of clips, each different one sent once.
+        """Returns the probabilities of clips; duplicates are sent once.
 
-        A short or a square video has views that are alike, and a batch is
-        filled up with its last clip.
+        Views of short or square videos can be identical, and the last batch
+        is padded with its last clip.
 
         Args:
             clips: uint8 array of shape `(B, T, crop_size, crop_size, 3)`.
@@ -242,15 +252,22 @@ class Remote:
             for begin in range(0, len(chosen), size)
         ]
         with ThreadPoolExecutor(_NUM_CLIENTS, "clients") as pool:
-            answers = [*pool.map(self.client.predict, parts)]
-        rows = np.concatenate([answer.probabilities for answer in answers])
+            found = [*pool.map(self.client.predict, parts)]
+        rows = np.concatenate([part.probabilities for part in found])
         return rows[places]
 
 
 def distinct(
     clips: Sequence[np.ndarray] | np.ndarray,
 ) -> tuple[list[int], list[int]]:
-    """Returns which clips differ, and for each clip which of those it is.
+    """Finds the distinct clips of a batch.
+
+    Args:
+        clips: Sequence of arrays, or an array whose first axis is the clips.
+
+    Returns:
+        The indices of the distinct clips, and for each clip its position
+        among them.
 
     Example:
 

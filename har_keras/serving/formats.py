@@ -1,4 +1,4 @@
-"""A trained model in the files of other runtimes, each held against Keras."""
+"""Export to ONNX, OpenVINO and LiteRT, verified against the Keras model."""
 
 import contextlib
 import io
@@ -18,43 +18,42 @@ import tensorflow as tf
 from har_keras.environment import quiet_libraries
 from har_keras.errors import EnvironmentFault, HarError
 from har_keras.files import whole_file
-from har_keras.serving.model_info import ModelInfo
+from har_keras.serving.model_info import INFO, ModelInfo
 from har_keras.serving.runtimes import (
+    INFO_FILE,
     INPUT,
     LABELS_FILE,
     NAMES,
     OUTPUT,
-    USAGE,
-    USAGE_FILE,
     Runtime,
     open_exported,
     package,
 )
 
 TOLERANCE = 1e-5
-# Whole numbers lose something: so many of the top labels must stay the same.
+# Quantization is lossy: this fraction of the top labels must agree.
 MIN_INT8_AGREEMENT = 0.95
 _OPSET = 17
 
 
 @dataclass(frozen=True)
 class ExportSource:
-    """What a file is written from.
+    """The model to export, with its metadata.
 
     Args:
         model: `keras.Model` from uint8 clips to probabilities.
         class_names: Names in label order.
-        usage: ModelInfo. How it is to be asked; kept in the file.
+        info: ModelInfo. Clip, views and calibration; stored in the file.
     """
 
     model: Any
     class_names: Sequence[str]
-    usage: ModelInfo
+    info: ModelInfo
 
     def function(self) -> Any:
-        """Returns the model as a `tf.function` of any number of clips."""
-        size = self.usage.clip.crop_size
-        shape = (None, self.usage.clip.num_frames, size, size, 3)
+        """Returns the model as a `tf.function` with a free batch size."""
+        size = self.info.clip.crop_size
+        shape = (None, self.info.clip.num_frames, size, size, 3)
         return tf.function(
             lambda clips: {OUTPUT: self.model(clips, training=False)},
             input_signature=[tf.TensorSpec(shape, tf.uint8, INPUT)],
@@ -62,7 +61,7 @@ class ExportSource:
 
 
 def write_onnx(source: ExportSource, path: Path) -> None:
-    """Writes an ONNX file; names and usage are in its metadata."""
+    """Writes an ONNX file; class names and model info are its metadata."""
     convert = package("tf2onnx").convert
     onnx = package("onnx")
     function = source.function()
@@ -70,37 +69,35 @@ def write_onnx(source: ExportSource, path: Path) -> None:
         function, input_signature=function.input_signature, opset=_OPSET
     )
     names = json.dumps(list(source.class_names))
-    onnx.helper.set_model_props(
-        model, {NAMES: names, USAGE: source.usage.text()}
-    )
+    onnx.helper.set_model_props(model, {NAMES: names, INFO: source.info.text()})
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 
 
 def write_openvino(source: ExportSource, path: Path) -> None:
-    """Writes an OpenVINO model: `path`, and its weights in a `.bin` file."""
+    """Writes an OpenVINO model: `path`, and the weights in a `.bin` file."""
     openvino = package("openvino")
     with tempfile.TemporaryDirectory() as folder:
         write_onnx(source, Path(folder, "model.onnx"))
-        # Not `convert_model`, which calls home, and waits for an answer.
+        # `convert_model` sends telemetry and waits for a response.
         model = openvino.Core().read_model(str(Path(folder, "model.onnx")))
     model.set_rt_info(json.dumps(list(source.class_names)), [NAMES])
-    model.set_rt_info(source.usage.text(), [USAGE])
+    model.set_rt_info(source.info.text(), [INFO])
     openvino.save_model(model, str(path), compress_to_fp16=False)
 
 
 def write_litert(source: ExportSource, path: Path) -> None:
-    """Writes a LiteRT file in 32-bit floats."""
+    """Writes a LiteRT file in float32."""
     _write_litert(source, path, _converter(source))
 
 
 def write_litert_int8(source: ExportSource, path: Path) -> None:
-    """Writes a LiteRT file whose weights are 8-bit whole numbers.
+    """Writes a LiteRT file with int8 weights (dynamic range quantization).
 
-    What passes between the products stays in floats, and what enters one is
-    rounded by its own range at the time. In whole numbers throughout, with
-    ranges from training clips, softmax, layer norms and counted gradients
-    each gave a seventh of the clips another label; docs/serving.md tells.
+    Activations stay in float32 and are quantized per matrix product, by their
+    range at run time. Full integer quantization, with ranges from training
+    clips, changed the label of a seventh of the clips in each of softmax,
+    layer normalization and HOG3D features; see docs/serving.md.
     """
     converter = _converter(source)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -111,7 +108,7 @@ def _converter(source: ExportSource) -> Any:
     from tensorflow.python.framework import convert_to_constants
 
     package("ai_edge_litert")
-    # Variables would be written without their values.
+    # The converter would drop the values of variables.
     frozen = convert_to_constants.convert_variables_to_constants_v2(
         source.function().get_concrete_function()
     )
@@ -120,20 +117,20 @@ def _converter(source: ExportSource) -> Any:
 
 def _write_litert(source: ExportSource, path: Path, converter: Any) -> None:
     path.write_bytes(converter.convert())
-    # Names travel as LiteRT's metadata does: in a zip at the file's end.
-    with zipfile.ZipFile(path, "a") as end:
-        end.writestr(LABELS_FILE, "\n".join(source.class_names))
-        end.writestr(USAGE_FILE, source.usage.text())
+    # LiteRT metadata is a zip archive appended to the file.
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(LABELS_FILE, "\n".join(source.class_names))
+        archive.writestr(INFO_FILE, source.info.text())
 
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file.
+    """An export format.
 
     Args:
-        file: str. Its name in the folder of the format.
-        write: Callable that writes it.
-        exact: bool. Whether it must answer as Keras does, to 1e-5.
+        file: str. Name of the file in the folder of the format.
+        write: Callable. Writes an `ExportSource` to a path.
+        exact: bool. Whether probabilities must equal Keras's within 1e-5.
     """
 
     file: str
@@ -152,23 +149,24 @@ FORMATS = {
 def export_format(
     name: str, source: ExportSource, folder: Path, clips: np.ndarray
 ) -> tuple[Path, Runtime]:
-    """Writes a format, opens it again and compares it with the model.
+    """Exports a model, loads the export and verifies its predictions.
 
     Args:
-        name: str. One of `FORMATS`.
-        source: ExportSource. What to write.
-        folder: Path. Where to, such as `RUN/formats`.
-        clips: uint8 array `(B, T, crop_size, crop_size, 3)`. To compare on.
+        name: str. A key of `FORMATS`.
+        source: ExportSource. The model to export.
+        folder: Path. Parent folder, such as `RUN/formats`.
+        clips: uint8 array of shape `(B, T, crop_size, crop_size, 3)`. The
+            clips to verify on.
 
     Returns:
-        The file and the opened model.
+        The file and the loaded `Runtime`.
 
     Raises:
-        EnvironmentFault: If it can't be written or run here, or answers
-            otherwise than the model. A file of an earlier export then stays.
+        EnvironmentFault: If it can't be written or loaded, or its predictions
+            differ from the model's. An earlier export is then kept.
     """
     kind = FORMATS[name]
-    # Some formats are several files, so a folder is written and renamed.
+    # Some formats are several files, so the whole folder is renamed.
     final = folder / name
     try:
         with whole_file(final) as temporary:
@@ -182,7 +180,7 @@ def export_format(
         return final / kind.file, open_exported(final / kind.file)
     except (HarError, OSError):
         raise
-    except Exception as error:  # Converters and runtimes raise what they like.
+    except Exception as error:  # Converters raise exceptions of any type.
         reason = (str(error).strip() or "no message").splitlines()[0]
         raise EnvironmentFault(
             f"The format {name} was not published: "
@@ -191,15 +189,15 @@ def export_format(
 
 
 def require_parity(name: str, expected: Any, found: np.ndarray) -> None:
-    """Compares the answers of an exported model with those of its source.
+    """Compares the predictions of an export with those of its model.
 
     Args:
-        name: str. The format.
-        expected: Array `(B, K)`. Probabilities of the trained model.
-        found: Array `(B, K)`. Those of the exported one.
+        name: str. A key of `FORMATS`.
+        expected: float array of shape `(B, K)`. Probabilities of the model.
+        found: float array of shape `(B, K)`. Probabilities of the export.
 
     Raises:
-        EnvironmentFault: If they differ by more than the format may.
+        EnvironmentFault: If they differ by more than the format's tolerance.
     """
     expected = np.asarray(expected)
     difference = float(np.abs(found - expected).max())
@@ -216,14 +214,14 @@ def require_parity(name: str, expected: Any, found: np.ndarray) -> None:
             return
         what = (
             f"only {agreement:.0%} of its top labels are the trained model's, "
-            f"where {MIN_INT8_AGREEMENT:.0%} is demanded"
+            f"where {MIN_INT8_AGREEMENT:.0%} is required"
         )
     raise EnvironmentFault(f"The format {name} was not published: {what}.")
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps converters from printing; what fails is raised all the same."""
+    """Suppresses the output of converters; exceptions pass through."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -238,19 +236,21 @@ _BATCH_SIZE = 8
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A line of the table.
+class FormatMetrics:
+    """Size, speed and agreement of an exported model.
 
     Args:
         name: str. The format.
-        size_bytes: int. Of all its files.
-        latency_ms: float. Median for one clip, in milliseconds.
-        clips_per_second: float. In batches of 8, from the median.
-        time_ratio: float. Time of a batch of 8 by the first model's, the
-            median of the rounds.
-        difference: float. Largest, of any probability, from Keras.
-        agreement: float. Share of the clips with Keras's top label.
-        accuracy: float or None. On the test videos, if there are some.
+        size_bytes: int. Size of all files of the format.
+        latency_ms: float. Median latency of one clip, in milliseconds.
+        clips_per_second: float. Throughput in batches of 8, from the median.
+        time_ratio: float. Time of a batch of 8 relative to the first model,
+            the median over rounds.
+        difference: float. Largest absolute difference of a probability from
+            the first model's.
+        agreement: float. Fraction of the clips with the first model's label.
+        accuracy: float or None. Accuracy on the test videos, if there are
+            any.
     """
 
     name: str
@@ -267,37 +267,37 @@ def compare(
     models: Mapping[str, tuple[Path, Any]],
     clips: np.ndarray,
     accuracy_of: Callable[[Any], float | None] | None = None,
-) -> list[Measured]:
-    """Measures models on the same clips, in turn so that all fare alike.
+) -> list[FormatMetrics]:
+    """Measures exported models on the same clips, in interleaved rounds.
 
     Args:
-        models: Mapping from a name to its file or folder and the model. The
-            first is what the others are compared with.
+        models: Mapping from a name to the path and the model. The first
+            entry is the reference.
         clips: uint8 array of shape `(B, T, crop_size, crop_size, 3)`.
-        accuracy_of: Callable or None. From a model to its test accuracy.
+        accuracy_of: Callable or None. Returns the test accuracy of a model.
 
     Returns:
-        A `Measured` for each model.
+        A list of `FormatMetrics`, one per model.
     """
     batch = np.resize(clips, (_BATCH_SIZE, *clips.shape[1:]))
     singles = _seconds(models, clips[:1])
     batches = _seconds(models, batch)
     first = next(iter(batches.values()))
-    answers = {
+    outputs = {
         name: np.asarray(model.predict_on_batch(clips))
         for name, (_, model) in models.items()
     }
-    expected = next(iter(answers.values()))
+    expected = next(iter(outputs.values()))
     return [
-        Measured(
+        FormatMetrics(
             name=name,
             size_bytes=size_of(path),
             latency_ms=1000 * float(np.median(singles[name])),
             clips_per_second=_BATCH_SIZE / float(np.median(batches[name])),
             time_ratio=float(np.median(batches[name] / first)),
-            difference=float(np.abs(answers[name] - expected).max()),
+            difference=float(np.abs(outputs[name] - expected).max()),
             agreement=float(
-                (answers[name].argmax(1) == expected.argmax(1)).mean()
+                (outputs[name].argmax(1) == expected.argmax(1)).mean()
             ),
             accuracy=accuracy_of(model) if accuracy_of else None,
         )
@@ -308,7 +308,7 @@ def compare(
 def _seconds(
     models: Mapping[str, tuple[Path, Any]], clips: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Returns the times of each model for some clips, one a round."""
+    """Returns the seconds that each model takes per round, `(rounds,)`."""
     times: dict[str, list[float]] = {name: [] for name in models}
     for _, model in models.values():
         model.predict_on_batch(clips)
@@ -321,28 +321,31 @@ def _seconds(
 
 
 def size_of(path: Path) -> int:
-    """Returns the bytes of a file, or of every file in a folder."""
+    """Returns the size of a file, or of all files in a folder, in bytes."""
     if path.is_file():
         return path.stat().st_size
     return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
 
 
 def comparison_page(
-    rows: Sequence[Measured], machine: str, refused: Sequence[str] = ()
+    rows: Sequence[FormatMetrics], machine: str, refused: Sequence[str] = ()
 ) -> str:
-    """Returns `formats.md`: the table, and what its columns mean.
+    """Renders `formats.md`: the comparison table and its legend.
 
     Args:
-        rows: Sequence of Measured. A line each.
-        machine: str. Where the times were taken.
-        refused: Sequence of str. A sentence for each format that was not
-            published.
+        rows: Sequence of FormatMetrics. One row per model.
+        machine: str. Description of the machine.
+        refused: Sequence of str. The error message of each format that was
+            not published.
+
+    Returns:
+        str. Markdown.
     """
     lines = [
         "# Formats of this run",
         "",
-        "| format | size, MB | 1 clip, ms | 8 clips, clips/s | time of "
-        "Keras's | largest difference | same top label | test accuracy |",
+        "| format | size, MB | 1 clip, ms | 8 clips, clips/s | time / "
+        "Keras | largest difference | same top label | test accuracy |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -355,10 +358,10 @@ def comparison_page(
         )
     lines += [
         "",
-        f"Times are medians of {_ROUNDS} rounds in turn, on {machine}; that of "
-        "8 clips is also given as a part of the time of Keras's `predict`. "
-        "The difference is that of a probability from Keras's, in the same "
-        "process.",
+        f"Times are medians of {_ROUNDS} interleaved rounds on {machine}; "
+        "*time / Keras* is the time of 8 clips relative to Keras's `predict`. "
+        "The difference is the largest absolute difference of a probability "
+        "from Keras's.",
         "",
     ]
     if refused:

@@ -1,9 +1,9 @@
-"""The messages that TensorFlow Serving reads and writes, in short.
+"""The protocol buffer messages of TensorFlow Serving that are used here.
 
-The package that publishes them, tensorflow-serving-api, pulls in TensorFlow a
-second time. Five of them are enough here, and on the wire only the numbers of
-the fields count, so those are stated below; a test holds them against the
-published ones.
+The official package, tensorflow-serving-api, requires the `tensorflow` wheel,
+so beside a variant such as tensorflow-cpu it installs a second one. The wire
+format depends on field numbers only, so the few messages needed are declared
+below; a test compares them with the official ones.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ from google.protobuf import (
 # Of `tensorflow.DataType`.
 _DT_FLOAT, _DT_UINT8, _DT_STRING = 1, 4, 7
 
-# message: {field: (number, type, repeated)}; a type that is no scalar is one
-# of the messages. A map is, on the wire, a repeated pair of key and value.
+# message: {field: (number, type, repeated)}; a type is a scalar or one of the
+# messages. On the wire a map is a repeated pair of key and value.
 _FIELDS: dict[str, dict[str, tuple[int, str, bool]]] = {
     "Dim": {"size": (1, "INT64", False)},
     "Shape": {"dim": (2, "Dim", True)},
@@ -104,15 +104,18 @@ def predict_request(
     version_label: str = "",
     outputs: Sequence[str] = (),
 ) -> Any:
-    """Returns a request to TensorFlow Serving.
+    """Builds a predict request for TensorFlow Serving.
 
     Args:
         model_name: str. The model's name on the server.
         signature_name: str. One of the signatures.
-        inputs: dict. By name: a uint8 array, or an object array of bytes.
-        version: int or None. Defaults to the one that the server chooses.
-        version_label: str. Another way to name a version. Defaults to none.
-        outputs: Sequence of str. Those wanted. Defaults to all.
+        inputs: dict. uint8 arrays or object arrays of bytes, by name.
+        version: int or None. Version of the model. Defaults to the server's
+            choice.
+        version_label: str. Version label, instead of `version`. Defaults to
+            none.
+        outputs: Sequence of str. Names of the outputs to return. Defaults
+            to all.
 
     Returns:
         A `PredictRequest`.
@@ -149,9 +152,9 @@ def _fill_tensor(tensor: Any, array: np.ndarray) -> None:
 
 
 def read_outputs(response: Any) -> dict[str, np.ndarray]:
-    """Returns the arrays of a `PredictResponse` by name.
+    """Returns the output arrays of a `PredictResponse` by name.
 
-    Numbers are `float32`, texts are `str` in an object array.
+    Numbers are `float32`; strings are `str` in an object array.
     """
     return {item.key: _array(item.value) for item in response.outputs}
 

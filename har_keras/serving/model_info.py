@@ -1,7 +1,7 @@
-"""How an exported model is to be asked, said by the model itself.
+"""Metadata of an exported model: clip, views and calibration.
 
-A file or a server is all that is at hand then, without the run; with this its
-videos are looked at as the run's are, and its confidence means the same.
+It is stored in the export, so that a file or a server without its run samples
+videos and calibrates confidences exactly as the run does.
 """
 
 import dataclasses
@@ -9,28 +9,32 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from har_keras.config import ClipConfig, EvaluationConfig
+from har_keras.config import ClipConfig, EvaluationConfig, Form
 from har_keras.errors import DataError
-from har_keras.store.store import Form
+
+# Name of the metadata in every export; fixed, so that old exports open.
+INFO = "usage"
+_MAX = 4096
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """How a model is to be asked about videos.
+    """How videos are prepared for a model and its outputs calibrated.
 
     Args:
-        clip: ClipConfig. What it was trained on.
-        evaluation: EvaluationConfig. Views of a video that it was tested on.
-        temperature: float. That of whole videos; 1 changes nothing.
-        window_temperature: float. That of one clip by itself.
-        form: str. "jpeg" or "raw": how frames were stored for the test.
-        lossless: bool. Whether frames must reach it as they are: JPEG changes
-            the counts of faint gradients that it sees.
+        clip: ClipConfig. Clip geometry of training.
+        evaluation: EvaluationConfig. Views per video in evaluation.
+        temperature: float. Calibration temperature of whole videos; 1 is
+            uncalibrated.
+        window_temperature: float. Calibration temperature of single clips.
+        form: str. Format of the frame store in evaluation, "jpeg" or "raw".
+        lossless: bool. Whether frames must be sent without JPEG compression,
+            as HOG3D features are sensitive to its artifacts.
 
     Example:
 
-    >>> usage = ModelInfo(ClipConfig(fps=4.0), temperature=1.5)
-    >>> ModelInfo.read(usage.text(), "model.onnx") == usage
+    >>> info = ModelInfo(ClipConfig(fps=4.0), temperature=1.5)
+    >>> ModelInfo.read(info.text(), "model.onnx") == info
     True
     """
 
@@ -42,48 +46,48 @@ class ModelInfo:
     lossless: bool = False
 
     def options(self) -> dict[str, Any]:
-        """Returns the options of a run that it says, by name."""
+        """Returns the options of the run that it holds, by name."""
         return {
             **dataclasses.asdict(self.clip),
             **dataclasses.asdict(self.evaluation),
         }
 
     def text(self) -> str:
-        """Returns all of it in a line."""
+        """Returns it as one line of JSON."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
     def read(cls, text: str | None, name: str) -> "ModelInfo":
-        """Reads the line that a model holds.
+        """Parses the metadata of an exported model.
 
         Args:
-            text: str or None. The line; None where there is none.
-            name: str. The file or address, for the error.
+            text: str or None. One line of JSON; None if the model has none.
+            name: str. The file or address, for error messages.
 
         Returns:
             The `ModelInfo`.
 
         Raises:
-            DataError: If it is missing or makes no sense.
+            DataError: If it is missing or invalid.
         """
         try:
             found = json.loads(text or "")
-            usage = cls(
+            info = cls(
                 ClipConfig(**found.pop("clip")),
                 EvaluationConfig(**found.pop("evaluation")),
                 **found,
             )
-            usage.require_sensible()
+            info.require_valid()
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"'{name}' doesn't say how it is to be asked about videos: it "
-                "was not written by this version of `python -m "
-                "har_keras.export`. Export the run again."
+                f"'{name}' has no valid model info (clip, views and "
+                "calibration): it was not written by this version of `python "
+                "-m har_keras.export`. Export the run again."
             ) from error
-        return usage
+        return info
 
-    def require_sensible(self) -> None:
-        """Raises `ValueError` if a number can't be: it came from elsewhere."""
+    def require_valid(self) -> None:
+        """Raises `ValueError` if a value is out of range."""
         whole = (
             self.clip.num_frames,
             self.clip.crop_size,
@@ -91,12 +95,9 @@ class ModelInfo:
             self.evaluation.num_crops,
         )
         rates = (self.clip.fps, self.temperature, self.window_temperature)
-        if not all(isinstance(x, int) and 1 <= x <= _MOST for x in whole):
-            raise ValueError(f"These must be whole, from 1 on: {whole}.")
-        if not all(0 < x <= _MOST for x in rates):
-            raise ValueError(f"These must be above 0: {rates}.")
+        if not all(isinstance(x, int) and 1 <= x <= _MAX for x in whole):
+            raise ValueError(f"Not integers of at least 1: {whole}.")
+        if not all(0 < x <= _MAX for x in rates):
+            raise ValueError(f"Not above 0: {rates}.")
         if self.form not in ("jpeg", "raw"):
-            raise ValueError(f"This must be jpeg or raw: {self.form}.")
-
-
-_MOST = 4096
+            raise ValueError(f"Neither jpeg nor raw: {self.form}.")

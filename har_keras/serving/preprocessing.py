@@ -1,7 +1,6 @@
-"""Frames as a client sends them into clips as the model takes them, in graph.
+"""In-graph preprocessing of a SavedModel: decode, sample, resize, crop.
 
-The twin of `video/sampling.py` in TensorFlow ops, for the inside of a
-SavedModel; a test holds the two together.
+These are the TensorFlow ops of `clips/sampling.py`; a test compares the two.
 """
 
 from collections.abc import Callable
@@ -11,14 +10,14 @@ import tensorflow as tf
 
 from har_keras.config import ClipConfig
 
-# A tf.Tensor or what it stands for while a graph is traced.
+# A tf.Tensor, or a symbolic one while a graph is traced.
 Tensor = Any
 
-# Limits of one request, kept in the exported graph: what a person sends by
-# mistake, or to exhaust the server, ends in a sentence and not in its memory.
+# Limits of one request, enforced in the exported graph: an oversized request
+# gets an error message instead of exhausting the memory of the server.
 MAX_FRAMES = 1024
 MAX_PIXELS = 4096 * 4096
-# All frames of a GIF are decoded before some are chosen: 192 MiB at most.
+# All frames of a GIF are decoded before sampling: 192 MiB at most.
 MAX_GIF_PIXELS = 2**26
 MAX_GIF_BYTES = 2**24
 
@@ -28,14 +27,14 @@ _GIF_START = b"GIF8"
 
 
 def spread_frame_indices(num_given: Tensor, num_frames: int) -> Tensor:
-    """Returns which of the frames sent make up the clip.
+    """Returns the indices of the sent frames that form the clip.
 
-    As many as the clip has are taken as they are, and more are thinned out
-    evenly, first and last included. Of fewer the last is held. This is
-    `clip_frame_indices` with the stride that lets the clip span what was sent.
+    More frames than the clip's are subsampled evenly, first and last included;
+    of fewer frames the last is repeated. This is `clip_frame_indices` with the
+    stride at which the clip spans the sent frames.
 
     Args:
-        num_given: int32 scalar tensor. Frames sent, at least 1.
+        num_given: int32 scalar tensor. Number of sent frames, at least 1.
         num_frames: int. Frames in the clip, T.
 
     Returns:
@@ -52,7 +51,7 @@ def spread_frame_indices(num_given: Tensor, num_frames: int) -> Tensor:
     if num_frames == 1:
         return steps + (num_given - 1) // 2
     gaps = num_frames - 1
-    # Whole numbers, rounded down: the same on every machine.
+    # Integer arithmetic, rounded down: the same on every machine.
     spread = steps * (num_given - 1) // gaps
     return tf.where(
         num_given >= num_frames, spread, tf.minimum(steps, num_given - 1)
@@ -60,11 +59,11 @@ def spread_frame_indices(num_given: Tensor, num_frames: int) -> Tensor:
 
 
 def clips_from_frames(frames: Tensor, clip: ClipConfig) -> Tensor:
-    """Returns the clips that the model takes from frames of any size.
+    """Converts frames of any number and size to model input.
 
     Args:
         frames: uint8 tensor of shape `(B, frames, height, width, 3)`, RGB.
-        clip: ClipConfig. What the model was trained on.
+        clip: ClipConfig. Clip geometry of the model.
 
     Returns:
         uint8 tensor of shape `(B, T, crop_size, crop_size, 3)`.
@@ -81,14 +80,14 @@ def clips_from_frames(frames: Tensor, clip: ClipConfig) -> Tensor:
     )
 
 
-def clips_from_pictures(frames_bytes: Tensor, clip: ClipConfig) -> Tensor:
-    """Returns the clips that the model takes from JPEG or PNG pictures.
+def clips_from_images(frames_bytes: Tensor, clip: ClipConfig) -> Tensor:
+    """Decodes JPEG or PNG frames and converts them to model input.
 
-    Only the frames that the clip shows are decoded; they may differ in size.
+    Only the frames of the clip are decoded; their sizes may differ.
 
     Args:
         frames_bytes: string tensor of shape `(B, frames)`.
-        clip: ClipConfig. What the model was trained on.
+        clip: ClipConfig. Clip geometry of the model.
 
     Returns:
         uint8 tensor of shape `(B, T, crop_size, crop_size, 3)`.
@@ -98,21 +97,20 @@ def clips_from_pictures(frames_bytes: Tensor, clip: ClipConfig) -> Tensor:
         indices = spread_frame_indices(shape[1], clip.num_frames)
         chosen = tf.gather(frames_bytes, indices, axis=1)
     return _mapped(
-        lambda picture: fit_frames(_decoded(picture)[None], clip)[0],
+        lambda image: fit_frames(_decoded(image)[None], clip)[0],
         tf.reshape(chosen, (-1,)),
         (-1, clip.num_frames, clip.crop_size, clip.crop_size, 3),
     )
 
 
 def clips_from_gifs(gif_bytes: Tensor, clip: ClipConfig) -> Tensor:
-    """Returns the clips that the model takes from animated GIFs.
+    """Decodes animated GIFs and converts them to model input.
 
-    The pictures are taken as they come; how long each is shown is not looked
-    at.
+    Frame durations are ignored.
 
     Args:
         gif_bytes: string tensor of shape `(B,)`.
-        clip: ClipConfig. What the model was trained on.
+        clip: ClipConfig. Clip geometry of the model.
 
     Returns:
         uint8 tensor of shape `(B, T, crop_size, crop_size, 3)`.
@@ -126,49 +124,49 @@ def clips_from_gifs(gif_bytes: Tensor, clip: ClipConfig) -> Tensor:
 
 def _mapped(
     function: Callable[[Tensor], Tensor],
-    pictures: Tensor,
+    images: Tensor,
     shape: tuple[int, ...],
 ) -> Tensor:
-    """Returns a function's frames for each of some encoded pictures."""
-    decoded = tf.map_fn(function, pictures, fn_output_signature=tf.uint8)
+    """Maps a function over encoded images and reshapes the frames."""
+    decoded = tf.map_fn(function, images, fn_output_signature=tf.uint8)
     return tf.reshape(decoded, shape)
 
 
-def _decoded(picture: Tensor) -> Tensor:
-    """Returns a JPEG or a PNG as a uint8 tensor of shape `(H, W, 3)`."""
-    is_png = tf.equal(tf.strings.substr(picture, 0, 8), _PNG_START)
+def _decoded(image: Tensor) -> Tensor:
+    """Decodes a JPEG or PNG to a uint8 tensor of shape `(H, W, 3)`."""
+    is_png = tf.equal(tf.strings.substr(image, 0, 8), _PNG_START)
     return tf.cond(
-        is_png, lambda: _decoded_png(picture), lambda: _decoded_jpeg(picture)
+        is_png, lambda: _decoded_png(image), lambda: _decoded_jpeg(image)
     )
 
 
-def _decoded_jpeg(picture: Tensor) -> Tensor:
-    starts = tf.equal(tf.strings.substr(picture, 0, 3), _JPEG_START)
-    sentence = "Each of frames_bytes must be a JPEG or a PNG picture."
+def _decoded_jpeg(image: Tensor) -> Tensor:
+    starts = tf.equal(tf.strings.substr(image, 0, 3), _JPEG_START)
+    sentence = "Each of frames_bytes must be a JPEG or PNG image."
     with tf.control_dependencies([_require(starts, sentence)]):
-        shape = tf.io.extract_jpeg_shape(picture)
+        shape = tf.io.extract_jpeg_shape(image)
     with tf.control_dependencies(size_checks(shape[0], shape[1])):
-        # The exact transform, as OpenCV and Pillow decode too.
+        # The exact inverse DCT, the default of OpenCV and Pillow.
         return tf.io.decode_jpeg(
-            picture, channels=3, dct_method="INTEGER_ACCURATE"
+            image, channels=3, dct_method="INTEGER_ACCURATE"
         )
 
 
-def _decoded_png(picture: Tensor) -> Tensor:
-    # Zeros at the end stand for what a file that was cut lacks.
-    size = tf.strings.substr(tf.strings.join([picture, bytes(24)]), 16, 8)
+def _decoded_png(image: Tensor) -> Tensor:
+    # The appended zeros stand in for the end of a truncated file.
+    size = tf.strings.substr(tf.strings.join([image, bytes(24)]), 16, 8)
     width, height = tf.unstack(
         tf.io.decode_raw(size, tf.int32, little_endian=False), 2
     )
     with tf.control_dependencies(size_checks(height, width)):
-        return tf.io.decode_png(picture, channels=3)
+        return tf.io.decode_png(image, channels=3)
 
 
 def _decoded_gif(gif: Tensor) -> Tensor:
-    """Returns a GIF as a uint8 tensor of shape `(frames, H, W, 3)`."""
+    """Decodes a GIF to a uint8 tensor of shape `(frames, H, W, 3)`."""
     starts = tf.equal(tf.strings.substr(gif, 0, 4), _GIF_START)
     checks = [
-        _require(starts, "Each of gif_bytes must be a GIF picture."),
+        _require(starts, "Each of gif_bytes must be a GIF image."),
         _require(
             tf.strings.length(gif) <= MAX_GIF_BYTES,
             f"A GIF may have at most {MAX_GIF_BYTES} bytes.",
@@ -190,15 +188,14 @@ def _decoded_gif(gif: Tensor) -> Tensor:
 
 
 def fit_frames(frames: Tensor, clip: ClipConfig) -> Tensor:
-    """Returns frames scaled and cropped as a centre view is.
+    """Resizes and crops frames as for a center view.
 
-    The short side becomes `clip.short_side`, and the middle is cut out of
-    that. Frames that are a clip's size already were cropped by their sender
-    and pass through bit by bit.
+    The short side is resized to `clip.short_side`, then the center is cropped.
+    Frames of the clip's size were cropped by the client and pass unchanged.
 
     Args:
         frames: uint8 tensor of shape `(frames, height, width, 3)`.
-        clip: ClipConfig. What the model was trained on.
+        clip: ClipConfig. Clip geometry of the model.
 
     Returns:
         uint8 tensor of shape `(frames, crop_size, crop_size, 3)`.
@@ -216,7 +213,7 @@ def _scale_and_crop(frames: Tensor, clip: ClipConfig) -> Tensor:
     size, short_side = clip.crop_size, clip.short_side
     height, width = tf.shape(frames)[1], tf.shape(frames)[2]
     shorter = tf.minimum(height, width)
-    # Half up, in whole numbers; the short side comes out exact.
+    # Integer arithmetic, rounding half up; the short side is exact.
     new_height = (2 * height * short_side + shorter) // (2 * shorter)
     new_width = (2 * width * short_side + shorter) // (2 * shorter)
     scaled = tf.image.resize(frames, (new_height, new_width), antialias=True)
@@ -226,7 +223,7 @@ def _scale_and_crop(frames: Tensor, clip: ClipConfig) -> Tensor:
 
 
 def number_checks(num_frames: Tensor) -> list[Tensor]:
-    """Returns the ops that refuse too few or too many frames, in words."""
+    """Returns the assertions on the number of frames."""
     return [
         _require(num_frames >= 1, "A clip must have at least one frame."),
         _require(
@@ -237,7 +234,7 @@ def number_checks(num_frames: Tensor) -> list[Tensor]:
 
 
 def size_checks(height: Tensor, width: Tensor) -> list[Tensor]:
-    """Returns the ops that refuse too small or too large frames, in words."""
+    """Returns the assertions on the size of a frame."""
     return [
         _require(
             tf.minimum(height, width) >= 1,
@@ -265,20 +262,21 @@ _NUM_DOUBLINGS = 23
 
 
 def gif_dimensions(gif: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the number of frames, and the largest height and width.
+    """Parses the number of frames and their largest size, without decoding.
 
     Args:
-        gif: string scalar tensor. A GIF of at most 2**24 bytes. What follows
-            a block that is none, as in a file that was cut, is not counted.
+        gif: string scalar tensor. A GIF of at most 2**24 bytes. Parsing ends
+            at an invalid block, such as the end of a truncated file.
 
     Returns:
-        Three int32 scalar tensors: frames, pixels, pixels.
+        Three int32 scalar tensors: number of frames, height and width in
+        pixels.
 
     Reference:
         - [GIF89a, 1990](https://www.w3.org/Graphics/GIF/spec-gif89a.txt),
           sections 18 to 24.
     """
-    # Zeros at the end stand for what a file that was cut lacks.
+    # The appended zeros stand in for the end of a truncated file.
     data = tf.concat(
         [tf.io.decode_raw(gif, tf.uint8), tf.zeros((16,), tf.uint8)], 0
     )
@@ -310,17 +308,17 @@ def gif_dimensions(gif: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _table_bytes(flags: Tensor) -> Tensor:
-    """Returns the size of the colour table that a packed byte announces."""
+    """Returns the size in bytes of the color table given by a packed field."""
     size = 3 * tf.bitwise.left_shift(2, tf.bitwise.bitwise_and(flags, 7))
     return tf.where(flags >= 128, size, 0)
 
 
 def _chain_ends(data: Tensor) -> Tensor:
-    """Returns, for each byte, where a chain of sub-blocks from it ends.
+    """Returns, for each byte, the end of the sub-block chain starting there.
 
-    A sub-block is a length and as many bytes; one of length 0 ends the chain.
-    Following all chains at once by doubling the step takes 23 gathers, where
-    following one takes a loop as long as the file.
+    A sub-block is a length byte and that many bytes; length 0 ends a chain.
+    Pointer doubling follows all chains at once in 23 gathers, where following
+    one chain takes a loop as long as the file.
     """
     places = tf.range(tf.size(data))
     reached = tf.where(data > 0, places + data + 1, places)

@@ -1,7 +1,7 @@
-"""Exported models, opened again: each answers as the Keras model does.
+"""Inference with exported models: SavedModel, ONNX, OpenVINO and LiteRT.
 
-All have the `predict_on_batch` that evaluation and prediction ask of a model,
-and say themselves what their classes are and how they are to be asked.
+All have the `predict_on_batch` of a Keras model, and hold their class names and
+their `ModelInfo`.
 """
 
 from __future__ import annotations
@@ -12,50 +12,53 @@ import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from har_keras.environment import quiet_libraries
 from har_keras.errors import DataError, EnvironmentFault, UsageError
-from har_keras.serving.model_info import ModelInfo
+from har_keras.serving.model_info import INFO, ModelInfo
 
-if TYPE_CHECKING:
-    import numpy as np
-
-
-# Of the tensors in every format, and of what is kept with them.
+# Names of the tensors and of the metadata, the same in every format.
 INPUT, OUTPUT = "clips", "probabilities"
-NAMES, USAGE = "class_names", "usage"
-LABELS_FILE, USAGE_FILE = "labels.txt", "usage.json"
+NAMES = "class_names"
+LABELS_FILE, INFO_FILE = "labels.txt", f"{INFO}.json"
 SUFFIXES = (".onnx", ".tflite", ".xml")
 
 
 class Runtime(Protocol):
-    """An exported model that can be asked."""
+    """The interface of an exported model."""
 
     class_names: tuple[str, ...]
-    usage: ModelInfo
+    info: ModelInfo
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
-        """Returns probabilities `(B, K)` of uint8 clips `(B, T, S, S, 3)`."""
+        """Returns the class probabilities of clips.
+
+        Args:
+            clips: uint8 array of shape `(B, T, crop_size, crop_size, 3)`.
+
+        Returns:
+            float32 array of shape `(B, K)`.
+        """
 
 
 def open_exported(path: Path) -> Runtime:
-    """Opens an exported model by what it looks like.
+    """Opens an exported model; its type is inferred from the path.
 
     Args:
-        path: Path. A version of a SavedModel, a folder of versions, of which
-            the newest is taken, or a file that ends in `.onnx`, `.tflite` or
-            `.xml` (OpenVINO).
+        path: Path. A version of a SavedModel; a folder of versions, of which
+            the latest is opened; or a file that ends in `.onnx`, `.tflite`
+            or `.xml` (OpenVINO).
 
     Returns:
-        The `Runtime`.
+        A `Runtime`.
 
     Raises:
-        UsageError: If it is none of these.
+        UsageError: If the path is none of these.
         DataError: If it was not written by `har_keras.export`.
-        EnvironmentFault: If its package is not installed.
+        EnvironmentFault: If the runtime's package is not installed.
     """
     kinds: dict[str, Callable[[Path], Runtime]] = {
         ".onnx": Onnx,
@@ -67,13 +70,13 @@ def open_exported(path: Path) -> Runtime:
     if path.is_file() and path.suffix in kinds:
         return kinds[path.suffix](path)
     raise UsageError(
-        f"'{path}' is no exported model. Give a version of a SavedModel, such "
-        "as RUN/saved_model/1, or a file that ends in .onnx, .tflite or .xml."
+        f"'{path}' is not an exported model. Expected a SavedModel, such as "
+        "RUN/saved_model/1, or a file that ends in .onnx, .tflite or .xml."
     )
 
 
 def saved_model_in(path: Path) -> Path | None:
-    """Returns the SavedModel that a folder is, or its newest version."""
+    """Returns a folder if it is a SavedModel, else its latest version."""
     if (path / _GRAPH).is_file():
         return path
     versions = [
@@ -88,31 +91,31 @@ _GRAPH = "saved_model.pb"
 
 
 class SavedModel:
-    """A version for TensorFlow Serving, in this process.
+    """A SavedModel, run in this process.
 
     Args:
-        path: Path. The version's folder.
+        path: Path. Folder of the version.
     """
 
     def __init__(self, path: Path) -> None:
         tensorflow = package("tensorflow")
         self._loaded = tensorflow.saved_model.load(str(path))
-        self._ask = self._loaded.signatures["serving_default"]
+        self._predict = self._loaded.signatures["serving_default"]
         self._constant = tensorflow.constant
-        nothing = np.zeros((1, 1, 8, 8, 3), np.uint8)
-        said = self._ask(clips=self._constant(nothing))
-        names = said[NAMES].numpy()[0]
+        black = np.zeros((1, 1, 8, 8, 3), np.uint8)
+        outputs = self._predict(clips=self._constant(black))
+        names = outputs[NAMES].numpy()[0]
         self.class_names = tuple(name.decode() for name in names)
-        text = said[USAGE].numpy()[0].decode() if USAGE in said else None
-        self.usage = ModelInfo.read(text, str(path))
+        text = outputs[INFO].numpy()[0].decode() if INFO in outputs else None
+        self.info = ModelInfo.read(text, str(path))
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
-        """Returns the probabilities of clips; see `Runtime`."""
-        return self._ask(clips=self._constant(clips))[OUTPUT].numpy()
+        """Returns the class probabilities of clips; see `Runtime`."""
+        return self._predict(clips=self._constant(clips))[OUTPUT].numpy()
 
 
 class Onnx:
-    """An ONNX file in ONNX Runtime.
+    """An ONNX model, run by ONNX Runtime.
 
     Args:
         path: Path. The `.onnx` file.
@@ -121,25 +124,25 @@ class Onnx:
     def __init__(self, path: Path) -> None:
         runtime = package("onnxruntime")
         options = runtime.SessionOptions()
-        # Threads that wait in a loop take the cores from whoever decodes.
+        # Spinning threads would take the cores from video decoding.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = runtime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
-        kept = self._session.get_modelmeta().custom_metadata_map
-        self.class_names = _names(kept.get(NAMES), path)
-        self.usage = ModelInfo.read(kept.get(USAGE), str(path))
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self.class_names = _names(metadata.get(NAMES), path)
+        self.info = ModelInfo.read(metadata.get(INFO), str(path))
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
-        """Returns the probabilities of clips; see `Runtime`."""
+        """Returns the class probabilities of clips; see `Runtime`."""
         return self._session.run([OUTPUT], {INPUT: clips})[0]
 
 
 class OpenVINO:
-    """An OpenVINO model, its `.bin` file beside it.
+    """An OpenVINO model.
 
     Args:
-        path: Path. The `.xml` file.
+        path: Path. The `.xml` file; its `.bin` file is beside it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -147,28 +150,28 @@ class OpenVINO:
         core = openvino.Core()
         model = core.read_model(str(path))
 
-        def kept(key: str) -> str | None:
+        def metadata(key: str) -> str | None:
             known = model.has_rt_info([key])
             return model.get_rt_info([key]).value if known else None
 
-        self.class_names = _names(kept(NAMES), path)
-        self.usage = ModelInfo.read(kept(USAGE), str(path))
-        # Half precision, its default on some processors, moves probabilities
-        # by a thousandth.
+        self.class_names = _names(metadata(NAMES), path)
+        self.info = ModelInfo.read(metadata(INFO), str(path))
+        # Half precision, the default on some processors, changes
+        # probabilities by up to 0.001.
         self._compiled = core.compile_model(
             model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
         )
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
-        """Returns the probabilities of clips; see `Runtime`."""
+        """Returns the class probabilities of clips; see `Runtime`."""
         return np.array(self._compiled(clips)[0])
 
 
 class LiteRT:
-    """A LiteRT (once TensorFlow Lite) file.
+    """A LiteRT (formerly TensorFlow Lite) model.
 
-    Clips are computed one by one, though the file takes any number: what one
-    needs stays in the processor's cache, and eight take a quarter less time.
+    Clips are run one at a time: the activations of one clip fit the CPU cache,
+    so eight clips take a quarter less time than as one batch.
 
     Args:
         path: Path. The `.tflite` file.
@@ -183,14 +186,14 @@ class LiteRT:
             self._interpreter.allocate_tensors()  # for one clip
         (self._input,) = self._interpreter.get_input_details()
         (self._output,) = self._interpreter.get_output_details()
-        kept = _zipped(path)
-        names = kept.get(LABELS_FILE)
+        metadata = _zipped(path)
+        names = metadata.get(LABELS_FILE)
         text = None if names is None else json.dumps(names.split("\n"))
         self.class_names = _names(text, path)
-        self.usage = ModelInfo.read(kept.get(USAGE_FILE), str(path))
+        self.info = ModelInfo.read(metadata.get(INFO_FILE), str(path))
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
-        """Returns the probabilities of clips; see `Runtime`."""
+        """Returns the class probabilities of clips; see `Runtime`."""
         found = np.empty((len(clips), len(self.class_names)), np.float32)
         for row, clip in zip(found, clips, strict=True):
             self._interpreter.set_tensor(self._input["index"], clip[None])
@@ -200,7 +203,7 @@ class LiteRT:
 
 
 def package(name: str) -> Any:
-    """Imports a package of the extra `[export]`.
+    """Imports a package of the extra `export`.
 
     Raises:
         EnvironmentFault: If it is not installed.
@@ -215,28 +218,28 @@ def package(name: str) -> Any:
 
 
 def _zipped(path: Path) -> dict[str, str]:
-    """Returns the texts in a zip at the end of a file, by name."""
+    """Returns the metadata files in the zip archive at the end of a file."""
     if not zipfile.is_zipfile(path):
         return {}
-    with zipfile.ZipFile(path) as kept:
+    with zipfile.ZipFile(path) as archive:
         return {
-            name: kept.read(name).decode("utf-8")
-            for name in (LABELS_FILE, USAGE_FILE)
-            if name in kept.namelist()
+            name: archive.read(name).decode("utf-8")
+            for name in (LABELS_FILE, INFO_FILE)
+            if name in archive.namelist()
         }
 
 
 def _names(text: str | None, path: Path) -> tuple[str, ...]:
     if text is None:
         raise DataError(
-            f"'{path}' holds no class names: it was not written by "
+            f"'{path}' has no class names: it was not written by "
             "`python -m har_keras.export`."
         )
     return tuple(json.loads(text))
 
 
 class Predict:
-    """Keras's `predict`, under the name that exported models have.
+    """A Keras model with the interface of an exported model.
 
     Args:
         model: `keras.Model`.
@@ -246,5 +249,5 @@ class Predict:
         self.model = model
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
-        """Returns the probabilities of clips."""
+        """Returns the class probabilities of clips; see `Runtime`."""
         return self.model.predict(clips, batch_size=len(clips), verbose=0)

@@ -12,12 +12,12 @@ import tensorflow as tf
 from har_keras.config import ClipConfig
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.files import whole_file
-from har_keras.serving.model_info import ModelInfo
+from har_keras.serving.model_info import INFO, ModelInfo
 from har_keras.serving.preprocessing import (
     Tensor,
     clips_from_frames,
     clips_from_gifs,
-    clips_from_pictures,
+    clips_from_images,
 )
 from har_keras.serving.tensorflow_serving import write_checksums, write_warm_up
 
@@ -27,52 +27,55 @@ _TOLERANCE = 1e-5
 
 
 def export_saved_model(
-    model: Any, class_names: Sequence[str], usage: ModelInfo, base: Path
+    model: Any, class_names: Sequence[str], info: ModelInfo, base: Path
 ) -> Path:
-    """Writes the next version of a model for TensorFlow Serving.
+    """Exports the next version of a model for TensorFlow Serving.
 
-    The version is written beside its final name and renamed when it is whole,
-    so that a server which polls `base` never loads half of one. The graph
-    holds TensorFlow ops only: no Python, nothing random, no optimizer.
+    The version is written under a temporary name and renamed when complete,
+    so that a server that polls `base` never loads a partial one. The graph
+    contains TensorFlow ops only: no Python functions, no random ops and no
+    optimizer.
 
     Args:
         model: `keras.Model` on the TensorFlow backend, from uint8 clips
             `(B, T, crop_size, crop_size, 3)` to probabilities `(B, K)`.
         class_names: Names in label order, K of them.
-        usage: ModelInfo. How it is to be asked; kept in the graph.
+        info: ModelInfo. Clip, views and calibration; stored in the graph.
         base: Path. Folder of versions, such as `RUN/saved_model`.
 
     Returns:
-        `base/<version>`, the next free integer.
+        Path. `base/<version>`, the next free integer.
 
     Raises:
         UsageError: If Keras runs on another backend.
-        EnvironmentFault: If it doesn't answer as the model; then nothing is
-            published.
+        EnvironmentFault: If its predictions differ from the model's; then
+            nothing is published.
     """
     if keras.backend.backend() != "tensorflow":
         raise UsageError(
             "A SavedModel is written by the TensorFlow backend. Received: "
             f"{keras.backend.backend()}. Use `python -m har_keras.export RUN`, "
-            "which starts that backend by itself."
+            "which starts that backend itself."
         )
     folder = base / str(next_version(base))
-    module, signatures = serving_module(model, class_names, usage)
+    module, signatures = serving_module(model, class_names, info)
     with whole_file(folder) as temporary:
         tf.saved_model.save(module, str(temporary), signatures=signatures)
-        require_same_answers(temporary, model, usage.clip)
-        write_warm_up(temporary, usage.clip)
+        require_same_predictions(temporary, model, info.clip)
+        write_warm_up(temporary, info.clip)
         write_checksums(temporary)
     return folder
 
 
-def require_same_answers(version: Path, model: Any, clip: ClipConfig) -> None:
-    """Compares each signature of a written model with the one in memory.
+def require_same_predictions(
+    version: Path, model: Any, clip: ClipConfig
+) -> None:
+    """Verifies each signature of an exported model against the Keras model.
 
     Args:
-        version: Path. Folder of the written one.
-        model: `keras.Model` that it was made from.
-        clip: ClipConfig. What the model was trained on.
+        version: Path. Folder of the exported version.
+        model: `keras.Model` that was exported.
+        clip: ClipConfig. Clip geometry of the model.
 
     Raises:
         EnvironmentFault: If a probability differs by more than 1e-5.
@@ -94,9 +97,9 @@ def require_same_answers(version: Path, model: Any, clip: ClipConfig) -> None:
 def example_requests(
     clip: ClipConfig,
 ) -> dict[str, tuple[dict[str, Tensor], np.ndarray]]:
-    """Returns inputs of each signature, and the clips that they stand for.
+    """Returns a request for each signature, and the clips that it encodes.
 
-    Pictures are decoded again, for they lose a little when they are encoded.
+    The clips of lossy encodings are decoded from the request.
     """
     size = clip.crop_size
     clips = np.random.default_rng(0).integers(
@@ -104,7 +107,7 @@ def example_requests(
     )
     # The last frame of each clip as a PNG, the others as JPEGs.
     encoders = [*[tf.io.encode_jpeg] * (clip.num_frames - 1), tf.io.encode_png]
-    pictures = [
+    images = [
         [encode(x).numpy() for encode, x in zip(encoders, one, strict=True)]
         for one in clips
     ]
@@ -115,8 +118,8 @@ def example_requests(
     return {
         "serving_default": ({"clips": tf.constant(clips)}, clips),
         "serving_jpeg": (
-            {"frames_bytes": tf.constant(pictures)},
-            _decoded(pictures),
+            {"frames_bytes": tf.constant(images)},
+            _decoded(images),
         ),
         "serving_gif": (
             {"gif_bytes": tf.constant(gifs)},
@@ -125,17 +128,17 @@ def example_requests(
     }
 
 
-def _decoded(pictures: list[list[bytes]]) -> np.ndarray:
-    # This op decodes a PNG too.
+def _decoded(images: list[list[bytes]]) -> np.ndarray:
+    # This op also decodes PNG.
     frames = [
         [tf.io.decode_jpeg(x, dct_method="INTEGER_ACCURATE") for x in one]
-        for one in pictures
+        for one in images
     ]
     return np.stack(frames)
 
 
 def next_version(base: Path) -> int:
-    """Returns the number after the highest version in a folder.
+    """Returns one more than the highest version number in a folder.
 
     Example:
 
@@ -149,27 +152,28 @@ def next_version(base: Path) -> int:
 
 
 def serving_module(
-    model: Any, class_names: Sequence[str], usage: ModelInfo
+    model: Any, class_names: Sequence[str], info: ModelInfo
 ) -> tuple[tf.Module, dict[str, Any]]:
-    """Returns what a SavedModel keeps, and its functions by signature.
+    """Returns the module to save, and its concrete functions by signature.
 
     Args:
         model: `keras.Model` from uint8 clips to probabilities.
         class_names: Names in label order.
-        usage: ModelInfo. How it is to be asked.
+        info: ModelInfo. Clip, views and calibration.
 
     Returns:
-        A `tf.Module` that holds the weights, and concrete functions.
+        A `tf.Module` that tracks the weights, and a dict of concrete
+        functions.
     """
     module = tf.Module()
     # Only the weights: tracking the model itself would save its optimizer.
     module.weights = [weight.value for weight in model.weights]
-    answer = _answer(model, class_names, usage)
+    predict = _predict(model, class_names, info)
 
     def signature(name: str, shape: tuple[int | None, ...], make: Any) -> Any:
-        kind = tf.uint8 if name == "clips" else tf.string
-        spec = tf.TensorSpec(shape, kind, name)
-        function = tf.function(lambda sent: answer(make(sent, usage.clip)))
+        dtype = tf.uint8 if name == "clips" else tf.string
+        spec = tf.TensorSpec(shape, dtype, name)
+        function = tf.function(lambda sent: predict(make(sent, info.clip)))
         return function.get_concrete_function(spec)
 
     return module, {
@@ -177,31 +181,31 @@ def serving_module(
             "clips", (None, None, None, None, 3), clips_from_frames
         ),
         "serving_jpeg": signature(
-            "frames_bytes", (None, None), clips_from_pictures
+            "frames_bytes", (None, None), clips_from_images
         ),
         "serving_gif": signature("gif_bytes", (None,), clips_from_gifs),
     }
 
 
-def _answer(
-    model: Any, class_names: Sequence[str], usage: ModelInfo
+def _predict(
+    model: Any, class_names: Sequence[str], info: ModelInfo
 ) -> Callable[[Tensor], dict[str, Tensor]]:
     """Returns the function from clips to the outputs of every signature."""
-    names, text = tf.constant(list(class_names)), tf.constant([usage.text()])
+    names, text = tf.constant(list(class_names)), tf.constant([info.text()])
 
-    def answer(clips: Tensor) -> dict[str, Tensor]:
+    def predict(clips: Tensor) -> dict[str, Tensor]:
         probabilities = tf.cast(model(clips, training=False), tf.float32)
         scores, labels = tf.math.top_k(
             probabilities, k=min(_NUM_TOP, len(class_names))
         )
-        # A row for each clip: servers batch and split along axis 0.
+        # One row per clip: servers batch and split along axis 0.
         num_clips = tf.shape(probabilities)[0]
         return {
             "probabilities": probabilities,
             "top_labels": tf.gather(names, labels),
             "top_scores": scores,
             "class_names": tf.tile(names[None], (num_clips, 1)),
-            "usage": tf.tile(text, (num_clips,)),
+            INFO: tf.tile(text, (num_clips,)),
         }
 
-    return answer
+    return predict

@@ -1,4 +1,4 @@
-"""What TensorFlow Serving reads besides the graph: warm-up, configuration."""
+"""Files of a TensorFlow Serving deployment: warm-up, checksums, config."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ from har_keras.serving.messages import PredictionLog, predict_request
 
 MODEL_NAME = "har"
 CHECKSUMS_NAME = "SHA256SUMS"
-# One request that a client sends; a clip of 16 JPEG frames takes 0.1 MB.
+# Size limit of a request; a clip of 16 JPEG frames takes 0.1 MB.
 MAX_REQUEST_BYTES = 8 * 2**20
 
 _WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
-# A grey GIF of one pixel: what it shows doesn't matter, only the path through.
+# A gray GIF of one pixel: warm-up depends on the ops, not on the content.
 _GIF = (
     b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x80\x80\x80\x00\x00\x00"
     b"\x2c\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02\x44\x01\x00\x3b"
@@ -28,7 +28,7 @@ _GIF = (
 
 
 def warm_up_inputs(clip: ClipConfig) -> dict[str, dict[str, Any]]:
-    """Returns one input for each signature, such as a client sends."""
+    """Returns an example input for each signature."""
     size = clip.crop_size
     frame = np.full((size, size, 3), 128, np.uint8)
     jpeg = cv2.imencode(".jpg", frame)[1].tobytes()
@@ -43,13 +43,13 @@ def warm_up_inputs(clip: ClipConfig) -> dict[str, dict[str, Any]]:
 
 
 def write_warm_up(version: Path, clip: ClipConfig) -> Path:
-    """Writes the requests that a server runs before it takes others.
+    """Writes the warm-up requests, which a server runs when it loads a model.
 
-    The first request to a signature is slow, for its kernels are set up then.
+    Without them the first request to each signature is slow.
 
     Args:
         version: Path. Folder of a SavedModel.
-        clip: ClipConfig. What the model was trained on.
+        clip: ClipConfig. Clip geometry of the model.
 
     Returns:
         The file, TFRecords of `PredictionLog`.
@@ -67,10 +67,10 @@ def write_warm_up(version: Path, clip: ClipConfig) -> Path:
 
 
 def write_checksums(version: Path) -> Path:
-    """Writes the SHA-256 of every file, as `sha256sum -c` reads it.
+    """Writes the SHA-256 checksum of every file, in `sha256sum` format.
 
-    A SavedModel is a program: the list tells whether the one on the server is
-    the one that was exported.
+    A SavedModel is a program: the checksums prove that a deployed one is the
+    one that was exported.
     """
     files = sorted(
         path
@@ -87,10 +87,10 @@ def write_checksums(version: Path) -> Path:
 
 
 def require_checksums(version: Path) -> None:
-    """Compares a version with its list of checksums.
+    """Verifies the checksums of a version.
 
     Raises:
-        DataError: If a file differs, is missing, or is not in the list.
+        DataError: If a file was changed, removed or added.
     """
     listed: dict[str, str] = {}
     for line in (version / CHECKSUMS_NAME).read_text("utf-8").splitlines():
@@ -105,17 +105,17 @@ def require_checksums(version: Path) -> None:
         content = found[name].read_bytes() if name in found else b""
         if hashlib.sha256(content).hexdigest() != listed.get(name):
             raise DataError(
-                f"'{version}' is not as it was exported: '{name}' differs. "
+                f"'{version}' was changed since its export: '{name}' differs. "
                 "Export the run again."
             )
 
 
 def write_serving_files(folder: Path, saved_model_dir: Path) -> None:
-    """Writes what starts a server on a run, beside its SavedModel.
+    """Writes the configuration of a server for a run's SavedModel.
 
     Args:
         folder: Path. `RUN/serving`.
-        saved_model_dir: Path. `RUN/saved_model`; named relative to `folder`.
+        saved_model_dir: Path. `RUN/saved_model`, a sibling of `folder`.
     """
     for name, text in serving_texts(saved_model_dir.name).items():
         with whole_file(folder / name) as file:
@@ -123,7 +123,7 @@ def write_serving_files(folder: Path, saved_model_dir: Path) -> None:
 
 
 def serving_texts(saved_model_name: str) -> Mapping[str, str]:
-    """Returns the content of each file in `RUN/serving` by its name."""
+    """Returns the content of each file in `RUN/serving` by name."""
     return {
         "models.config": _MODELS,
         "batching_parameters.txt": _BATCHING,
@@ -135,9 +135,9 @@ def serving_texts(saved_model_name: str) -> Mapping[str, str]:
 
 _GRPC_LIMIT = f"grpc.max_receive_message_length={MAX_REQUEST_BYTES}"
 _MODELS = f"""\
-# The two newest versions are loaded, so that going back needs no restart: name
-# the older one in the request. A label is a name that stays while versions
-# change; it may only name a version that is loaded:
+# The two latest versions are loaded, so that a rollback needs no restart: name
+# the older version in the request. A label is a stable name of a version, which
+# must be loaded:
 #   version_labels {{ key: "stable" value: 1 }}
 model_config_list {{
   config {{
@@ -149,8 +149,8 @@ model_config_list {{
 }}
 """
 _BATCHING = """\
-# Requests that arrive within 2 ms are computed together, if their clips have
-# the same number of frames (and, sent raw, the same size).
+# Requests that arrive within 2 ms are batched if their clips have the same
+# number of frames (and, if sent raw, the same frame size).
 max_batch_size { value: 32 }
 batch_timeout_micros { value: 2000 }
 max_enqueued_batches { value: 64 }
@@ -163,7 +163,7 @@ prometheus_config {
 }
 """
 _PROXY = f"""\
-# The server's REST port has no limit on the size of a request. This has.
+# Limits the request size, which the server's REST port does not.
 server {{
   listen 8501;
   client_max_body_size {MAX_REQUEST_BYTES};
@@ -174,11 +174,11 @@ server {{
 }}
 """
 _COMPOSE = f"""\
-# docker compose up, in this folder. Answers on this machine alone:
+# Start with `docker compose up` in this folder. Listens on this machine only:
 #   REST  http://127.0.0.1:8501/v1/models/{MODEL_NAME}
 #   gRPC  127.0.0.1:8500
-# There is no password and no encryption: put both in front before it is open
-# to others.
+# There is no authentication and no encryption: add a proxy with both before
+# exposing it to a network.
 services:
   server:
     image: tensorflow/serving

@@ -1,4 +1,4 @@
-"""REST for the client: JSON over HTTP, with the standard library alone."""
+"""Transports of the client: REST (standard library only) and gRPC."""
 
 import base64
 import collections
@@ -14,11 +14,11 @@ from har_keras.errors import EnvironmentFault
 from har_keras.serving import messages
 from har_keras.serving.address import Address, Busy, refusal
 
-_MAX_ANSWER_BYTES = 8 * 2**20
+_MAX_RESPONSE_BYTES = 8 * 2**20
 
 
 class RestTransport:
-    """Sends JSON over HTTP, over connections that are kept and used again.
+    """Sends JSON over HTTP and reuses connections; thread-safe.
 
     Args:
         address: Address. Of scheme "http" or "https".
@@ -26,14 +26,14 @@ class RestTransport:
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        # Those that nobody is using; appending and popping are atomic.
+        # Idle connections; appending and popping are atomic.
         self._idle: collections.deque[http.client.HTTPConnection]
         self._idle = collections.deque()
 
     def send(
         self, signature: str, inputs: dict[str, Any], seconds: float
     ) -> dict[str, np.ndarray]:
-        """Returns the outputs for some inputs; see `Transport`."""
+        """Sends a request; see `Transport`."""
         body = json.dumps(
             {
                 "signature_name": signature,
@@ -42,14 +42,14 @@ class RestTransport:
         ).encode()
         status, content = self._post(body, seconds)
         try:
-            answer = json.loads(content)
+            body_out = json.loads(content)
         except ValueError:
-            answer = {"error": content[:200].decode("utf-8", "replace")}
-        if status == 200 and isinstance(answer.get("outputs"), dict):
-            return {k: from_json(v) for k, v in answer["outputs"].items()}
+            body_out = {"error": content[:200].decode("utf-8", "replace")}
+        if status == 200 and isinstance(body_out.get("outputs"), dict):
+            return {k: from_json(v) for k, v in body_out["outputs"].items()}
         raise refusal(
             _CODES.get(status, "UNKNOWN"),
-            str(answer.get("error", f"status {status}")),
+            str(body_out.get("error", f"status {status}")),
             self.address,
         )
 
@@ -61,13 +61,13 @@ class RestTransport:
     def _post(self, body: bytes, seconds: float) -> tuple[int, bytes]:
         connection = self._connection(seconds)
         try:
-            response = self._answer(connection, body)
-            content = response.read(_MAX_ANSWER_BYTES)
+            response = self._response(connection, body)
+            content = response.read(_MAX_RESPONSE_BYTES)
         except TimeoutError as error:
             connection.close()
             raise refusal("DEADLINE_EXCEEDED", "", self.address) from error
         except (OSError, http.client.HTTPException) as error:
-            # Refused, reset, or closed by the server while it was idle.
+            # Refused, reset, or closed by the server while idle.
             connection.close()
             raise Busy(str(error) or type(error).__name__) from error
         if response.will_close:
@@ -76,12 +76,12 @@ class RestTransport:
             self._idle.append(connection)
         return response.status, content
 
-    def _answer(
+    def _response(
         self, connection: http.client.HTTPConnection, body: bytes
     ) -> http.client.HTTPResponse:
         headers = {"Content-Type": "application/json"}
-        # A server that finds the body too large says so before it has all of
-        # it and stops reading; its answer is there all the same.
+        # A server that rejects a large body responds before it has read all
+        # of it and closes the connection; the response can still be read.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.request("POST", self._path(), body, headers)
         return connection.getresponse()
@@ -124,7 +124,7 @@ _CODES = {
 
 
 def as_json(array: Any) -> Any:
-    """Returns an array as TensorFlow Serving's JSON has it, bytes as base64.
+    """Converts an array to TensorFlow Serving's JSON, bytes as base64.
 
     Example:
 
@@ -140,7 +140,7 @@ def as_json(array: Any) -> Any:
 
 
 def from_json(value: Any) -> np.ndarray:
-    """Returns an output of TensorFlow Serving's JSON as an array."""
+    """Converts an output of TensorFlow Serving's JSON to an array."""
     array = np.asarray(value)
     if array.dtype.kind in "US":
         return array.astype(object)
@@ -166,12 +166,12 @@ class GrpcTransport:
             import grpc
         except ImportError as error:
             raise EnvironmentFault(
-                "A grpc:// address needs the package grpcio. Install it with: "
+                "A grpc:// address requires the package grpcio. Install it: "
                 'pip install "har_keras[grpc]".'
             ) from error
         self.address = address
         self._error = grpc.RpcError
-        # Four megabytes, the default, are seven raw clips.
+        # The default limit of 4 MB is seven raw clips.
         self._channel = grpc.insecure_channel(
             address.host,
             options=[
@@ -192,7 +192,7 @@ class GrpcTransport:
     def send(
         self, signature: str, inputs: dict[str, Any], seconds: float
     ) -> dict[str, np.ndarray]:
-        """Returns the outputs for some inputs; see `Transport`."""
+        """Sends a request; see `Transport`."""
         request = messages.predict_request(
             self.address.model,
             signature,

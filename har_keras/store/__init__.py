@@ -1,1 +1,1 @@
-"""Frames decoded once and kept: the store, its shards, duplicates."""
+"""The frame store: videos decoded once to shards; near-duplicates."""

@@ -1,4 +1,4 @@
-"""Filling the store: one ffmpeg per core, each writing a shard at a time."""
+"""Decodes videos into the store: one ffmpeg per core, one shard each."""
 
 import contextlib
 import hashlib
@@ -29,8 +29,8 @@ from har_keras.store.shards import (
 from har_keras.store.store import Store, StoreSpec, encode_jpeg
 from har_keras.video.ffmpeg import Frames, VideoError, read_frames
 
-# Files of so many bytes together make a shard: what a killed program can lose
-# on each core. Of a few videos the shards are smaller, for all cores to work.
+# Bytes of video files per shard, which bounds the work lost on each core when
+# the process is killed. Few videos make smaller shards, to use all cores.
 _SHARD_BYTES = 128 * 2**20
 _FEWEST_SHARDS = 64
 _STALE_SECONDS = 24 * 3600.0
@@ -38,14 +38,14 @@ _STALE_SECONDS = 24 * 3600.0
 
 @dataclass(frozen=True)
 class Task:
-    """A file to decode, and the hash that its content should have."""
+    """A file to decode, and the expected hash of its content."""
 
     sha256: str
     path: Path
 
 
 class Fill(Protocol):
-    """A way to decode files into a store: `fill`, or another like it."""
+    """A function that decodes files into a store, such as `fill`."""
 
     def __call__(
         self,
@@ -55,7 +55,7 @@ class Fill(Protocol):
         workers: int = 0,
         timeout_seconds: float,
     ) -> dict[str, str]:
-        """Decodes the files that the store doesn't have."""
+        """Decodes the files that are not in the store."""
 
 
 def fill(
@@ -65,21 +65,21 @@ def fill(
     workers: int = 0,
     timeout_seconds: float,
 ) -> dict[str, str]:
-    """Decodes files into a store, which need not have all of them yet.
+    """Decodes the files that are not in a store yet.
 
-    What was finished stays, whatever happens: an interrupted filling goes on
-    where it stopped, and two at once do no harm. The files that come of it are
-    the same, byte for byte, whoever makes them and however often it stopped.
+    Finished shards are kept: an interrupted call is resumed by the next, and
+    concurrent calls are safe. The resulting files are identical, byte for
+    byte, whoever writes them and however often decoding was interrupted.
 
     Args:
-        store: Store. Its new videos can be read afterwards.
-        tasks: Sequence of Task. All that the store is to have.
+        store: Store. Includes the new videos afterwards.
+        tasks: Sequence of Task. All files that the store should have.
         workers: int. Files decoded at once; 0 is one per processor core.
         timeout_seconds: float. Limit for one file.
 
     Returns:
-        Reasons by hash, of files that can't be used. Lasting ones are in the
-        store, too; the others might go away.
+        Reasons by hash, of files that can't be used. Permanent ones are also
+        in the store; others, such as timeouts, may not recur.
 
     Raises:
         EnvironmentFault: If the disk is full or can't be written to.
@@ -106,7 +106,7 @@ def fill(
                     stopped=stopped,
                 )
             except BaseException:
-                stopped.set()  # the others need not go on
+                stopped.set()  # ends the other threads
                 raise
 
         futures = [pool.submit(write, shard) for shard in shards]
@@ -118,18 +118,18 @@ def fill(
 def planned_shards(
     store: Store, tasks: Sequence[Task]
 ) -> list[tuple[Task, ...]]:
-    """Divides what a store doesn't have yet into shards; makes its folder.
+    """Divides the files that are missing in a store into shards.
 
-    The division follows from all files, so that a filling which goes on makes
-    the shards that were missing.
+    The shards follow from all files, so that a resumed call writes the same
+    shards.
 
     Args:
-        store: Store. The folder is made.
-        tasks: Sequence of Task. All that the store is to have.
+        store: Store. Its folder is created.
+        tasks: Sequence of Task. All files that the store should have.
 
     Returns:
-        list of tuple of Task, those with most to do first, so that no core
-        ends up alone with it.
+        list of tuple of Task, the largest first, so that all cores finish at
+        about the same time.
 
     Raises:
         EnvironmentFault: If the folder can't be written to.
@@ -163,7 +163,7 @@ def planned_shards(
 def _ending(
     pool: ThreadPoolExecutor, stopped: threading.Event
 ) -> Iterator[None]:
-    """Ends every thread's work when the block is left, by Ctrl-C too."""
+    """Stops all threads when the block is left, also by Ctrl-C."""
     try:
         yield
     finally:
@@ -180,17 +180,18 @@ def write_shard(
     advance: Callable[[], object] | None = None,
     stopped: threading.Event | None = None,
 ) -> dict[str, str]:
-    """Decodes files into one shard, which appears when it is whole.
+    """Decodes files into one shard, which is published when it is complete.
 
-    Its name is the hash of its content: who makes it again makes the same.
+    Its name is the hash of its content, so that writing it twice is harmless.
 
     Args:
         folder: Path. The folder of a store, which exists.
-        spec: StoreSpec. What is in it.
+        spec: StoreSpec. Size, rate and form of its frames.
         tasks: Sequence of Task. The files, in the order of the shard.
         timeout_seconds: float. Limit for one file.
         advance: Callable or None. Called after each file.
-        stopped: threading.Event or None. Ends the work; nothing is written.
+        stopped: threading.Event or None. If set, decoding ends and nothing is
+            written.
 
     Returns:
         Reasons by hash, of files that can't be used; as for `fill`.
@@ -229,7 +230,7 @@ def write_shard(
 
 
 def _hash_of(*files: Path) -> str:
-    """Returns a name for the contents of files."""
+    """Returns a hash of the contents of files."""
     hashes = [content_hash(file) for file in files]
     return hashlib.sha256("".join(hashes).encode()).hexdigest()[:32]
 
@@ -241,10 +242,10 @@ def _decoded(
     timeout_seconds: float,
     stopped: threading.Event | None,
 ) -> StoredVideo | str:
-    """Appends a video's frames; returns its entry, or why not this time."""
+    """Appends a video's frames; returns its entry, or a temporary reason."""
     begin = file.tell()
     if content_hash(task.path) != task.sha256:
-        return "its content changed, or it is gone"
+        return "its content changed, or it was removed"
     try:
         return _append(task, file, spec, timeout_seconds, stopped)
     except VideoError as error:
@@ -262,7 +263,7 @@ def _append(
     timeout_seconds: float,
     stopped: threading.Event | None,
 ) -> StoredVideo:
-    """Appends a video's frames, up to where the work was stopped."""
+    """Appends a video's frames, until `stopped` is set."""
     writer = _FrameWriter(file, spec)
     with read_frames(
         task.path,
@@ -290,7 +291,7 @@ def _append(
 
 
 class _FrameWriter:
-    """Writes frames one after the other, one that stands still only once."""
+    """Writes frames one after the other; repeated frames are stored once."""
 
     def __init__(self, file: BinaryIO, spec: StoreSpec) -> None:
         self.offsets: list[int] = []
@@ -338,7 +339,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _remove_stale(folder: Path) -> None:
-    """Removes what killed programs left half-written, once it is a day old."""
+    """Removes incomplete files of killed processes after a day."""
     for path in folder.glob(".*"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _STALE_SECONDS:

@@ -1,10 +1,10 @@
-"""The same footage twice: found by how pictures look and how they move.
+"""Finds near-duplicate videos by appearance and motion.
 
-Pictures alone don't tell: two people filmed one after the other by a camera
-that doesn't move look alike. So two videos are the same footage if, laid over
-each other at the best moment, small grey pictures agree and their changes over
-a quarter of a second agree as well. This survives encoding, scaling, cropping,
-grey or brighter pictures, mirroring, other frame rates, and cuts.
+Appearance alone is not enough: two people filmed one after the other by a
+static camera look alike. So two videos are the same footage if, at the best
+temporal alignment, both their grayscale thumbnails and the changes of these
+over a quarter of a second agree. This is robust to encoding, scaling, cropping,
+grayscale and brightness changes, mirroring, other frame rates, and cuts.
 """
 
 import logging
@@ -27,23 +27,23 @@ logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.floating[Any]]
 
-# Measured on 245 real videos. Copies of 40, altered in eight ways, agree in
-# motion by 0.66 to 1 (one short part with hardly any motion is missed). Of the
-# 29,890 pairs 10 reach 0.65, all from one recording; across recordings no
-# pair that looks alike passes 0.37.
+# Measured on 245 real videos. Copies of 40 of them, altered in eight ways, have
+# a motion agreement of 0.66 to 1 (one short part with hardly any motion is
+# missed). Of the 29,890 pairs 10 reach 0.65, all from one recording; across
+# recordings no pair of similar appearance exceeds 0.37.
 _SAME_MOTION = 0.65
 _SAME_LOOK = 0.4
-# One such moment makes two videos worth a comparison.
+# One such frame pair makes two videos candidates for a comparison.
 _LIKELY_LOOK = 0.6
-# Brightness, of 255: less contrast is a blank picture, less change is noise.
+# Of 255: with less contrast a frame is blank, with less change it is noise.
 _LEAST_CONTRAST = 4.0
 _LEAST_CHANGE = 0.5
 _STILL_LOOK = 0.99
 
 _CHANGE_SECONDS = 0.25
 _LEAST_OVERLAP_SECONDS = 1.0
-# Of the shorter video. Over less, two people in the same rhythm agree by
-# chance: 4 pairs of 1,200 drawn videos did, none of them over so much.
+# Of the shorter video. With less overlap, two people moving in the same rhythm
+# agree by chance: 4 pairs of 1,200 synthetic videos did, none at this overlap.
 _LEAST_OVERLAP_SHARE = 0.6
 _LIKELY_EVERY_SECONDS = 0.5
 _ROWS_AT_ONCE = 4096
@@ -55,15 +55,15 @@ _MIRRORED = f"{_SAME}, mirrored"
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Two videos that show the same.
+    """A pair of videos with the same footage.
 
     Args:
         first: Video. The one listed first.
         second: Video.
-        kind: str. "same file", or what is said of the same or nearly the same
-            footage.
-        agreement: float. How well their motion agrees, at most 1.
-        shift_seconds: float. When in the first the second begins.
+        kind: str. "same file", or a description of the same or nearly the
+            same footage.
+        agreement: float. Motion agreement, at most 1.
+        shift_seconds: float. Time in the first at which the second begins.
     """
 
     first: Video
@@ -74,7 +74,7 @@ class Duplicate:
 
     @property
     def is_leak(self) -> bool:
-        """Whether a split holds what another one is tested on."""
+        """Whether the two are in different splits."""
         return self.first.split != self.second.split
 
     def __str__(self) -> str:
@@ -87,24 +87,24 @@ class Duplicate:
 def find_duplicates(
     store: Store, manifest: Manifest, *, leaks_only: bool = False
 ) -> list[Duplicate]:
-    """Finds videos that are the same or show the same footage.
+    """Finds videos with the same content or the same footage.
 
-    Nothing is decoded: the store keeps small pictures of every video.
+    Nothing is decoded: the store has thumbnails of every video.
 
     Args:
         store: Store. Where the videos are.
         manifest: Manifest. The videos.
         leaks_only: bool. Whether to compare across splits only, which is
-            several times less work. Defaults to `False`.
+            several times faster. Defaults to `False`.
 
     Returns:
-        A list of `Duplicate`, the surest first.
+        A list of `Duplicate`, by decreasing agreement.
     """
     same = _same_files(manifest.videos)
     seen: dict[str, Video] = {}
     for video in manifest.videos:
         if video.sha256 in store and store.num_frames(video.sha256):
-            # One copy of each content in each split is enough.
+            # One copy of each content per split is enough.
             seen.setdefault(f"{video.sha256} {video.split}", video)
     videos = list(seen.values())
     prints = _fingerprints(store, videos)
@@ -130,7 +130,7 @@ def find_duplicates(
 def report_leaks(
     store: Store, manifest: Manifest, *, strict: bool = False
 ) -> list[Duplicate]:
-    """Warns by name of footage and groups that stand in several splits.
+    """Logs a warning for footage and groups that are in several splits.
 
     Args:
         store: Store. Where the videos are.
@@ -146,24 +146,24 @@ def report_leaks(
     leaks = find_duplicates(store, manifest, leaks_only=True)
     groups = leaking_groups(manifest)
     for pair in leaks:
-        # Footage is compared by look and motion, which can err; bytes can't.
+        # Appearance and motion can coincide by chance; equal bytes can't.
         what = "A leak" if pair.kind == _SAME_FILE else "A likely leak"
         logger.warning("%s between splits: %s.", what, pair)
     for group, splits in groups.items():
         where = " and ".join(splits)
-        logger.warning("Group '%s' stands in %s.", group, where)
+        logger.warning("Group '%s' is in %s.", group, where)
     if strict and (leaks or groups):
         first = str(leaks[0]) if leaks else f"group '{next(iter(groups))}'"
         raise DataError(
             f"The split leaks in {len(leaks) + len(groups)} places, such as "
-            f"{first}. Put what belongs together in one split, or leave "
-            "--strict out."
+            f"{first}. Put related videos into one split, or leave out "
+            "--strict."
         )
     return leaks
 
 
 def leaking_groups(manifest: Manifest) -> dict[str, list[str]]:
-    """Returns groups that stand in several splits, with the names of those.
+    """Returns groups that are in several splits, with the splits' names.
 
     Example:
 
@@ -196,27 +196,27 @@ def _same_files(videos: Sequence[Video]) -> list[Duplicate]:
 
 
 class Fingerprint:
-    """What a video looks like and how that changes, as unit vectors.
+    """Appearance and motion of a video over time, as unit vectors.
 
     Args:
-        thumbnails: `uint8` array of shape `(N, 16, 16)`, grey.
+        thumbnails: `uint8` array of shape `(N, 16, 16)`, gray.
         rate: float. Thumbnails per second.
     """
 
     def __init__(self, thumbnails: Thumbnails, rate: float) -> None:
         self.thumbnails = thumbnails
         self.rate = rate
-        pictures = thumbnails.astype(np.float32)
+        frames = thumbnails.astype(np.float32)
         gap = max(1, round(_CHANGE_SECONDS * rate))
-        self.look = _unit_vectors(pictures, _LEAST_CONTRAST)  # (N, 256)
-        change = pictures[gap:] - pictures[:-gap]
+        self.look = _unit_vectors(frames, _LEAST_CONTRAST)  # (N, 256)
+        change = frames[gap:] - frames[:-gap]
         self.motion = _unit_vectors(change, _LEAST_CHANGE)  # (N - gap, 256)
         moves = np.linalg.norm(self.motion, axis=1) > 0
         self.moves: Floats = moves.astype(np.float32)  # (N - gap,)
 
     @property
     def mirrored(self) -> "Fingerprint":
-        """The fingerprint of the video with left and right exchanged."""
+        """The fingerprint of the mirrored video."""
         return Fingerprint(self.thumbnails[:, :, ::-1], self.rate)
 
 
@@ -226,9 +226,9 @@ def _fingerprints(store: Store, videos: Sequence[Video]) -> list[Fingerprint]:
     return [Fingerprint(thumbnails[video.sha256], rate) for video in videos]
 
 
-def _unit_vectors(pictures: Floats, least: float) -> Floats:
-    """Returns `(N, 256)` vectors of mean 0, length 1, or 0 if too faint."""
-    vectors = pictures.reshape(len(pictures), 256)
+def _unit_vectors(images: Floats, least: float) -> Floats:
+    """Returns `(N, 256)` vectors of mean 0 and length 1, or 0 if faint."""
+    vectors = images.reshape(len(images), 256)
     vectors = vectors - vectors.mean(1, keepdims=True)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     faint = lengths <= least * np.sqrt(256)
@@ -238,20 +238,20 @@ def _unit_vectors(pictures: Floats, least: float) -> Floats:
 def agreement(
     first: Fingerprint, second: Fingerprint
 ) -> tuple[float, int] | None:
-    """Lays two videos over each other at the moment where they agree best.
+    """Aligns two videos in time where they agree best.
 
     Args:
         first: Fingerprint.
         second: Fingerprint.
 
     Returns:
-        How well their motion agrees, and the thumbnail of the first at which
-        the second begins; None if they aren't the same footage.
+        Motion agreement, and the index of the first's thumbnail at which the
+        second begins; None if they are not the same footage.
     """
     looks = _diagonal_sums(first.look @ second.look.T)
     ones = _diagonal_sums(np.ones((len(first.look), len(second.look))))
     if not first.moves.any() and not second.moves.any():
-        # Two still pictures: all there is to compare is one of each.
+        # Neither moves: only appearance can be compared.
         best = float((looks / ones).max())
         return (best, 0) if best >= _STILL_LOOK else None
     shorter = min(len(first.moves), len(second.moves))
@@ -268,7 +268,7 @@ def agreement(
     scores = np.where(enough, motions / np.maximum(counts, 1), -1)
     best_place = int(scores.argmax())
     shift = best_place - (len(second.moves) - 1)
-    # `looks` begins earlier, for there are more pictures than changes.
+    # `looks` starts earlier: there are more thumbnails than changes.
     place = shift + len(second.look) - 1
     look = float(looks[place] / ones[place])
     score = float(scores[best_place])
@@ -288,7 +288,7 @@ def _diagonal_sums(matrix: Floats) -> Floats:
     """
     rows, columns = matrix.shape
     wide = np.zeros((columns, rows + columns), np.float32)
-    # Each row is set one to the right of the next, by reading them on end.
+    # Rereading the rows with one column less skews them into diagonals.
     wide[:, :rows] = matrix.T[::-1]
     skewed = wide.ravel()[: columns * (rows + columns - 1)]
     return skewed.reshape(columns, rows + columns - 1).sum(0)
@@ -297,7 +297,7 @@ def _diagonal_sums(matrix: Floats) -> Floats:
 def _likely_pairs(
     prints: Sequence[Fingerprint], videos: Sequence[Video], leaks_only: bool
 ) -> Iterator[tuple[int, int, bool]]:
-    """Yields pairs of videos that look alike at some moment."""
+    """Yields pairs of videos with similar frames."""
     if not prints:
         return
     step = max(1, round(_LIKELY_EVERY_SECONDS * prints[0].rate))

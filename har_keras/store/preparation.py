@@ -1,6 +1,4 @@
-"""From a manifest to a store: what to decode, and what came of it."""
-
-from __future__ import annotations
+"""Decodes the videos of a manifest into a store and records the result."""
 
 import dataclasses
 import logging
@@ -9,26 +7,20 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from har_keras.config import ClipConfig, StoreConfig
+from har_keras.config import ClipConfig, Form, StoreConfig
 from har_keras.environment import free_memory_bytes, num_cores
 from har_keras.errors import DataError
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.store.decoding import Fill, Task, fill
-from har_keras.store.store import Form, Store, StoreSpec, default_store_dir
+from har_keras.store.store import Store, StoreSpec, default_store_dir
 from har_keras.video.ffmpeg import VideoError, probe
 from har_keras.video.ffmpeg_log import reason_from_content
-
-if TYPE_CHECKING:
-    from har_keras.manifest.manifest import Manifest
-    from har_keras.store.store import Store
-
 
 logger = logging.getLogger(__name__)
 
 _NOT_YET = "not decoded yet"
-_HELD = "shorter than a clip: its last frame is held"
+_PADDED = "shorter than a clip: its last frame is repeated"
 
 
 def decode_all(
@@ -39,14 +31,15 @@ def decode_all(
     shard: tuple[int, int] = (1, 1),
     fill: Fill = fill,
 ) -> tuple[Store, Manifest]:
-    """Decodes the videos of a manifest that the store doesn't have yet.
+    """Decodes the videos of a manifest that are not in the store yet.
 
     Args:
         manifest: Manifest. Its videos have hashes.
         clip: ClipConfig. Gives size and rate of the frames.
         store: StoreConfig. Gives form, folder, workers and time limit.
-        shard: pair of int. Do the i-th of n parts only. Defaults to all.
-        fill: Callable. What decodes. Defaults to threads of this program.
+        shard: pair of int. Decode only the i-th of n parts. Defaults to all.
+        fill: Callable. The function that decodes. Defaults to threads of this
+            process.
 
     Returns:
         The store, and the manifest with the number of kept frames of every
@@ -72,14 +65,14 @@ def decode_all(
 
 
 def _tasks(manifest: Manifest, shard: tuple[int, int]) -> list[Task]:
-    """Returns one task for each content, of the i-th part of n."""
+    """Returns one task per distinct content, of the i-th of n parts."""
     paths = {
         video.sha256: manifest.path(video)
         for video in manifest.videos
         if video.sha256
     }
     part, number = shard
-    # By hash: every machine comes to the same parts, in any order of files.
+    # By hash, so that every machine computes the same parts.
     mine = sorted(paths)[part - 1 :: number]
     return [Task(content, paths[content]) for content in mine]
 
@@ -91,7 +84,7 @@ def _kept(
     clip: ClipConfig,
     reasons: Mapping[str, str],
 ) -> Video:
-    """Returns a video with what the store has of it."""
+    """Returns a video with its number of stored frames, or the reason."""
     if not video.sha256:
         found = reason_from_content(manifest.path(video))
         reason = video.reason or found or "it could not be read"
@@ -102,57 +95,52 @@ def _kept(
     stored = store.video(video.sha256)
     frames, reason = stored.num_frames, stored.reason
     seconds = f"{frames / clip.store_fps:.1f} s"
-    fills_clip = frames >= _clip_frames(clip)
+    fills_clip = frames >= clip.stored_frames
     if stored.damage and fills_clip:
         reason = f"{stored.damage}, kept {seconds}"
     elif stored.damage:
         frames, reason = 0, f"{stored.damage}, before one clip is full"
     elif frames and not fills_clip:
-        reason = f"{seconds} long, {_HELD}"
+        reason = f"{seconds} long, {_PADDED}"
     return dataclasses.replace(video, kept_frames=frames, reason=reason)
 
 
-def _clip_frames(clip: ClipConfig) -> float:
-    """Returns the stored frames from a clip's first frame to its last."""
-    return clip.store_fps / clip.fps * (clip.num_frames - 1) + 1
-
-
 def _say_what_failed(manifest: Manifest) -> None:
-    """Names every video that is not, or not wholly, used."""
-    held = [v.file for v in manifest.videos if v.reason.endswith(_HELD)]
+    """Logs every video that is not used, or only in part."""
+    padded = [v.file for v in manifest.videos if v.reason.endswith(_PADDED)]
     for video in manifest.videos:
         if not video.kept_frames and video.reason != _NOT_YET:
             logger.warning("'%s' is not used: %s.", video.file, video.reason)
-        elif video.kept_frames and video.reason and video.file not in held:
+        elif video.kept_frames and video.reason and video.file not in padded:
             logger.warning(
                 "'%s' is used in part: %s.", video.file, video.reason
             )
-    if held:
+    if padded:
         logger.info(
             "%d videos are shorter than a clip, such as '%s': their last frame "
-            "is held.",
-            len(held),
-            held[0],
+            "is repeated.",
+            len(padded),
+            padded[0],
         )
     kept = sum(video.kept_frames > 0 for video in manifest.videos)
     logger.info("%d of %d videos can be used.", kept, len(manifest.videos))
 
 
 def require_usable(manifest: Manifest) -> None:
-    """Asks for a usable video of every class.
+    """Raises if a class has no usable training video.
 
     Args:
         manifest: Manifest. As `decode_all` returns it.
 
     Raises:
-        DataError: If a class has no usable video to train on; where nothing
-            is for training, if no video is usable.
+        DataError: If a class has no usable training video. Without a training
+            split, if no video is usable.
     """
     training = manifest.split("train")
     if not training and not any(v.kept_frames for v in manifest.videos):
         raise DataError(
             f"None of the {len(manifest.videos)} videos can be used "
-            f"({_reasons(manifest.videos)}). Mend or replace them."
+            f"({_reasons(manifest.videos)}). Repair or replace them."
         )
     for name in manifest.class_names if training else ():
         mine = [video for video in training if video.class_name == name]
@@ -164,7 +152,7 @@ def require_usable(manifest: Manifest) -> None:
         if not any(video.kept_frames for video in mine):
             raise DataError(
                 f"None of the {len(mine)} training videos of class '{name}' "
-                f"can be used ({_reasons(mine)}). Mend or replace them, or "
+                f"can be used ({_reasons(mine)}). Repair or replace them, or "
                 "remove the class."
             )
 
@@ -174,10 +162,10 @@ def _reasons(videos: Iterable[Video]) -> str:
     return "; ".join(f"{count}: {reason}" for reason, count in counts)
 
 
-def prepare(
+def decode_usable(
     manifest: Manifest, clip: ClipConfig, store: StoreConfig
 ) -> tuple[Store, Manifest]:
-    """Decodes the videos of a manifest that the store doesn't have yet.
+    """Decodes the videos of a manifest and checks that every class has one.
 
     Args:
         manifest: Manifest. Its videos have hashes.
@@ -197,8 +185,8 @@ def prepare(
     return opened, kept
 
 
-# Raw frames read fastest while they stay in memory, so they may take this
-# share of what is free of it, and of the disk.
+# Raw frames are fastest to read while they are in the page cache, so they may
+# take this share of free memory and of the free disk space.
 _SHARE_OF_FREE = 0.25
 _PROBED_FILES = 24
 
@@ -206,10 +194,10 @@ _PROBED_FILES = 24
 def open_store(
     clip: ClipConfig, config: StoreConfig, tasks: Sequence[Task]
 ) -> Store:
-    """Opens the store that videos belong in, which may be empty yet.
+    """Opens the store of some videos, which may still be empty.
 
-    With `auto` a form that has all the videos already is taken; else raw, if
-    its estimated size is small for this machine, else jpeg.
+    With `auto`, a form that already has all videos is used; else raw, if its
+    estimated size fits this machine, else jpeg.
 
     Args:
         clip: ClipConfig. Gives size and rate of the frames.
@@ -217,7 +205,7 @@ def open_store(
         tasks: Sequence of Task. The videos.
 
     Returns:
-        A `Store`. With `off` it is one that ends with the program.
+        A `Store`. With `off`, a temporary one.
     """
     if config.cache == "off":
         return Store.passing(_spec(clip, "jpeg"))
@@ -233,7 +221,7 @@ def open_store(
 
 
 def choose_form(clip: ClipConfig, folder: Path, tasks: Sequence[Task]) -> Form:
-    """Returns raw where the frames fit a quarter of what is free, else jpeg."""
+    """Returns raw if the frames fit a quarter of free space, else jpeg."""
     needed = raw_bytes(clip, [task.path for task in tasks])
     while not folder.exists():
         folder = folder.parent
@@ -242,7 +230,7 @@ def choose_form(clip: ClipConfig, folder: Path, tasks: Sequence[Task]) -> Form:
 
 
 def raw_bytes(clip: ClipConfig, paths: Sequence[Path]) -> float:
-    """Estimates the size of all frames from the headers of a few files."""
+    """Estimates the size of all raw frames from the headers of a few files."""
     some = paths[:: max(1, len(paths) // _PROBED_FILES)]
     with ThreadPoolExecutor(num_cores()) as pool:
         sizes = [*pool.map(lambda path: _raw_bytes(clip, path), some)]
@@ -251,7 +239,7 @@ def raw_bytes(clip: ClipConfig, paths: Sequence[Path]) -> float:
 
 
 def _raw_bytes(clip: ClipConfig, path: Path) -> float:
-    """Returns the size of one video's frames; 0 if it can't be told."""
+    """Returns the size of one video's raw frames; 0 if unknown."""
     try:
         info = probe(path)
     except VideoError:

@@ -1,4 +1,4 @@
-"""A shard of the store: what its index says of the videos in it."""
+"""Shards of the store: reading and writing the index of videos."""
 
 import json
 import logging
@@ -26,23 +26,23 @@ THUMBNAIL_STRIDE = 2
 
 @dataclass(frozen=True)
 class StoredVideo:
-    """What the store knows of a video.
+    """The store's entry of a video.
 
     Args:
         sha256: str. Hash of the file's content.
         height: int. Height of its frames in pixels.
         width: int. Width of its frames in pixels.
-        damage: str. Where its good part ends, such as "truncated at 3.2 s".
+        damage: str. Where decoding stopped, such as "truncated at 3.2 s".
         reason: str. Why it has no frames.
         variable_rate: bool. Whether the source's frames are unevenly spaced.
         source_frames: int. Frames of the source that were decoded.
-        info: VideoInfo. What the file's header declares.
-        offsets: `int64` array of shape `(num_frames,)`, in bytes. A picture
-            that stands still is stored once.
+        info: VideoInfo. The file's header.
+        offsets: `int64` array of shape `(num_frames,)`, in bytes. Repeated
+            frames share one offset.
         sizes: `int32` array of shape `(num_frames,)`, in bytes.
-        shard: Path or None. The file of frames.
-        thumbnails: `uint8` array of shape `(N, 16, 16)`, grey, of every
-            second frame. Written with the rest, read by `read_thumbnails`.
+        shard: Path or None. The file with the frames.
+        thumbnails: `uint8` array of shape `(N, 16, 16)`, gray, of every
+            second frame. Written with the index, read by `read_thumbnails`.
     """
 
     sha256: str
@@ -71,7 +71,7 @@ class StoredVideo:
 
 
 def write_index(path: Path, videos: Iterable[StoredVideo]) -> None:
-    """Writes the index of a shard, to be opened by `read_index`."""
+    """Writes the index of a shard, to be read by `read_index`."""
     listed = list(videos)
     words = [
         {
@@ -103,7 +103,7 @@ def write_index(path: Path, videos: Iterable[StoredVideo]) -> None:
 
 
 def _joined(arrays: list[NDArray[Any]], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Concatenates arrays of items of a shape, of which there may be none."""
+    """Concatenates arrays of items of a shape; the list may be empty."""
     return np.concatenate(arrays) if arrays else np.empty((0, *shape), np.uint8)
 
 
@@ -111,8 +111,8 @@ def read_index(path: Path) -> list[StoredVideo]:
     """Reads the index of a shard.
 
     Returns:
-        Its videos; none, with a warning, if the index or its file of frames
-        is gone or damaged, so that they are decoded again.
+        Its videos; none, with a warning, if the index or the frames are
+        missing or damaged, so that the videos are decoded again.
     """
     shard = path.with_suffix(".bin")
     try:
@@ -161,10 +161,10 @@ def _videos_from_index(
 
 
 def read_thumbnails(path: Path) -> dict[str, Thumbnails]:
-    """Reads the small pictures of a shard's videos, by hash.
+    """Reads the thumbnails of a shard's videos, by hash.
 
     Returns:
-        `uint8` arrays of shape `(N, 16, 16)`, grey, of every second frame.
+        `uint8` arrays of shape `(N, 16, 16)`, gray, of every second frame.
     """
     with path.open("rb") as file, np.load(file, allow_pickle=False) as index:
         words = json.loads(index["videos"].tobytes())
@@ -177,8 +177,8 @@ def read_thumbnails(path: Path) -> dict[str, Thumbnails]:
 
 
 def thumbnail(frame: Frames) -> Thumbnails:
-    """Returns a frame as 16 x 16 grey pixels, whatever its shape."""
-    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    """Returns a 16 x 16 grayscale thumbnail of a frame of any size."""
+    gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     size = (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS)
-    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.uint8)

@@ -1,4 +1,4 @@
-"""The frames of one video while it is looked at, in the form of the store."""
+"""Temporary storage for the frames of one video, for inference."""
 
 import tempfile
 from collections.abc import Iterable
@@ -6,28 +6,29 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from har_keras.store.store import Form, decode_jpeg, encode_jpeg
+from har_keras.config import Form
+from har_keras.store.store import decode_jpeg, encode_jpeg
 from har_keras.video.ffmpeg import Frames
 
-# Beyond this frames go to the disk: a long video must not fill the memory.
+# Beyond this, frames go to disk: a long video must not fill the memory.
 _BYTES_IN_MEMORY = 64 * 2**20
 
 
 def as_stored(frame: Frames, form: Form) -> Frames:
-    """Returns a frame as the store would give it back.
+    """Returns a frame after a round trip through the store's encoding.
 
-    What a model was measured on had been a JPEG, if the store was one: then
-    what it is asked about has to be one as well.
+    A model trained and evaluated on JPEG frames must also get JPEG frames at
+    inference.
     """
     return decode_jpeg(encode_jpeg(frame)) if form == "jpeg" else frame
 
 
 class FrameSpool:
-    """Keeps the frames of one video, and reads them as a `Store` does.
+    """Holds the frames of one video until they have been read.
 
     Args:
         frames: Iterable of `uint8` arrays of shape `(H, W, 3)`, of one size.
-        form: str. "jpeg" or "raw", as those of the store it stands in for.
+        form: str. "jpeg" or "raw", the form of the store used in training.
     """
 
     def __init__(self, frames: Iterable[Frames], form: Form) -> None:
@@ -43,11 +44,10 @@ class FrameSpool:
             self.close()
             raise
 
-    def frames(self, sha256: str, indices: NDArray[np.int64]) -> Frames:
-        """Reads frames; the hash is not looked at, for there is one video.
+    def frames(self, indices: NDArray[np.int64]) -> Frames:
+        """Reads frames by index.
 
         Args:
-            sha256: str. Any.
             indices: `int64` array of shape `(T,)`, in `[0, num_frames)`.
 
         Returns:
@@ -65,7 +65,7 @@ class FrameSpool:
         return frames
 
     def close(self) -> None:
-        """Forgets the frames."""
+        """Deletes the frames."""
         self._file.close()
 
     def _append(self, frame: Frames) -> None:

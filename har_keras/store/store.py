@@ -1,27 +1,27 @@
-"""The frame store: every video decoded once, its frames an offset away.
+"""The frame store: videos are decoded once, with random access to frames.
 
 A store is a folder of shards. A shard is a file of frames, `<name>.bin`, and
-an index of them, `<name>.npz`, which is written last: a shard without an index
-doesn't exist. Names are hashes of what is in them, so any number of programs
-and machines may write to one folder. Videos are known by the hash of their
-content: a renamed file is found again, a changed one is not mistaken for what
-it was.
+its index, `<name>.npz`, which is written last: a shard without an index is
+ignored. Shards are named by the hash of their content, so any number of
+processes and machines may write to one folder. Videos are identified by the
+hash of their content: a renamed file is still found, a changed file is decoded
+anew.
 """
 
-import os
 import shutil
-import sys
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
+import platformdirs
 from numpy.typing import NDArray
 
+from har_keras.config import Form as Form
 from har_keras.store.shards import (
     StoredVideo,
     Thumbnails,
@@ -30,19 +30,17 @@ from har_keras.store.shards import (
 )
 from har_keras.video.ffmpeg import Frames
 
-Form = Literal["jpeg", "raw"]
-
 JPEG_QUALITY = 90
 """39 dB against the resized source, at a tenth of the raw size."""
 
 _FORMAT_VERSION = 2
-# A window is read in one piece if no more than this share of it is unwanted.
+# A range is read at once if it has at most this many times the wanted bytes.
 _LARGEST_WASTE = 4
 
 
 @dataclass(frozen=True)
 class StoreSpec:
-    """What makes two stores different.
+    """Size, rate and form of stored frames; each spec has its own store.
 
     Args:
         short_side: int. Short side of stored frames in pixels.
@@ -56,7 +54,7 @@ class StoreSpec:
 
     @property
     def key(self) -> str:
-        """A folder's name.
+        """The name of the store's folder.
 
         Example:
 
@@ -72,7 +70,7 @@ class Store:
 
     Args:
         folder: Path. The folder of a `StoreSpec`; it need not exist.
-        spec: StoreSpec. What is in it.
+        spec: StoreSpec. Size, rate and form of its frames.
     """
 
     def __init__(self, folder: Path, spec: StoreSpec) -> None:
@@ -84,7 +82,7 @@ class Store:
 
     @classmethod
     def passing(cls, spec: StoreSpec) -> "Store":
-        """Returns a store that is gone with its last user."""
+        """Returns a temporary store, deleted with its last reference."""
         folder = Path(tempfile.mkdtemp(prefix="har_keras-"))
         store = cls(folder, spec)
         weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
@@ -100,7 +98,7 @@ class Store:
         return len(self._videos)
 
     def video(self, sha256: str) -> StoredVideo:
-        """Returns what is known of a video.
+        """Returns the entry of a video.
 
         Raises:
             KeyError: If it isn't in the store.
@@ -108,7 +106,7 @@ class Store:
         return self._videos[sha256]
 
     def num_frames(self, sha256: str) -> int:
-        """Returns how many frames of a video are stored."""
+        """Returns the number of stored frames of a video."""
         return self._videos[sha256].num_frames
 
     def frames(self, sha256: str, indices: NDArray[np.int64]) -> Frames:
@@ -117,7 +115,7 @@ class Store:
         Args:
             sha256: str. Hash of the video's content.
             indices: `int64` array of shape `(T,)`. Stored frames, in
-                `[0, num_frames)`; the same one may occur many times.
+                `[0, num_frames)`; repeats are allowed.
 
         Returns:
             `uint8` array of shape `(T, H, W, 3)` in RGB.
@@ -136,12 +134,12 @@ class Store:
     def lazy_frames(
         self, sha256: str, indices: NDArray[np.int64]
     ) -> "LazyFrames":
-        """Returns frames of a video that are read when they are asked for.
+        """Returns frames of a video that are read lazily, one by one.
 
         Args:
             sha256: str. Hash of the video's content.
             indices: `int64` array of shape `(T,)`. Stored frames, in
-                `[0, num_frames)`; the same one may occur many times.
+                `[0, num_frames)`; repeats are allowed.
 
         Returns:
             `LazyFrames`.
@@ -158,13 +156,13 @@ class Store:
         return LazyFrames(video, self.spec.form, indices)
 
     def thumbnails(self, hashes: Iterable[str]) -> dict[str, Thumbnails]:
-        """Reads small pictures of videos, kept for finding duplicates.
+        """Reads the thumbnails of videos, used to find duplicates.
 
         Args:
             hashes: Iterable of str. Hashes of videos' contents.
 
         Returns:
-            `uint8` arrays of shape `(N, 16, 16)`, grey, of every second
+            `uint8` arrays of shape `(N, 16, 16)`, gray, of every second
             stored frame, by hash.
         """
         wanted = set(hashes)
@@ -176,7 +174,7 @@ class Store:
         return {sha256: found[sha256] for sha256 in wanted}
 
     def refresh(self) -> None:
-        """Takes in the shards that were added since."""
+        """Reads the indices of shards that were added since."""
         for index in sorted(self.folder.glob("[!.]*.npz")):
             if index.name not in self._seen:
                 self._seen.add(index.name)
@@ -186,15 +184,15 @@ class Store:
 
 
 class LazyFrames:
-    """Frames of a stored video, each read as the loop comes to it.
+    """An iterable over frames of a stored video, each read on demand.
 
-    A frame is to be used before the next one is asked for: its memory may be
-    taken again.
+    A frame is valid until the next one is read, since its memory may be
+    reused.
 
     Args:
-        video: StoredVideo. Whose frames.
+        video: StoredVideo. The video.
         form: str. "jpeg" or "raw".
-        indices: `int64` array of shape `(T,)`. Which frames.
+        indices: `int64` array of shape `(T,)`. Stored frames.
     """
 
     def __init__(
@@ -236,7 +234,7 @@ def _each_jpeg(
     span = max(map(sum, zip(offsets, sizes, strict=True)), default=0) - begin
     window = None
     if span <= _LARGEST_WASTE * sum(sizes):
-        # One read for all: the frames between are cheaper than more calls.
+        # One read for all frames: unwanted bytes cost less than more calls.
         file.seek(begin)
         window = np.frombuffer(file.read(span), np.uint8)
     last, frame = None, np.empty(shape, np.uint8)
@@ -252,7 +250,7 @@ def _each_jpeg(
 
 
 def encode_jpeg(frame: Frames) -> NDArray[np.uint8]:
-    """Encodes a frame, `uint8` `(H, W, 3)` in RGB, as it is stored."""
+    """Encodes a frame, `uint8` `(H, W, 3)` in RGB, as a JPEG."""
     bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
     done, data = cv2.imencode(
         ".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
@@ -262,10 +260,10 @@ def encode_jpeg(frame: Frames) -> NDArray[np.uint8]:
 
 
 def decode_jpeg(data: NDArray[np.uint8]) -> Frames:
-    """Decodes what `encode_jpeg` made.
+    """Decodes a JPEG to a frame in RGB.
 
     Raises:
-        OSError: If the data is no picture.
+        OSError: If the data is not an image.
     """
     frame = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
     if frame is None:
@@ -276,11 +274,7 @@ def decode_jpeg(data: NDArray[np.uint8]) -> Frames:
 
 
 def default_store_dir() -> Path:
-    """Returns `har_keras` in the user's cache folder."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        base = "~/Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "har_keras"
+    """Returns the folder `har_keras` in the user's cache folder."""
+    return platformdirs.user_cache_path(
+        "har_keras", appauthor=False, opinion=False
+    )

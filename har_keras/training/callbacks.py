@@ -1,4 +1,4 @@
-"""What `fit` does besides training: progress, records, the best model."""
+"""Callbacks of `fit`: progress, history, best model, checkpoints, events."""
 
 import csv
 import logging
@@ -23,16 +23,16 @@ from har_keras.training.hosts import Agreement
 
 logger = logging.getLogger("har_keras")
 
-# What a host may wish besides to stop by a signal, whose number is larger.
+# A host's request to save; a request to stop is a signal's number, above it.
 _SAVE = 1
 
 
 class Progress(keras.callbacks.Callback):
-    """Shows the epoch, the time left and the latest figures.
+    """Shows the epoch, the remaining time and the latest metrics.
 
     Args:
-        state: TrainingState. Where the training begins.
-        epochs: int. Epochs in all.
+        state: TrainingState. The start of training.
+        epochs: int. Total number of epochs.
         steps_per_epoch: int. Batches in an epoch.
     """
 
@@ -51,7 +51,7 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         figures = floats(logs)
-        # Two figures: with the bar and the times they fit in 80 columns.
+        # Two metrics fit in 80 columns beside the bar and the times.
         shown = ("loss", "val_accuracy")
         self._text = f"epoch {epoch + 1}/{self.epochs} " + " ".join(
             f"{name} {figures[name]:.2f}" for name in shown if name in figures
@@ -59,12 +59,12 @@ class Progress(keras.callbacks.Callback):
 
 
 class Record(keras.callbacks.Callback):
-    """Keeps the figures of each epoch in memory and in `history.csv`.
+    """Records the metrics of each epoch in the state and in `history.csv`.
 
     Args:
-        state: TrainingState. Its history is added to.
-        file: Path or None. The CSV file, one line an epoch; None on other
-            hosts than the first.
+        state: TrainingState. Its history is extended.
+        file: Path or None. The CSV file, one row per epoch; None on hosts
+            other than the chief.
     """
 
     def __init__(self, state: TrainingState, file: Path | None) -> None:
@@ -92,19 +92,19 @@ class Record(keras.callbacks.Callback):
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Saves the model of the best epoch by validation.
+    """Saves the model of the best epoch by validation, or of the last epoch.
 
-    Higher validation accuracy is better; with equal accuracy, which is common
-    on few videos, lower loss is. Where the last is wanted every epoch is the
-    best so far, and most of them need not be saved.
+    Epochs are compared by validation accuracy; ties, which are common on few
+    videos, are broken by validation loss. To keep the last epoch, intermediate
+    epochs are saved only every few minutes.
 
     Args:
         state: TrainingState. Its `best` is replaced.
         file: Path. The `.keras` file.
-        last: int. The number of epochs, where the last is wanted; `0` where
-            the best is. Defaults to `0`.
-        minutes: float. Time between two savings before the last. Defaults to
-            `0`.
+        last: int. The number of epochs, to keep the last one; `0` keeps the
+            best. Defaults to `0`.
+        minutes: float. Minimum time between saves before the last epoch.
+            Defaults to `0`.
     """
 
     def __init__(
@@ -146,16 +146,16 @@ class KeepBest(keras.callbacks.Callback):
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves exact checkpoints, by the clock, each epoch and when told to stop.
+    """Saves exact checkpoints: periodically, each epoch and before a stop.
 
-    Several hosts do it, and stop, after the same batch.
+    Several hosts save and stop after the same batch.
 
     Args:
         folder: Path. The checkpoint folder of the run.
-        state: TrainingState. Where the training stands; kept up to date here,
-            so this callback comes last.
+        state: TrainingState. The progress; updated here, so this callback must
+            be the last.
         minutes: float. Time between checkpoints within an epoch.
-        check: Callable. Raises if the last step is not to be saved.
+        check: Callable. Raises if the last step must not be saved.
     """
 
     def __init__(
@@ -176,33 +176,33 @@ class Checkpoints(keras.callbacks.Callback):
         self._metrics: list[Any] = []
 
     def interrupt(self, number: int) -> None:
-        """Asks for a stop after the batch under way, by a signal's number."""
+        """Requests a stop after the current batch, by a signal's number."""
         self.stop_signal = number
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.state.step += 1
         due = time.monotonic() - self._saved >= self.seconds
-        wish = self._agreement.largest(self.stop_signal or due * _SAVE)
-        if wish:
+        request = self._agreement.largest(self.stop_signal or due * _SAVE)
+        if request:
             self._save()
-        if wish > _SAVE:
-            raise Interrupted(wish)
+        if request > _SAVE:
+            raise Interrupted(request)
 
     def on_test_begin(self, logs: Any = None) -> None:
-        # Validation counts in the same variables as training did.
+        # Validation uses the same metric variables as training.
         gather_to_host(self.model)
         self._metrics = [
             array_of(variable) for variable in self.model.metrics_variables
         ]
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
-        wish = self._agreement.largest(self.stop_signal or 0)
-        if wish <= _SAVE:
+        request = self._agreement.largest(self.stop_signal or 0)
+        if request <= _SAVE:
             return
         gather_to_host(self.model)
         assign(self.model.metrics_variables, self._metrics)
         self._save()
-        raise Interrupted(wish)
+        raise Interrupted(request)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.state.epoch, self.state.step = epoch + 1, 0
@@ -215,10 +215,10 @@ class Checkpoints(keras.callbacks.Callback):
 
 
 class RestoreMetrics(keras.callbacks.Callback):
-    """Puts back the running metrics of a cut epoch, which `fit` resets.
+    """Restores the metrics of a partial epoch, which `fit` resets.
 
     Args:
-        model: keras.Model. Its metrics are taken now.
+        model: keras.Model. Its current metrics are saved.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -238,7 +238,7 @@ def assign(variables: list[Any], values: list[Any]) -> None:
 
 
 class Events(keras.callbacks.Callback):
-    """Writes the figures of each epoch for TensorBoard.
+    """Writes the metrics of each epoch for TensorBoard.
 
     Args:
         folder: Path. The folder of event files.
@@ -259,5 +259,5 @@ class Events(keras.callbacks.Callback):
 
 
 def floats(logs: Any) -> dict[str, float]:
-    """Returns the logs of `fit` as plain numbers."""
+    """Returns the logs of `fit` as Python floats."""
     return {name: float(value) for name, value in (logs or {}).items()}

@@ -1,9 +1,9 @@
-"""Exact checkpoints: everything that the next step depends on, in one file.
+"""Exact checkpoints: all state that the next step depends on, in one file.
 
-Keras's own `BackupAndRestore` leaves out the state of seed generators, goes
-back to the start of the epoch and writes in place; a run continued from it is
-another run. Here order and augmentation are pure functions of (seed, epoch,
-index), so variables and a position are all there is to keep.
+`keras.callbacks.BackupAndRestore` does not save the state of seed generators,
+restarts the epoch and writes in place, so a resumed run differs from an
+uninterrupted one. Here order and augmentation are pure functions of (seed,
+epoch, index), so variables and the position in training are sufficient.
 """
 
 import hashlib
@@ -29,18 +29,18 @@ _STATE = "state"
 
 @dataclass
 class TrainingState:
-    """Where a training stands, besides its variables.
+    """The progress of training, besides variables.
 
     Args:
-        epoch: int. The epoch under way, counted from 0.
-        step: int. Batches of it that are done.
-        history: list of dict. The figures of each finished epoch.
-        best: dict. The figures of the best epoch so far; empty before one.
-        fingerprint: str. Of the config and the videos; a checkpoint is only
-            good for the run that it was made in.
-        wandb_id: str. The W&B run to go on with.
-        micro_batch_size: int. Clips at once, if memory ran out with more; 0
-            if it didn't.
+        epoch: int. The current epoch, counted from 0.
+        step: int. Finished batches of it.
+        history: list of dict. The metrics of each finished epoch.
+        best: dict. The metrics of the best epoch so far; empty before one.
+        fingerprint: str. Digest of the config and the videos; a checkpoint is
+            valid only for the run that wrote it.
+        wandb_id: str. The W&B run to resume.
+        micro_batch_size: int. Clips in a micro-batch, if memory ran out with
+            more; else 0.
     """
 
     epoch: int = 0
@@ -55,21 +55,21 @@ class TrainingState:
 def save_checkpoint(
     folder: Path, model: keras.Model, state: TrainingState
 ) -> Path | None:
-    """Writes a checkpoint and removes all but it and the one before.
+    """Writes a checkpoint and removes all but it and the previous one.
 
-    Of several hosts, which have the same to save, only the first does.
+    Of several hosts, which have the same state, only the chief writes.
 
     Args:
         folder: Path. The checkpoint folder of a run.
         model: keras.Model. Compiled and built, its optimizer too.
-        state: TrainingState. Where the training stands.
+        state: TrainingState. The progress.
 
     Returns:
         The file, named by its step and the first digits of its SHA-256; None
-        on other hosts than the first.
+        on hosts other than the chief.
 
     Raises:
-        EnvironmentFault: If the disk is full. What was there stays.
+        EnvironmentFault: If the disk is full. Older checkpoints are kept.
     """
     gather_to_host(model)
     if not current_hosts().is_chief:
@@ -90,9 +90,9 @@ def save_checkpoint(
 
 
 def _prune(folder: Path, newest: str) -> None:
-    """Keeps a new checkpoint and the one before it.
+    """Removes all but a new checkpoint and the one before it.
 
-    One that says to be newer was found damaged, or we would not be here.
+    Files with a later name were found damaged and skipped on resume.
     """
     older = [name for name in _names(folder) if name < newest]
     kept = {newest, *older[1 - _KEPT :]}
@@ -102,24 +102,24 @@ def _prune(folder: Path, newest: str) -> None:
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Tells whether a run came as far as its first checkpoint."""
+    """Returns whether a run has a checkpoint."""
     return bool(_names(folder))
 
 
 def load_checkpoint(folder: Path, model: keras.Model) -> TrainingState:
-    """Restores the newest whole checkpoint of a run.
+    """Restores the newest intact checkpoint of a run.
 
-    Of several hosts only the first reads, and sends it to the others.
+    Of several hosts only the chief reads, and sends it to the others.
 
     Args:
         folder: Path. The checkpoint folder of a run.
-        model: keras.Model. As it was when the checkpoint was written.
+        model: keras.Model. The model that the checkpoint was written from.
 
     Returns:
         The `TrainingState`.
 
     Raises:
-        DataError: If there is no checkpoint, or none is whole.
+        DataError: If there is no intact checkpoint.
     """
     data = _newest(folder) if current_hosts().is_chief else b""
     return _restore(from_first(data), model)
@@ -132,7 +132,7 @@ def _newest(folder: Path) -> bytes:
         if name.removesuffix(".npz").rsplit("-", 1)[-1] == _digest(data):
             return data
         logger.warning(
-            "the checkpoint '%s' is damaged; going back to the one before it.",
+            "The checkpoint '%s' is damaged; using the one before it.",
             name,
         )
     raise DataError(
@@ -142,13 +142,13 @@ def _newest(folder: Path) -> bytes:
 
 
 def array_of(variable: Any) -> np.ndarray:
-    """Returns the value of a variable, which several devices may share."""
+    """Returns the value of a variable, also one on several devices."""
     tensor = keras.ops.convert_to_tensor(variable)
     return np.asarray(keras.ops.convert_to_numpy(tensor))
 
 
 def gather_to_host(model: keras.Model) -> None:
-    """Puts the live values of a `fit` under JAX back into the variables."""
+    """Copies the state of a running `fit` under JAX to the variables."""
     state_sync = getattr(model, "jax_state_sync", None)
     if state_sync:
         state_sync()
@@ -156,14 +156,14 @@ def gather_to_host(model: keras.Model) -> None:
 
 def _names(folder: Path) -> list[str]:
     """Returns the names of the checkpoints, oldest first."""
-    # Half-written ones begin with a dot, which this pattern leaves out.
+    # Incomplete files begin with a dot, which this pattern excludes.
     return sorted(path.name for path in folder.glob("[0-9]*.npz"))
 
 
 def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
-    except OSError:  # A bad sector: as damaged as wrong bytes are.
+    except OSError:  # a bad sector: treated as damage
         return b""
 
 
@@ -173,8 +173,9 @@ def _restore(data: bytes, model: keras.Model) -> TrainingState:
         state = TrainingState(**json.loads(arrays[_STATE].tobytes()))
         if set(arrays) != {*variables, _STATE}:
             raise DataError(
-                "The checkpoint holds other variables than this model. Resume "
-                "with the versions of har_keras and keras that began the run."
+                "The checkpoint has other variables than this model. Resume "
+                "with the versions of har_keras and keras that started the "
+                "run."
             )
         for name, variable in variables.items():
             variable.assign(arrays[name])
@@ -182,7 +183,7 @@ def _restore(data: bytes, model: keras.Model) -> TrainingState:
 
 
 def _variables(model: keras.Model) -> dict[str, Any]:
-    """Returns all state that a training step reads, by a stable name."""
+    """Returns all state that a training step depends on, by a stable name."""
     groups = {
         "model": model.variables,
         "optimizer": model.optimizer.variables,

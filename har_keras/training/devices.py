@@ -1,4 +1,4 @@
-"""Which devices a training runs on."""
+"""Selects the devices for training and their distribution strategy."""
 
 import contextlib
 import logging
@@ -15,13 +15,13 @@ logger = logging.getLogger("har_keras")
 def device_scope(devices: str = "") -> Any:
     """Returns the scope in which to build and train a model.
 
-    On TensorFlow, several devices share each batch by `MirroredStrategy`; on
-    JAX by `keras.distribution.DataParallel`, which takes in all devices of
+    Several devices share each batch: by `MirroredStrategy` on TensorFlow, and
+    by `keras.distribution.DataParallel` on JAX, which includes all devices of
     all hosts. One device needs neither.
 
     Args:
-        devices: str. Names with commas between, such as "gpu:0,gpu:1".
-            Defaults to every GPU, else the processor.
+        devices: str. Names separated by commas, such as "gpu:0,gpu:1".
+            Defaults to all GPUs, else the CPU.
 
     Returns:
         A context manager.
@@ -45,15 +45,15 @@ def chosen_devices(devices: str = "") -> list[str]:
     """Returns the names of the devices to train on.
 
     Args:
-        devices: str. Names with commas between; "" for every GPU, else the
-            processor.
+        devices: str. Names separated by commas; "" for all GPUs, else the
+            CPU.
 
     Returns:
         list of str, such as `["gpu:0", "gpu:1"]`.
 
     Raises:
-        UsageError: If a device does not exist, or is named twice, or several
-            hosts are to use only some.
+        UsageError: If a device does not exist or is named twice, or if some
+            are selected with several hosts.
 
     Example:
 
@@ -66,38 +66,39 @@ def chosen_devices(devices: str = "") -> list[str]:
         if names:
             raise UsageError(
                 f"--devices is for one host. Received: {devices}. Several "
-                "use every device; leave some out by CUDA_VISIBLE_DEVICES."
+                "hosts use all devices; exclude some with "
+                "CUDA_VISIBLE_DEVICES."
             )
         return available
     for name in names:
         if name not in available:
             raise UsageError(
-                f"--devices: there is no '{name}' on this machine. There is "
+                f"--devices: there is no '{name}' on this machine. Available: "
                 f"{', '.join(available)}."
             )
     if len(set(names)) < len(names):
         raise UsageError(f"--devices names one twice. Received: {devices}.")
     accelerators = [name for name in available if not name.startswith("cpu")]
-    # PyTorch takes one; the others are for other trainings.
+    # PyTorch trains on one device.
     several = keras.config.backend() != "torch"
     return names or accelerators[: None if several else 1] or available[:1]
 
 
 def num_shares(devices: str, batch_size: int) -> int:
-    """Returns by what every batch must be divisible.
+    """Returns the number that every batch must be divisible by.
 
-    JAX lays equal parts of an array on its devices; `MirroredStrategy` and a
-    single device take any number of clips.
+    JAX splits an array into equal shards, one per device; `MirroredStrategy`
+    and a single device accept any number of clips.
 
     Args:
-        devices: str. As `chosen_devices` has it.
+        devices: str. As for `chosen_devices`.
         batch_size: int. Clips in a whole batch.
 
     Returns:
         int. `1`, or under JAX the number of devices.
 
     Raises:
-        UsageError: If the batch can't be divided so.
+        UsageError: If the batch is not divisible by it.
     """
     number = len(chosen_devices(devices))
     if keras.config.backend() != "jax":
@@ -105,8 +106,8 @@ def num_shares(devices: str, batch_size: int) -> int:
     if batch_size % number:
         raise UsageError(
             f"--batch-size must be a multiple of the {number} devices under "
-            f"JAX. Received: {batch_size}; "
-            f"{max(1, round(batch_size / number)) * number} would do."
+            f"JAX. Received: {batch_size}. Use for example "
+            f"{max(1, round(batch_size / number)) * number}."
         )
     return number
 
@@ -127,7 +128,7 @@ def _several(names: list[str]) -> Any:
 
         return tf.distribute.MirroredStrategy(names).scope()
     if backend == "jax":
-        # Every host reads its own part of a batch: nothing is to be sharded.
+        # Every host reads its own shard of a batch already.
         return keras.distribution.DataParallel(
             devices=names, auto_shard_dataset=False
         ).scope()

@@ -1,4 +1,4 @@
-"""What a run began with, and the refusal to go on with anything else."""
+"""What a run began with, so that it is resumed with nothing else."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import keras
-
 from har_keras.config import Config, flag
+from har_keras.environment import versions
 from har_keras.errors import DataError, UsageError
 from har_keras.files import whole_file
 from har_keras.manifest.manifest import Manifest, Video, content_hash
 from har_keras.run import Run
+from har_keras.toml import renamed_options
 
 if TYPE_CHECKING:
     from har_keras.manifest.manifest import Manifest
@@ -43,7 +43,11 @@ class RunFingerprint:
         videos: dict. Content, class, split and number of frames of each file,
             and its size and time of change, to see without reading it all
             whether it was touched.
-        versions: dict. Of what computes.
+        versions: dict. Of the packages that compute.
+
+    Attributes:
+        digest: str. A hash of the options and videos, as they were recorded:
+            the checkpoints of the run hold it, too.
     """
 
     def __init__(
@@ -52,13 +56,14 @@ class RunFingerprint:
         videos: dict[str, dict[str, Any]],
         versions: dict[str, str],
     ) -> None:
-        self.options = options
+        self.digest = _digest(options, videos)
+        self.options: dict[str, str] = renamed_options(options)
         self.videos = videos
         self.versions = versions
 
     @classmethod
     def of(cls, config: Config, manifest: Manifest) -> RunFingerprint:
-        """Returns what a training would begin with now."""
+        """Returns the fingerprint of a training that began now."""
         options = {
             name: str(value)
             for name, value in config.flat().items()
@@ -94,24 +99,15 @@ class RunFingerprint:
 
     def write(self, file: Path) -> None:
         """Writes it as JSON."""
+        content = {k: v for k, v in vars(self).items() if k != "digest"}
         with whole_file(file) as temporary:
-            temporary.write_text(json.dumps(vars(self)), "utf-8")
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of what decides the weights."""
-        videos = [
-            (file, *(row[key] for key in _DECISIVE))
-            for file, row in self.videos.items()
-        ]
-        text = json.dumps([self.options, videos])
-        return hashlib.sha256(text.encode()).hexdigest()
+            temporary.write_text(json.dumps(content), "utf-8")
 
     def refuse_changes(self, now: RunFingerprint, place: Path) -> None:
-        """Checks that a training can go on exactly.
+        """Checks that a training can be resumed exactly.
 
         Args:
-            now: RunFingerprint. Of the training that is to go on.
+            now: RunFingerprint. Of the training that resumes.
             place: Path. The run, for the sentence.
 
         Raises:
@@ -126,14 +122,14 @@ class RunFingerprint:
         found = [change for change in changes if change]
         if found:
             raise DataError(
-                f"The run in '{place}' can't go on with other videos than it "
-                f"began with: {_some(found)}. Put them back, or start a new "
-                "run."
+                f"The run in '{place}' can't be resumed with other videos than "
+                f"it began with: {_some(found)}. Put them back, or start a "
+                "new run."
             )
         for name, version in self.versions.items():
             if now.versions.get(name) != version:
                 logger.warning(
-                    "the run began with %s %s and goes on with %s: weights may "
+                    "the run began with %s %s and resumes with %s: weights may "
                     "differ from those of an uninterrupted run.",
                     name,
                     version,
@@ -178,6 +174,14 @@ class RunFingerprint:
 _DECISIVE = ("sha256", "class", "split", "frames")
 
 
+def _digest(options: dict[str, str], videos: dict[str, dict[str, Any]]) -> str:
+    """Returns a hash of what decides the weights, as the run recorded it."""
+    rows = [
+        (file, *(row[key] for key in _DECISIVE)) for file, row in videos.items()
+    ]
+    return hashlib.sha256(json.dumps([options, rows]).encode()).hexdigest()
+
+
 def _refuse_options(
     before: dict[str, str], now: dict[str, str], place: Path
 ) -> None:
@@ -189,8 +193,9 @@ def _refuse_options(
     ]
     if changes:
         raise UsageError(
-            f"The run in '{place}' can't go on with other options than it "
-            f"began with: {_some(changes)}. Put them back, or start a new run."
+            f"The run in '{place}' can't be resumed with other options than "
+            f"it began with: {_some(changes)}. Put them back, or start a new "
+            "run."
         )
 
 
@@ -234,16 +239,11 @@ def _stamp(path: Path) -> list[int] | None:
 
 
 def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    backend = str(keras.config.backend())
-    names = {"keras": keras.__version__, "backend": backend}
-    if backend != "tensorflow":  # which comes under several names
-        names[backend] = version(backend)
-        return names
-    import tensorflow as tf
-
-    return names | {backend: tf.__version__}
+    """Returns the versions that decide the weights."""
+    found = versions()
+    return {
+        name: found[name] for name in ("keras", "backend", found["backend"])
+    }
 
 
 def reopened(run: Run, config: Config) -> tuple[Store, Manifest]:
@@ -257,7 +257,7 @@ def reopened(run: Run, config: Config) -> tuple[Store, Manifest]:
         DataError: If there is none, or a video has other content.
     """
     from har_keras.manifest.manifest import Manifest
-    from har_keras.store.preparation import prepare
+    from har_keras.store.preparation import decode_usable
 
     if not run.manifest_file.is_file():
         raise DataError(
@@ -268,4 +268,4 @@ def reopened(run: Run, config: Config) -> tuple[Store, Manifest]:
     manifest = Manifest.read(run.manifest_file)
     if run.fingerprint_file.is_file():
         RunFingerprint.read(run.fingerprint_file).refuse_touched(manifest)
-    return prepare(manifest, config.clip, config.store)
+    return decode_usable(manifest, config.clip, config.store)

@@ -1,4 +1,4 @@
-"""One training: model, data, callbacks and `model.fit`, new or resumed."""
+"""Training of a run, new or resumed: model, data, callbacks, `model.fit`."""
 
 import functools
 import logging
@@ -53,12 +53,12 @@ _NAMED_VIDEOS = 3
 
 @dataclass(frozen=True)
 class Objective:
-    """What is learned.
+    """A training objective: classification or pre-training.
 
     Args:
-        dataset: type of ClipDataset. What gives the batches.
-        compiled_model: Callable. What makes the model that `fit` trains, from
-            a config, a manifest and the steps in an epoch.
+        dataset: type of ClipDataset. The data set of its batches.
+        compiled_model: Callable. Returns the compiled model for a config, a
+            manifest and the steps per epoch.
     """
 
     dataset: type[ClipDataset]
@@ -72,25 +72,26 @@ def fit(
     manifest: Manifest,
     objective: Objective | None = None,
 ) -> WeightsAndBiases:
-    """Trains a model into a run, from the start or from its checkpoint.
+    """Trains the model of a run, from the start or from its checkpoint.
 
-    Where memory runs out, it goes back to the last checkpoint and on with
-    half as many clips at once; the batch and its gradient stay what they are.
+    If memory runs out, training resumes from the last checkpoint with half the
+    micro-batch; the batch and its gradient do not change.
 
     Args:
         run: Run. Receives history, checkpoints, events and the best model.
         config: Config. Every option.
         store: Store. The decoded frames.
         manifest: Manifest. The videos; "train" and "val" are used.
-        objective: Objective or None. Defaults to telling classes apart.
+        objective: Objective or None. Defaults to classification.
 
     Returns:
-        The W&B callback, still open for the final figures.
+        The W&B callback, still open for the final metrics.
 
     Raises:
-        UsageError: If the run began with other options.
-        DataError: If it began with other videos, or the loss became NaN.
-        EnvironmentFault: If the disk is full, or memory even for one clip.
+        UsageError: If the run was started with other options.
+        DataError: If it was started with other videos, or the loss became NaN.
+        EnvironmentFault: If the disk is full, or memory is too small for one
+            clip.
     """
     wandb: WeightsAndBiases | None = None
     clips_at_once = 0
@@ -109,22 +110,22 @@ def fit(
                 if current_hosts().are_several:
                     raise _too_much_at_once(training) from error
                 clips_at_once = _fewer(training, config)
-            # All that is on the device goes before the next one is made.
+            # Free the device's memory before the next attempt.
             del training
             keras.utils.clear_session(free_memory=True)
 
 
 class Training:
-    """The model, the data and the state of a run that is being trained.
+    """The model, the data and the state of a run in training.
 
     Args:
-        run: Run. Receives everything.
+        run: Run. Receives all files.
         config: Config. Every option.
         store: Store. The decoded frames.
         manifest: Manifest. The videos.
-        clips_at_once: int. The micro-batch, where memory asks for it; `0`
-            leaves it to the config and the checkpoint. Defaults to `0`.
-        objective: Objective or None. Defaults to telling classes apart.
+        clips_at_once: int. Micro-batch size after memory ran out; `0` takes it
+            from the config and the checkpoint. Defaults to `0`.
+        objective: Objective or None. Defaults to classification.
     """
 
     def __init__(
@@ -152,18 +153,30 @@ class Training:
         )
         self.train_clips = data(manifest.usable("train"), config, training=True)
         self.steps = self.train_clips.steps_per_epoch
-        self.model = objective.compiled_model(config, manifest, self.steps)
+        # What is resumed has its weights from the checkpoint.
+        start = (
+            {"weights": "random"} if has_checkpoint(run.checkpoint_dir) else {}
+        )
+        self.model = objective.compiled_model(
+            config.changed(start), manifest, self.steps
+        )
         self.state = self._start_or_resume(manifest)
         self.state.micro_batch_size = (
             clips_at_once or self.state.micro_batch_size
         )
-        validated = config
+        val_batch_size = config.training.batch_size
         if self.state.micro_batch_size:
             self.model.micro_batch_size = self.state.micro_batch_size
             shares = self.train_clips.num_shares
-            size = max(shares, self.state.micro_batch_size // shares * shares)
-            validated = config.replace(batch_size=size)
-        self.val_clips = data(manifest.usable("val"), validated, training=False)
+            val_batch_size = max(
+                shares, self.state.micro_batch_size // shares * shares
+            )
+        self.val_clips = data(
+            manifest.usable("val"),
+            config,
+            training=False,
+            batch_size=val_batch_size,
+        )
         _say_what_is_left_out(self.train_clips, "training", "others each time")
         _say_what_is_left_out(self.val_clips, "validation", "the last ones")
 
@@ -174,13 +187,13 @@ class Training:
         return int(self.model.micro_batch_size or whole)
 
     def fit(self, *callbacks: keras.callbacks.Callback) -> None:
-        """Trains from where the state stands to the last epoch.
+        """Trains from the current state to the last epoch.
 
         Args:
-            *callbacks: keras.callbacks.Callback. Besides our own.
+            *callbacks: keras.callbacks.Callback. Additional callbacks.
 
         Raises:
-            Interrupted: If a signal asked for it; everything is saved.
+            Interrupted: After a signal; a checkpoint is saved.
             DataError: If the loss became NaN or infinite.
         """
         try:
@@ -194,7 +207,8 @@ class Training:
         state = self._begun(now) if self.hosts.is_chief else None
         if state is None or self.hosts.are_several:
             state = load_checkpoint(folder, self.model)
-        if state.fingerprint != now.fingerprint:
+        began = RunFingerprint.read(self.run.fingerprint_file)
+        if state.fingerprint != began.digest:
             raise DataError(
                 f"The checkpoint in '{folder}' is not of this run. Start the "
                 "run again in a new folder."
@@ -202,7 +216,7 @@ class Training:
         return state
 
     def _begun(self, now: RunFingerprint) -> TrainingState | None:
-        """Writes what a new run begins with; of an old one, looks at it."""
+        """Initializes a new run; checks the fingerprint of an existing one."""
         folder = self.run.checkpoint_dir
         remove_leftovers(self.run.path)
         if has_checkpoint(folder):
@@ -210,7 +224,7 @@ class Training:
             began.refuse_changes(now, self.run.path)
             return None
         now.write(self.run.fingerprint_file)
-        state = TrainingState(fingerprint=now.fingerprint)
+        state = TrainingState(fingerprint=now.digest)
         save_checkpoint(folder, self.model, state)
         return state
 
@@ -229,7 +243,7 @@ class Training:
         all_callbacks = [
             guard,
             progress,
-            self._pace(),
+            self._time_estimate(),
             *callbacks,
             *self._records(),
             checkpoints,
@@ -266,7 +280,7 @@ class Training:
         epochs: int = 0,
         validate: bool = True,
     ) -> None:
-        """Calls `model.fit`, within the epoch under way or for all of them."""
+        """Calls `model.fit`, for the current epoch or for all epochs."""
         state = self.state
         epochs = epochs or state.epoch + 1
         first = [RestoreMetrics(self.model)] if state.step else []
@@ -284,7 +298,7 @@ class Training:
         )
 
     def _finish_epoch(self, callbacks: list[keras.callbacks.Callback]) -> None:
-        """Validates an epoch that was stopped after its last batch."""
+        """Validates an epoch that was interrupted after its last batch."""
         everyone = keras.callbacks.CallbackList(callbacks, model=self.model)
         logs = floats(self.model.get_metrics_result())
         figures = self.model.evaluate(
@@ -293,7 +307,7 @@ class Training:
         logs |= {f"val_{name}": value for name, value in figures.items()}
         everyone.on_epoch_end(self.state.epoch, logs)
 
-    def _pace(self) -> TimeEstimate:
+    def _time_estimate(self) -> TimeEstimate:
         share = self.val_clips.num_clips / self.train_clips.num_clips
         return TimeEstimate(
             self.state, self.config, steps=self.steps, val_share=share
@@ -303,7 +317,7 @@ class Training:
         return self.val_clips.batches() if self.val_clips.num_clips else None
 
     def _explained(self, found: NonFiniteLossError) -> DataError:
-        """Goes back to the last good step; returns the sentence about it."""
+        """Restores the last finite step; returns the error to raise."""
         folder = self.run.checkpoint_dir
         vars(self.state).update(vars(load_checkpoint(folder, self.model)))
         if found.step > self.state.step:
@@ -320,26 +334,26 @@ class Training:
             f"The loss became {found.loss} in epoch {found.epoch + 1}, step "
             f"{found.step + 1} of {self.steps}, at a learning rate of "
             f"{float(rate):.3g}, in the batch with "
-            f"{', '.join(names[:_NAMED_VIDEOS])}{rest}. The checkpoint keeps "
-            "the weights before it. Try a lower --learning-rate or a "
-            "--warmup-epochs of 5."
+            f"{', '.join(names[:_NAMED_VIDEOS])}{rest}. The checkpoint has the "
+            "last finite weights. Try a lower --learning-rate or "
+            "--warmup-epochs 5."
         )
 
 
 def compiled_model(
     config: Config, manifest: Manifest, steps_per_epoch: int
 ) -> keras.Model:
-    """Returns the model of a config, its weights and optimizer made."""
+    """Returns the compiled model of a config, with its optimizer built."""
     classifier = build_model(
         config.model,
         config.clip,
         num_classes=len(manifest.class_names),
         seed=config.training.seed,
     )
-    initialize_weights(classifier, config.model)
+    initialize_weights(classifier, config.model.weights)
     model = build_trainer(classifier, config.training, steps_per_epoch)
     model.optimizer.build(model.trainable_variables)
-    # Metrics make their variables at first use; a checkpoint needs them now.
+    # Metrics create their variables at first use; checkpoints include them.
     labels = keras.ops.zeros((1,), "int32")
     model.compute_metrics(
         None, labels, keras.ops.zeros((1, len(manifest.class_names)))
@@ -355,8 +369,8 @@ def _say_what_is_left_out(clips: ClipDataset, name: str, which: str) -> None:
     left_out = clips.num_left_out
     if left_out:
         logger.warning(
-            "%d devices take equal shares under JAX: %d of %d %s clips left "
-            "out of each epoch (%s).",
+            "%d devices need equal shares of a batch under JAX: %d of %d %s "
+            "clips left out of each epoch (%s).",
             clips.num_shares,
             left_out,
             clips.num_clips + left_out,
@@ -366,26 +380,26 @@ def _say_what_is_left_out(clips: ClipDataset, name: str, which: str) -> None:
 
 
 def _too_much_at_once(training: Training) -> EnvironmentFault:
-    """Returns the sentence for hosts, which can't go back by themselves."""
+    """Returns the error for several hosts, which can't recover."""
     tried = training.clips_at_once
     return EnvironmentFault(
-        f"Memory is full on host {training.hosts.index} with {tried} clips at "
-        f"once. Start again with --micro-batch-size {max(1, tried // 2)}; the "
-        "batch stays what it is."
+        f"Out of memory on host {training.hosts.index} with a micro-batch of "
+        f"{tried} clips. Start again with --micro-batch-size "
+        f"{max(1, tried // 2)}; the batch and its gradient do not change."
     )
 
 
 def _fewer(training: Training, config: Config) -> int:
-    """Returns half the micro-batch; says so."""
+    """Returns half the micro-batch size, and logs it."""
     tried = training.clips_at_once
     if tried == 1:
         raise EnvironmentFault(
-            "Memory is full with one clip at once. Lower --crop-size, "
+            "Out of memory with a micro-batch of one clip. Lower --crop-size, "
             "--num-frames or --hidden-dim, or use a device with more memory."
         )
     logger.warning(
-        "memory is full with %d clips at once: going on from the last "
-        "checkpoint with %d. The batch stays %d clips.",
+        "Out of memory with a micro-batch of %d clips: resuming from the last "
+        "checkpoint with %d. The batch is still %d clips.",
         tried,
         tried // 2,
         config.training.batch_size,

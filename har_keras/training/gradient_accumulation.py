@@ -1,12 +1,12 @@
-"""One optimizer step from many small gradients, on each backend.
+"""Gradient accumulation over micro-batches, on each backend.
 
-Every function here is a `train_step` of the `Trainer`. They differ because
-the three backends differ in how a gradient is asked for; the sum is the same:
-with n clips in the batch and m in micro-batch i, whose loss is a mean,
+Each of the three `*_step` functions is a `train_step` of the `Trainer` for one
+backend; they compute the same sum: with n clips in the batch and m in
+micro-batch i, whose loss is a mean,
 
     gradient = sum over i of m / n * gradient(loss of micro-batch i)
 
-What a batch holds may be a tensor of clips, or clips and more about each.
+The inputs of a batch may be a tensor of clips, or a structure of tensors.
 """
 
 import operator
@@ -44,10 +44,10 @@ def tensorflow_step(trainer: Any, data: Any) -> dict[str, Any]:
 
 
 def _share_of_replica(size: Tensor) -> Tensor:
-    """Returns what a replica's mean counts for, relative to the others'.
+    """Returns the weight of a replica's mean loss, 1 if shares are equal.
 
-    Keras divides every replica's loss by their number, which is right only
-    if all have the same number of clips; the last batch's are unequal.
+    Keras divides every replica's loss by the number of replicas, which is
+    correct only for equal numbers of clips; the last batch is unequal.
     """
     import tensorflow as tf
 
@@ -80,10 +80,10 @@ def _tensorflow_part(
 def _tensorflow_sum(
     trainer: Any, batch: tuple[Tensor, ...], share: Tensor
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Returns what `_tensorflow_part` does, from micro-batches in turn.
+    """Same as `_tensorflow_part`, accumulated over micro-batches.
 
-    The last one is filled up with clips of weight zero, so that XLA compiles
-    one body for all of them; the logits come with the filling.
+    The last micro-batch is padded with clips of weight zero, so that XLA
+    compiles one loop body; the returned logits include the padding.
     """
     import tensorflow as tf
 
@@ -116,7 +116,7 @@ def _tensorflow_sum(
 
 
 def _in_micro_batches(x: Tensor, count: Tensor, micro: int) -> Tensor:
-    """Returns `(B, ...)` as `(count, micro, ...)`, filled up with zeros."""
+    """Reshapes `(B, ...)` to `(count, micro, ...)`, padded with zeros."""
     import tensorflow as tf
 
     missing = count * micro - tf.shape(x)[0]
@@ -129,11 +129,11 @@ def jax_step(trainer: Any, state: Any, data: Any) -> Any:
 
     Args:
         trainer: Trainer.
-        state: Trainable, other, optimizer and metric variables before.
+        state: Trainable, other, optimizer and metric variables.
         data: Clips and labels, and optionally a weight for each clip.
 
     Returns:
-        The metrics so far, by name, and the state after.
+        The metrics so far, by name, and the new state.
     """
     import jax
     import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What a training notices by itself: a loss that is no number, full memory."""
+"""Detects non-finite losses and out-of-memory errors; graceful shutdown."""
 
 import contextlib
 import logging
@@ -29,7 +29,7 @@ class NonFiniteLossError(Exception):
     """The mean loss of an epoch became NaN or infinite.
 
     Args:
-        loss: float. What it became.
+        loss: float. The loss.
         epoch: int. The epoch, counted from 0.
         step: int. The batch of that epoch, counted from 0.
     """
@@ -42,14 +42,14 @@ class NonFiniteLossError(Exception):
 
 
 class LossGuard(keras.callbacks.Callback):
-    """Stops at the first batch whose loss is no finite number.
+    """Stops at the first batch with a non-finite loss.
 
-    The loss in the logs is the mean since the epoch began, in which a single
-    NaN stays. It is read one step late, when the device has it ready, and at
-    once before anything is saved, so this callback comes first.
+    The loss in the logs is the mean since the start of the epoch, in which a
+    NaN persists. It is read one step late, to not wait for the device, and
+    immediately before anything is saved, so this callback must be the first.
 
     Args:
-        state: TrainingState. Where the training stands before each batch.
+        state: TrainingState. The progress before each batch.
     """
 
     def __init__(self, state: TrainingState) -> None:
@@ -69,7 +69,7 @@ class LossGuard(keras.callbacks.Callback):
         self.check()
 
     def check(self) -> None:
-        """Raises `NonFiniteLossError` if the latest loss is none."""
+        """Raises `NonFiniteLossError` if the latest loss is not finite."""
         if self._unread is None:
             return
         loss, epoch, step = self._unread
@@ -79,12 +79,12 @@ class LossGuard(keras.callbacks.Callback):
 
 
 class KeepFinite(keras.callbacks.Callback):
-    """Saves a checkpoint after the last steps whose weights are finite.
+    """Saves a checkpoint after the last steps with finite weights.
 
     Args:
         folder: Path. The checkpoint folder of the run.
-        state: TrainingState. Where the training stands.
-        last: int. The batch of the epoch before which to stop.
+        state: TrainingState. The progress.
+        last: int. The batch of the epoch whose loss is not finite.
     """
 
     def __init__(self, folder: Path, state: TrainingState, last: int) -> None:
@@ -95,7 +95,7 @@ class KeepFinite(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.state.step += 1
-        # The step before the bad loss may be the one that broke the weights.
+        # The step before the non-finite loss may have made the weights so.
         if self.state.step < self.last - 1:
             return
         gather_to_host(self.model)
@@ -109,13 +109,13 @@ def _is_finite(variable: Any) -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tells whether an error means that a device's memory is full.
+    """Returns whether an error means that a device is out of memory.
 
     Args:
-        error: BaseException. Of TensorFlow, JAX, PyTorch or Python.
+        error: BaseException. An error of TensorFlow, JAX, PyTorch or Python.
 
     Returns:
-        bool. False for a full disk, which TensorFlow names alike.
+        bool. False for a full disk, which TensorFlow reports similarly.
 
     Example:
 
@@ -144,14 +144,16 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextlib.contextmanager
 def stop_signals(ask: Callable[[int], None]) -> Iterator[None]:
-    """Passes the first signal on within the block; a second ends the process.
+    """Handles SIGTERM and Ctrl-C: the first requests a stop, the second exits.
 
-    Python runs its signal handlers between two of its own instructions, and a
-    training step or a compilation is one long instruction. So a thread listens
-    where the interpreter writes the number of each signal as it comes.
+    Python runs signal handlers between bytecode instructions, and a training
+    step or a compilation is one long instruction. So a thread reads the
+    wakeup file descriptor, to which the interpreter writes each signal's
+    number immediately.
 
     Args:
-        ask: Callable. Given the number of the first signal, in that thread.
+        ask: Callable. Called with the number of the first signal, in the
+            thread.
 
     Yields:
         Nothing.
@@ -160,7 +162,7 @@ def stop_signals(ask: Callable[[int], None]) -> Iterator[None]:
     os.set_blocking(writing, False)
     try:
         before = [signal.signal(number, _nothing) for number in _SIGNALS]
-    except ValueError:  # Not the main thread: its owner handles signals.
+    except ValueError:  # not the main thread, which handles signals
         os.close(reading)
         os.close(writing)
         yield
@@ -191,9 +193,9 @@ def _listen(reading: int, ask: Callable[[int], None]) -> None:
             sys.stderr.flush()
             os._exit(128 + number)
         asked = True
-        logger.info("Stopping after this batch; once more to stop at once.")
+        logger.info("Stopping after this batch. Repeat to stop at once.")
         ask(number)
 
 
 def _nothing(*_: object) -> None:
-    """Stands in for what the signal would do by itself."""
+    """Replaces the default handler of a signal."""

@@ -1,4 +1,4 @@
-"""Several hosts that train one model: who is who, and what they agree on."""
+"""Multi-host training: joining, the chief host, and synchronized decisions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,15 +17,11 @@ from har_keras.config import Config, HostsConfig
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.run import Run
 
-if TYPE_CHECKING:
-    pass
-
-
 logger = logging.getLogger("har_keras")
 
-# Bytes that travel at once, so that a device never holds a whole checkpoint.
+# Bytes per broadcast, so that no device holds a whole checkpoint.
 _AT_ONCE = 1 << 26
-# A host that fails waits so long for the others, which then end, too.
+# Time that a failing host waits for the others, which then end, too.
 _LEAVE_SECONDS = 60
 _LOOK_SECONDS = 0.5
 _OWN_FAULTS = (
@@ -37,11 +33,11 @@ _OWN_FAULTS = (
 
 @dataclass(frozen=True)
 class Hosts:
-    """The hosts of a training, seen from one of them.
+    """The number of hosts and the index of this one.
 
     Args:
-        number: int. How many there are.
-        index: int. Which one this is, counted from 0.
+        number: int. Number of hosts.
+        index: int. Index of this host, counted from 0.
 
     Example:
 
@@ -54,12 +50,12 @@ class Hosts:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this one writes the run."""
+        """Whether this is the chief host, which writes the run."""
         return self.index == 0
 
     @property
     def are_several(self) -> bool:
-        """Whether there are others."""
+        """Whether there are other hosts."""
         return self.number > 1
 
 
@@ -67,25 +63,25 @@ _joined = Hosts()
 
 
 def current_hosts() -> Hosts:
-    """Returns the hosts that were joined, or this one alone."""
+    """Returns the joined hosts, or this one alone."""
     return _joined
 
 
 def join_hosts(options: HostsConfig) -> Hosts:
     """Joins the other hosts, before anything is computed.
 
-    It returns when all of them are there. What isn't given is asked of the
-    scheduler, by JAX.
+    It returns when all hosts have joined. JAX gets options that are not given
+    from the cluster's scheduler.
 
     Args:
-        options: HostsConfig. How many, which one, and where the first is.
+        options: HostsConfig. Number, index and the coordinator's address.
 
     Returns:
         The `Hosts`.
 
     Raises:
-        UsageError: If the backend is not JAX, or something is missing.
-        EnvironmentFault: If the others are not there in time.
+        UsageError: If the backend is not JAX, or an option is missing.
+        EnvironmentFault: If the others do not join in time.
     """
     global _joined
     import keras
@@ -96,43 +92,42 @@ def join_hosts(options: HostsConfig) -> Hosts:
         return _joined
     import jax
 
-    # JAX would take SIGTERM for itself, and we save on it.
+    # JAX would handle SIGTERM, on which a checkpoint is saved here.
     jax.config.update("jax_enable_preemption_service", False)
     _initialize(options)
     _joined = Hosts(jax.process_count(), jax.process_index())
     logger.info("Host %d of %d.", _joined.index + 1, _joined.number)
     if not _joined.is_chief:
-        logger.setLevel(logging.WARNING)  # the first one speaks for all
+        logger.setLevel(logging.WARNING)  # the chief logs for all
     return _joined
 
 
 def start_together(
-    run_dir: Path | None, config: Config
+    run_dir: Path | str | None, config: Config
 ) -> tuple[Run, Config, bool]:
-    """Begins a run, of which every host has the folder.
+    """Starts a run in a folder that all hosts share.
 
-    Each looks at the folder before it joins, and the first writes into it
-    after that, so all see it as it was.
+    Each host checks the folder before it joins, and the chief writes into it
+    after that, so that all see the same state.
 
     Args:
-        run_dir: Path or None. A new folder, to be given if there are several
-            hosts.
+        run_dir: Path or None. A new folder, required for several hosts.
         config: Config. Every option.
 
     Returns:
-        The `Run`; the config, with the number of hosts there are and, on
-        others than the first, the form of store that the first chose; and
-        whether this is the first. The others return when it has listed and
-        decoded the videos.
+        The `Run`; the config with the actual number of hosts and, on hosts
+        other than the chief, the chief's form of store; and whether this is
+        the chief. The other hosts wait until the chief has listed and decoded
+        the videos.
 
     Raises:
         UsageError: If the folder or an option is wrong.
-        EnvironmentFault: If the others are not there in time.
+        EnvironmentFault: If the others do not join in time.
     """
     _require_run_dir(config.hosts, run_dir)
     run = Run.new(run_dir)
     hosts = join_hosts(config.hosts)
-    # The index is of this process, not of the run.
+    # The index belongs to this process, not to the run.
     config = config.replace(hosts=hosts.number, host_index=-1)
     if not hosts.is_chief:
         _wait_for(run.manifest_file)
@@ -141,7 +136,7 @@ def start_together(
 
 
 def leave_hosts() -> None:
-    """Parts from the other hosts, once all have finished training."""
+    """Disconnects from the other hosts, once all have finished training."""
     if _joined.are_several:
         import jax
 
@@ -149,14 +144,14 @@ def leave_hosts() -> None:
 
 
 def end_on_error(code: int) -> int:
-    """Ends a process that failed, so that the others don't wait for it.
+    """Ends a process that failed, so that other hosts don't wait for it.
 
     Args:
         code: int. The exit code of the verb.
 
     Returns:
-        `code`, where all is well, was stopped everywhere or there is but one
-        host. Otherwise it does not return.
+        `code`, on success, after a stop of all hosts, or if there is one host.
+        Otherwise it does not return.
     """
     if code in _OWN_FAULTS and _joined.are_several:
         sys.stdout.flush()
@@ -166,19 +161,19 @@ def end_on_error(code: int) -> int:
 
 
 def _wait_for(file: Path) -> None:
-    """Waits until the first host has written a file.
+    """Waits until the chief has written a file.
 
-    Should the first host end before, JAX ends this one.
+    If the chief ends before, JAX ends this host.
     """
     while not file.is_file():
         time.sleep(_LOOK_SECONDS)
 
 
 def from_first(data: bytes) -> bytes:
-    """Returns what the first host gives, on every host.
+    """Broadcasts bytes from the chief to all hosts.
 
     Args:
-        data: bytes. Only those of the first host count.
+        data: bytes. Ignored on hosts other than the chief.
 
     Returns:
         bytes, the same everywhere.
@@ -187,7 +182,7 @@ def from_first(data: bytes) -> bytes:
         return data
     from jax.experimental.multihost_utils import broadcast_one_to_all
 
-    # Two digits, for JAX has no 64-bit integers by default.
+    # Two digits, since JAX has no 64-bit integers by default.
     digits = np.array(divmod(len(data), _AT_ONCE), np.int32)
     blocks, rest = np.asarray(broadcast_one_to_all(digits)).tolist()
     size = blocks * _AT_ONCE + rest
@@ -200,30 +195,29 @@ def from_first(data: bytes) -> bytes:
 
 
 class Agreement:
-    """Makes hosts do the same thing after the same batch.
+    """Synchronizes requests to save or stop across hosts.
 
-    What a host wishes travels while the next batch is computed, so that
-    nobody waits: the answer is about the wishes of one call before. With one
-    host it is about those of this call.
+    Requests are exchanged while the next batch is computed, so that no host
+    waits: with several hosts the result is that of the previous call.
     """
 
     def __init__(self) -> None:
         self._before: Any = None
         self._largest: Any = None
 
-    def largest(self, wish: int) -> int:
-        """Returns the largest wish of all hosts.
+    def largest(self, request: int) -> int:
+        """Returns the largest request of all hosts.
 
         Args:
-            wish: int. That of this host, 0 for none. All hosts call at the
-                same places, or they wait for each other forever.
+            request: int. This host's request, 0 for none. All hosts must call
+                it equally often, or they deadlock.
         """
         if not _joined.are_several:
-            return wish
-        before, self._before = self._before, self._sent(wish)
+            return request
+        before, self._before = self._before, self._sent(request)
         return 0 if before is None else int(before)
 
-    def _sent(self, wish: int) -> Any:
+    def _sent(self, request: int) -> Any:
         import jax
         from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -231,15 +225,15 @@ class Agreement:
         if self._largest is None:
             everywhere = NamedSharding(mesh, PartitionSpec())
             self._largest = jax.jit(jax.numpy.max, out_shardings=everywhere)
-        wishes = np.full(jax.local_device_count(), wish, np.int32)
+        requests = np.full(jax.local_device_count(), request, np.int32)
         shared = NamedSharding(mesh, PartitionSpec("device"))
         return self._largest(
-            jax.make_array_from_process_local_data(shared, wishes)
+            jax.make_array_from_process_local_data(shared, requests)
         )
 
 
 def _require_jax(options: HostsConfig, backend: str, tf_config: str) -> None:
-    """Raises `UsageError` where another backend is to use several hosts."""
+    """Raises `UsageError` for several hosts on another backend than JAX."""
     way = (
         "Several hosts train under JAX: unset TF_CONFIG and give --backend jax "
         "--hosts N --host-index I --coordinator HOST:PORT on each."
@@ -258,7 +252,7 @@ def _require_jax(options: HostsConfig, backend: str, tf_config: str) -> None:
 
 
 def _num_workers(tf_config: str) -> int:
-    """Returns how many workers TensorFlow is told of.
+    """Returns the number of workers in TensorFlow's `TF_CONFIG`.
 
     Example:
 
@@ -280,7 +274,7 @@ def _initialize(options: HostsConfig) -> None:
         "num_processes": options.hosts or None,
         "process_id": None if options.host_index < 0 else options.host_index,
     }
-    # All is said: schedulers that happen to be around are not asked.
+    # All options are given: no scheduler needs to be detected.
     method = None if None in given.values() else "deactivate"
     try:
         jax.distributed.initialize(
@@ -292,26 +286,26 @@ def _initialize(options: HostsConfig) -> None:
     except (ValueError, TypeError) as error:
         raise UsageError(
             f"The hosts are not known ({error}). Give --hosts N --host-index I "
-            "--coordinator HOST:PORT on each, or start them by a scheduler "
-            "that JAX asks, such as srun."
+            "--coordinator HOST:PORT on each, or start them with a scheduler "
+            "that JAX supports, such as srun."
         ) from error
     except RuntimeError as error:
         text = str(error).partition("\n")[0]
         raise EnvironmentFault(
             f"The hosts could not join within {options.join_seconds} s: {text} "
             "Start the same command on each, with a --coordinator address of "
-            "the first that the others reach."
+            "the first host that the others can reach."
         ) from error
 
 
-def _require_run_dir(options: HostsConfig, run_dir: Path | None) -> None:
+def _require_run_dir(options: HostsConfig, run_dir: Path | str | None) -> None:
     if options.hosts != 1 and run_dir is None:
         raise UsageError(
-            "Several hosts need a --run-dir, the same new folder on a disk "
-            "that all of them see."
+            "Several hosts need a --run-dir, the same new folder on a shared "
+            "disk."
         )
 
 
 def is_chief() -> bool:
-    """Tells whether this process speaks, of several that train together."""
+    """Returns whether this process is the chief host."""
     return current_hosts().is_chief

@@ -1,13 +1,13 @@
-"""Weights to start from: a published model's, another run's, or ours."""
+"""Initial weights: random, synthetic actions, another run, or a file."""
 
 import logging
 from pathlib import Path
+from typing import Literal
 
 import keras
 
 import har_keras.model.baselines
 import har_keras.model.mae  # noqa: F401  (registers the models' classes)
-from har_keras.config import ModelConfig
 from har_keras.errors import DataError, UsageError
 from har_keras.model.vit import VideoViT
 from har_keras.model.weights import copy_weights, load_weights
@@ -15,61 +15,110 @@ from har_keras.run import Run
 
 logger = logging.getLogger("har_keras")
 
-DRAWN_ACTIONS = Path(__file__).with_name("drawn_actions.keras")
-"""A model of the stated size that tells the twelve drawn actions apart.
+SYNTHETIC_ACTIONS = Path(__file__).with_name("synthetic_actions.keras")
+"""A model of the default size, trained to classify twelve synthetic actions.
 
-No video but those of `har_keras.sample` went into it. docs/training.md has the
-two commands that made it, and what it reached.
+It saw no video but those of `har_keras.sample`. docs/training.md has the two
+commands that made it, and its accuracy.
 """
 
+Kind = Literal["random", "synthetic-actions", "run", "file"]
 
-def initialize_weights(model: keras.Model, config: ModelConfig) -> None:
-    """Puts the weights into a model that its options say it starts from.
+
+def require_weights(weights: str) -> Kind:
+    """Returns what an option `--weights` names, before any video is read.
+
+    Args:
+        weights: str. "random", "synthetic-actions", the folder of a run, or a
+            `.safetensors` file.
+
+    Returns:
+        "random", "synthetic-actions", "run" or "file".
+
+    Raises:
+        UsageError: If there is no such run or file, or it is of another kind.
+        DataError: If the run has no model yet.
+
+    Example:
+
+    >>> require_weights("random")
+    'random'
+    """
+    path = Path(weights)
+    if weights == "random":
+        return "random"
+    if weights == "synthetic-actions":
+        return "synthetic-actions"
+    if not path.exists():
+        raise UsageError(
+            "--weights must be random, synthetic-actions, the folder of a run "
+            "or a .safetensors file. There is no file or folder of that name. "
+            f"Received: {weights}."
+        )
+    if path.is_file() and path.suffix == ".safetensors":
+        return "file"
+    run = Run(path)
+    if not run.config_file.is_file():
+        raise UsageError(
+            f"--weights '{weights}' is neither the folder of a run, which has "
+            f"a {run.config_file.name}, nor a .safetensors file."
+        )
+    _require_model(run)
+    return "run"
+
+
+def _require_model(run: Run) -> None:
+    if not run.model_file.is_file():
+        raise DataError(
+            f"--weights '{run.path}' has no {run.model_file.name} yet: its "
+            "training was stopped before the end of an epoch. Resume it with: "
+            f"{run.resume_command}"
+        )
+
+
+def initialize_weights(model: keras.Model, weights: str) -> None:
+    """Sets the initial weights of a model.
 
     Args:
         model: keras.Model. Its weights are overwritten, or left random.
-        config: ModelConfig. Says which: `weights`, then `init`, then `start`.
-            The later ones have the last word where several are given, but
-            `start` is only for models that have nothing else.
+        weights: str. As for `require_weights`.
 
     Raises:
-        DataError: If a run has no model yet, or a file is damaged.
-        UsageError: If the dimensions differ.
+        UsageError: If there are no such weights, or the dimensions differ.
+        DataError: If the run has no model yet, or the file is damaged.
     """
-    if config.weights:
-        load_weights(model, config.weights)
-    if config.init:
-        start_from(model, Run.open(config.init))
-    elif config.start == "drawn-actions" and not config.weights:
-        logger.info("Starting from weights that know drawn actions.")
-        source = keras.models.load_model(DRAWN_ACTIONS, compile=False)
-        copy_weights(source, model, config.start)
+    kind = require_weights(weights)
+    if kind == "file":
+        load_weights(model, Path(weights))
+    elif kind == "run":
+        copy_run_weights(model, Run(Path(weights)))
+    elif kind == "synthetic-actions":
+        logger.info("Initial weights: pretrained on synthetic actions.")
+        source = keras.models.load_model(SYNTHETIC_ACTIONS, compile=False)
+        copy_weights(source, model, weights)
 
 
-def start_from(model: keras.Model, run: Run) -> None:
-    """Puts the weights of a run's model into another model.
+def copy_run_weights(model: keras.Model, run: Run) -> None:
+    """Copies the weights of a run's model into another model.
 
     Args:
         model: keras.Model. A `VideoViT`; its weights are overwritten.
-        run: Run. Of `pretrain`, whose encoder is taken, or of `train`. Frames
-            and pixels may differ; where classes do, the head stays as it is.
+        run: Run. Of `pretrain`, whose encoder is taken, or of `train`. The
+            number of frames and pixels may differ; where the number of
+            classes does, the head keeps its weights.
 
     Raises:
-        DataError: If the run has no model yet.
         UsageError: If the dimensions differ, or a model is no `VideoViT`.
+        DataError: If the run has no model yet.
     """
-    if not run.model_file.is_file():
-        raise DataError(
-            f"--init '{run.path}' has no {run.model_file.name} yet: its "
-            "training was stopped before the end of an epoch."
-        )
+    _require_model(run)
     source = keras.models.load_model(run.model_file, compile=False)
     source = getattr(source, "encoder", source)
     if not isinstance(source, VideoViT) or not isinstance(model, VideoViT):
         raise UsageError(
-            f"--init is for --model vit. '{run.path}' holds a "
+            f"--weights RUN needs --model vit. '{run.path}' has a "
             f"{type(source).__name__}, and this model is a "
             f"{type(model).__name__}."
         )
-    logger.info("Starting from the weights of '%s'.", run.path)
+    logger.info("Initial weights: those of the run '%s'.", run.path)
     copy_weights(source, model, str(run.path))

@@ -1,4 +1,4 @@
-"""AdamW as the options ask for it."""
+"""AdamW with its learning rate schedule and layer-wise decay."""
 
 import re
 from typing import Any
@@ -7,8 +7,8 @@ import keras
 
 from har_keras.config import TrainingConfig
 
-# Names of the variables that are no weights of a product: offsets, scales,
-# and what is learned for a place or in place of one.
+# Names of variables that are not kernels: biases, scales, position embeddings
+# and learned tokens.
 NOT_DECAYED = ("bias", "gamma", "beta", "positions", "token")
 
 
@@ -17,9 +17,8 @@ def build_optimizer(
 ) -> keras.optimizers.Optimizer:
     """Returns AdamW with its learning rate schedule.
 
-    Weight decay leaves out biases, layer norms, position embeddings and the
-    class token: pulling those to zero changes what the model can say, not how
-    complex it is.
+    Biases, layer norms, position embeddings and the class token have no weight
+    decay: it would not regularize them.
 
     Args:
         training: TrainingConfig. Rate, decay, schedule and length.
@@ -49,14 +48,14 @@ def build_optimizer(
 
 @keras.saving.register_keras_serializable(package="har_keras")
 class LayerwiseAdamW(keras.optimizers.AdamW):
-    """AdamW that changes the first layers of a transformer less than the last.
+    """AdamW with layer-wise learning rate decay.
 
-    The head learns at the full rate, what comes before it at `layer_decay` of
-    that, and so on down to the embedding: weights that were trained before
-    know more the nearer they are to the pixels. Weight decay is not scaled.
+    The head has the full rate, the last block `layer_decay` times that, and so
+    on down to the embedding: in fine-tuning, lower layers are more general and
+    need smaller updates. Weight decay is not scaled.
 
     Args:
-        layer_decay: float. The rate of a layer over that of the one above.
+        layer_decay: float. Ratio of the rates of a layer and the one above.
         *args: Arguments of `keras.optimizers.AdamW`.
         **kwargs: Arguments of `keras.optimizers.AdamW`.
 
@@ -87,14 +86,14 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
 
 
 def depth_of(path: str) -> int | None:
-    """Returns how far from the pixels a variable is.
+    """Returns the depth of a variable's layer.
 
     Args:
-        path: str. Its path, with the name of its layer.
+        path: str. The variable's path, with the name of its layer.
 
     Returns:
-        0 for what makes tokens, 1 for the first block and so on; None for
-        what comes after all blocks.
+        0 for the embeddings, 1 for the first block and so on; None for layers
+        after all blocks.
 
     Example:
 
@@ -117,13 +116,13 @@ def learning_rate_schedule(
 
     Args:
         training: TrainingConfig. `learning_rate`, `schedule`, `warmup_epochs`
-            and `epochs` are read.
+            and `epochs` are used.
         steps_per_epoch: int. Optimizer steps in one epoch, at least 1.
 
     Returns:
-        A number where the rate never changes, so that a callback may set it;
-        else a schedule: from zero in a straight line, then kept or along half
-        a cosine to zero at the last step.
+        A float if the rate is constant, so that a callback may set it; else a
+        schedule: linear warm-up from zero, then constant or half a cosine to
+        zero at the last step.
 
     Reference:
         - [Goyal et al., 2017](https://arxiv.org/abs/1706.02677), section 2.2

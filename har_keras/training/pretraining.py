@@ -9,9 +9,8 @@ from har_keras.manifest.manifest import Manifest
 from har_keras.model.build import build_model
 from har_keras.model.layers import Tensor
 from har_keras.model.mae import MaskedAutoencoder
-from har_keras.run import Run
 from har_keras.training.fit import Objective
-from har_keras.training.initial_weights import start_from
+from har_keras.training.initial_weights import initialize_weights
 from har_keras.training.trainer import Trainer, build_trainer
 
 
@@ -68,8 +67,7 @@ def compiled_autoencoder(
         steps_per_epoch: int. Batches in one epoch, at least 1.
     """
     model = build_autoencoder(config)
-    if config.model.init:
-        start_from(model.encoder, Run.open(config.model.init))
+    initialize_weights(model.encoder, config.model.weights)
     model.build()
     trainer = build_trainer(
         model,

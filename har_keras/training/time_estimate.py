@@ -1,4 +1,4 @@
-"""How long a training will take, measured, and what would be faster."""
+"""Estimates the duration of training, and suggests faster options."""
 
 import logging
 import time
@@ -13,27 +13,27 @@ from har_keras.training.checkpoint import TrainingState
 
 logger = logging.getLogger("har_keras")
 
-# Measured until both are over, within the first epoch. Where that is too
-# short, the second one is measured as a whole: in the first, a smaller last
+# Minimum steps and seconds of the measurement, within the first epoch. If that
+# is too short, the whole second epoch is measured: in the first, a smaller last
 # batch and the validation are compiled.
 _STEPS, _SECONDS = 3, 3.0
 _LONG_SECONDS = 600.0
 _MANY_TOKENS = 1000
-# A validation clip is a forward pass, of the three that a training clip is.
+# A forward pass takes about a third of a training step.
 _VALIDATION_COST = 1 / 3
 
 
 class TimeEstimate(keras.callbacks.Callback):
-    """Says, after a few steps, how long the training takes.
+    """Logs an estimate of the remaining time after a few steps.
 
-    The first step, in which the model is compiled, doesn't count. Nothing is
-    computed for it: the steps that are timed are those of the training.
+    It measures the steps of the training itself, without the first, in which
+    the model is compiled.
 
     Args:
-        state: TrainingState. Where the training begins.
+        state: TrainingState. The start of training.
         config: Config. Every option.
         steps: int. Batches in an epoch.
-        val_share: float. Validation clips for each training clip.
+        val_share: float. Validation clips per training clip.
     """
 
     def __init__(
@@ -98,17 +98,17 @@ class TimeEstimate(keras.callbacks.Callback):
 
 
 def faster(config: Config, seconds: float) -> list[str]:
-    """Returns what would make a training shorter, and how long it would be.
+    """Returns options that shorten training, with their estimated times.
 
-    Times go with the number of tokens and of epochs, which is a little too
-    long for many tokens.
+    Time is assumed proportional to the numbers of tokens and epochs, which
+    overestimates it a little for many tokens.
 
     Args:
         config: Config. The options of the training.
-        seconds: float. How long it takes from its start.
+        seconds: float. Estimated duration of the whole training.
 
     Returns:
-        Lines for people; the first says what the others are.
+        Lines to print; the first is a heading.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""One optimizer step through `fit`, its gradient taken in micro-batches."""
+"""The Keras model that `fit` trains: loss, metrics and micro-batches."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,9 +11,9 @@ from har_keras.model.layers import Shape, Tensor
 from har_keras.training.gradient_accumulation import TRAIN_STEPS, first_of
 from har_keras.training.optimizer import build_optimizer
 
-# Tokens whose activations stay in a CPU's cache: 2 clips of 392 tokens (112
-# pixels) or 1 of 1568 (224 pixels) took the least time of those measured.
-# PyTorch keeps no scores of tokens with tokens, and each call costs it more.
+# Tokens whose activations fit a CPU's cache: micro-batches of 2 clips of 392
+# tokens (112 pixels) or 1 of 1568 (224 pixels) were fastest. PyTorch's fused
+# attention stores no scores, and its overhead per call is higher.
 TOKENS_AT_ONCE = {"tensorflow": 784, "jax": 784, "torch": 6272}
 
 
@@ -21,21 +21,20 @@ TOKENS_AT_ONCE = {"tensorflow": 784, "jax": 784, "torch": 6272}
 class Trainer(keras.Model):
     """Trains a classifier of clips on its logits.
 
-    It is a Keras model with the classifier's weights, whose output is the
-    logits, so that `fit` and `evaluate` compute the loss where it is exact,
-    while the classifier itself gives probabilities to everybody else. `save`
-    saves the classifier alone.
+    This Keras model shares the classifier's weights but outputs logits, so
+    that `fit` and `evaluate` compute the loss without rounding, while the
+    classifier itself outputs probabilities. `save` saves the classifier alone.
 
-    The gradient of a batch is the sum over micro-batches, each small enough
-    for the cache. It equals the whole batch's to float rounding, whatever the
-    sizes, the last batch of an epoch and unequal replicas of a
-    `tf.distribute` strategy included, if clips don't depend on each other: a
-    model with batch normalisation is to be trained on whole batches.
+    The gradient of a batch is accumulated over micro-batches that fit the
+    cache. It equals the whole batch's up to float rounding, also for the last
+    batch of an epoch and unequal replicas of a `tf.distribute` strategy, if
+    clips are independent: a model with batch normalization must be trained on
+    whole batches.
 
     Args:
         classifier: keras.Model with `logits(clips, training)`.
-        micro_batch_size: int or None. Clips in a micro-batch; `None` takes
-            the whole batch.
+        micro_batch_size: int or None. Clips in a micro-batch; `None` is the
+            whole batch.
         **kwargs: Arguments of `keras.Model`.
     """
 
@@ -72,7 +71,7 @@ class Trainer(keras.Model):
         """Updates the weights for one batch; `fit` calls it.
 
         Args:
-            *args: The batch; under JAX, the state before it.
+            *args: The batch; under JAX, the state and the batch.
 
         Returns:
             The metrics so far, by name; under JAX, with the new state.
@@ -83,7 +82,7 @@ class Trainer(keras.Model):
         self, loss: Tensor, clips: Tensor, labels: Tensor, logits: Tensor,
         weights: Tensor | None,
     ) -> dict[str, Any]:  # fmt: skip
-        """Takes a batch into the metrics and returns them by name."""
+        """Updates the metrics with a batch and returns them by name."""
         tracker = next(item for item in self.metrics if item.name == "loss")
         tracker.update_state(loss, sample_weight=ops.shape(first_of(clips))[0])
         return self.compute_metrics(clips, labels, logits, weights)
@@ -99,9 +98,8 @@ def build_trainer(
 ) -> Trainer:
     """Returns a trainer that is ready for `fit`.
 
-    XLA is switched on by us where it works: Keras's own choice leaves it off
-    without a GPU, and under a strategy with several replicas TensorFlow can't
-    run such a step.
+    XLA is enabled wherever it works: by default Keras does not use it without
+    a GPU, and TensorFlow does not support it here with several replicas.
 
     Args:
         classifier: keras.Model with `logits(clips, training)` and
@@ -135,14 +133,14 @@ def build_trainer(
 def micro_batch_size(
     requested: int, *, num_tokens: int, accelerated: bool
 ) -> int | None:
-    """Returns how many clips a micro-batch has.
+    """Returns the number of clips in a micro-batch.
 
     Args:
-        requested: int. The option: a number of clips, `0` for our choice, or
+        requested: int. The option: a number of clips, `0` for automatic, or
             `-1` for the whole batch.
         num_tokens: int. Tokens of a clip.
-        accelerated: bool. Whether a GPU or TPU computes: those want as much
-            work at once as fits.
+        accelerated: bool. Whether a GPU or TPU is used, which is fastest on
+            whole batches.
 
     Returns:
         A number of clips, or None for the whole batch.
@@ -162,7 +160,7 @@ def micro_batch_size(
 
 
 def _has_accelerator() -> bool:
-    """Returns whether the backend computes on a GPU or TPU."""
+    """Returns whether the backend uses a GPU or TPU."""
     backend = keras.config.backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -197,8 +195,7 @@ def build_loss(
     Args:
         label_smoothing: float. Share of each target that is spread evenly
             over all classes, in [0, 1).
-        mixed: bool. Whether labels may be shares of classes. Defaults to
-            `False`.
+        mixed: bool. Whether labels may be soft targets. Defaults to `False`.
 
     Returns:
         A loss of `(labels, logits)`, int of shape `(B,)` and float of shape
@@ -223,11 +220,11 @@ def build_loss(
 
 
 def build_accuracy(*, mixed: bool = False) -> keras.Metric:
-    """Returns the metric `accuracy`: the share of clips that are right.
+    """Returns the metric `accuracy` of clips.
 
     Args:
-        mixed: bool. Whether labels may be shares of classes; right is then
-            the class with the largest. Defaults to `False`.
+        mixed: bool. Whether labels may be soft targets, of which the largest
+            is then the true class. Defaults to `False`.
     """
     if not mixed:
         return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
@@ -241,7 +238,7 @@ def build_accuracy(*, mixed: bool = False) -> keras.Metric:
 
 
 def has_mixed_labels(training: TrainingConfig) -> bool:
-    """Tells whether a training mixes clips and so their labels.
+    """Returns whether training mixes clips and their labels.
 
     Example:
 
@@ -252,7 +249,7 @@ def has_mixed_labels(training: TrainingConfig) -> bool:
 
 
 def soft_targets(labels: Tensor, logits: Tensor) -> Tensor:
-    """Returns labels of either kind as shares, `(B, K)` like the logits."""
+    """Returns labels of either kind as soft targets, `(B, K)`."""
     if len(labels.shape) == 2 and labels.shape[-1] == logits.shape[-1]:
         return ops.cast(labels, logits.dtype)
     labels = ops.reshape(ops.cast(labels, "int32"), (-1,))

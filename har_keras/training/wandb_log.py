@@ -1,7 +1,7 @@
-"""Weights & Biases: online or off, on every backend, never in the way.
+"""Logs metrics to Weights & Biases, on every backend; failures only warn.
 
-W&B's own Keras callbacks import TensorFlow and fail on JAX, offline or with a
-schedule, each in its way, hence this one.
+W&B's own Keras callbacks are not used: they import TensorFlow, and fail on
+JAX, offline or with a learning rate schedule.
 """
 
 import logging
@@ -21,15 +21,15 @@ from har_keras.training.hosts import current_hosts
 
 logger = logging.getLogger("har_keras")
 
-# Seconds. With a key and no network, W&B would wait 90.
-_PATIENCE = 15
+# Without a network, W&B would wait 90 s by default.
+_INIT_TIMEOUT_SECONDS = 15
 
 
 class WeightsAndBiases(keras.callbacks.Callback):
-    """Logs the figures of each epoch, and the final ones, to a W&B run.
+    """Logs the metrics of each epoch, and the final ones, to a W&B run.
 
     Args:
-        wandb_run: wandb.Run or None. The run to log to; None logs nowhere.
+        wandb_run: wandb.Run or None. The run to log to; None disables logging.
     """
 
     def __init__(self, wandb_run: Any) -> None:
@@ -42,11 +42,11 @@ class WeightsAndBiases(keras.callbacks.Callback):
     def finish(
         self, figures: dict[str, Any], pictures: dict[str, Path]
     ) -> None:
-        """Logs what came out of the run, and closes the W&B run.
+        """Logs the final metrics and images, and closes the W&B run.
 
         Args:
-            figures: dict. Numbers by name.
-            pictures: dict. Files of pictures by name.
+            figures: dict. Metrics by name.
+            pictures: dict. Image files by name.
         """
 
         def log() -> None:
@@ -65,7 +65,7 @@ class WeightsAndBiases(keras.callbacks.Callback):
         self._tried(lambda: self.wandb_run.finish())
 
     def _tried(self, log: Callable[[], object]) -> None:
-        """Logs, or says why not: a training is worth more than its log."""
+        """Logs, and warns on failure instead of ending the training."""
         if self.wandb_run is None:
             return
         try:
@@ -80,16 +80,18 @@ def start_wandb(
     state: TrainingState,
     started: WeightsAndBiases | None = None,
 ) -> WeightsAndBiases:
-    """Starts the W&B run of a training, or goes on with it.
+    """Starts or resumes the W&B run of a training.
 
     Args:
-        run: Run. Everything that W&B writes goes into its folder.
-        config: Config. `wandb` and `wandb_project` are used; all is recorded.
-        state: TrainingState. Its W&B id is continued, or set.
-        started: WeightsAndBiases or None. What this process logs to already.
+        run: Run. W&B writes its files into its folder.
+        config: Config. `wandb` and `wandb_project` are used; all options are
+            logged.
+        state: TrainingState. Its W&B id is resumed, or set.
+        started: WeightsAndBiases or None. The callback that this process
+            already uses.
 
     Returns:
-        The callback. It logs nowhere where `wandb` is "off" or W&B can't start.
+        The callback. It logs nothing if `wandb` is "off" or W&B can't start.
     """
     if started is not None:
         if started.wandb_run is not None:
@@ -111,7 +113,7 @@ def start_wandb(
         state.wandb_id = str(wandb_run.id)
         if attempt == "offline":
             logger.info(
-                "Weights & Biases logs offline; send it later with: wandb sync "
+                "Weights & Biases logs offline. Upload later with: wandb sync "
                 "%s",
                 run.wandb_dir / "offline-run-*",
             )
@@ -131,6 +133,8 @@ def _init(run: Run, config: Config, state: TrainingState, mode: Any) -> Any:
         resume="allow" if state.wandb_id and mode == "online" else None,
         config={name: str(value) for name, value in config.flat().items()},
         settings=wandb.Settings(
-            silent=True, console="off", init_timeout=_PATIENCE
+            silent=True,
+            console="off",
+            init_timeout=_INIT_TIMEOUT_SECONDS,
         ),
     )

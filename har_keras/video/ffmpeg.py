@@ -1,9 +1,10 @@
-"""The one door to video files: ffmpeg, as imageio-ffmpeg bundles it.
+"""Decodes video files with the ffmpeg binary of imageio-ffmpeg.
 
-Every call treats the file as hostile: it is opened as a file and never as an
-address, in one of a few containers, up to a size, for a time, by a process
-that is killed when it hangs. Frames are chosen by time and turned upright by
-ffmpeg itself, so variable rates, rotation tags and edit lists come out right.
+All video files are opened here, and every file is treated as untrusted: it is
+opened as a file and never as an address, in one of a few containers, with
+limits on pixels and time, by a process that is killed when it hangs. ffmpeg
+itself samples frames by time and applies rotation, so variable frame rates,
+rotation tags and edit lists are handled correctly.
 """
 
 import functools
@@ -34,21 +35,22 @@ Frames = NDArray[np.uint8]
 """Decoded frames, of shape `(T, H, W, 3)` in RGB, or one of `(H, W, 3)`."""
 
 CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,flv,asf,gif,ogg"
-"""Demuxers that may open a file. None of them follows a name in the file."""
+"""Demuxers that may open a file. None follows references to other files."""
 
 MAX_ASPECT = 8
-"""Longest side over shortest; a thinner picture is refused."""
+"""Largest aspect ratio (longest side over shortest) that is decoded."""
 
 _PROBE_SECONDS = 60.0
 
 
 class VideoError(DataError):
-    """A video from which no frame can be had.
+    """A video that can't be decoded.
 
     Args:
         path: Path. The file.
-        reason: str. Why, in plain words without the file's name.
-        passing: bool. Whether another try may go better, as after a time-out.
+        reason: str. Why, without the file's name.
+        passing: bool. Whether another attempt may succeed, as after a
+            timeout.
     """
 
     def __init__(self, path: Path, reason: str, passing: bool = False) -> None:
@@ -59,10 +61,10 @@ class VideoError(DataError):
 
 @functools.cache
 def ffmpeg_binary() -> str:
-    """Returns the path of the ffmpeg program.
+    """Returns the path of the ffmpeg binary.
 
     Raises:
-        EnvironmentFault: If imageio-ffmpeg brings none for this machine.
+        EnvironmentFault: If imageio-ffmpeg has none for this machine.
     """
     try:
         return str(imageio_ffmpeg.get_ffmpeg_exe())
@@ -88,10 +90,10 @@ def probe(
         timeout_seconds: float. Wall-clock limit. Defaults to `60`.
 
     Returns:
-        A `VideoInfo`. A header may lie: only decoding shows what is there.
+        A `VideoInfo`. A header may be wrong: only decoding is reliable.
 
     Raises:
-        VideoError: If there is no video in the file.
+        VideoError: If the file has no video stream.
     """
     log = FFmpegLog()
     try:
@@ -124,26 +126,26 @@ def read_frames(
     max_frames: int | None = None,
     start_seconds: float = 0.0,
 ) -> "FrameReader":
-    """Decodes a video at an even rate, one frame at a time.
+    """Decodes a video at a constant frame rate, one frame at a time.
 
-    Frame `k` is the picture on show `k / fps` seconds after the first one (or
-    after `start_seconds`), upright and in its true proportions. Decoding stops
-    at the first damage, for nothing after it can be trusted.
+    Frame `k` is the one displayed `k / fps` seconds after the first (or after
+    `start_seconds`), upright and with square pixels. Decoding stops at the
+    first damaged packet, since nothing after it can be trusted.
 
     Args:
         path: Path. The file.
-        fps: float. Frames per second to return, whatever the file's own.
+        fps: float. Frames per second to return, whatever the file's rate.
         short_side: int. Pixels of the shorter side of the frames.
         timeout_seconds: float. Limit on the time spent waiting for ffmpeg;
-            what the caller does between frames doesn't count.
-        max_frames: int or None. Stop after so many frames.
-        start_seconds: float. Skip so much, decoding it: right for any file,
-            but not a fast seek. Defaults to `0`.
+            time spent by the caller between frames is not counted.
+        max_frames: int or None. Stop after this many frames.
+        start_seconds: float. Where to start. What is before it is decoded and
+            dropped: exact for any file, but not a fast seek. Defaults to `0`.
 
     Returns:
         A `FrameReader`, an iterator over `uint8` arrays of shape
-        `(height, width, 3)` in RGB. Iterating raises `VideoError` if there is
-        no frame at all, or if the time is over.
+        `(height, width, 3)` in RGB. Iterating raises `VideoError` if no
+        frame can be decoded or the time limit is exceeded.
     """
     limit = () if max_frames is None else ("-frames:v", str(max_frames))
     command = [
@@ -165,12 +167,12 @@ def input_command(
     *options: str,
     formats: str = CONTAINERS,
 ) -> list[str]:
-    """Returns the part of a command that opens a file, as a hostile one.
+    """Returns the part of a command that opens an untrusted file.
 
     Args:
         path: Path. The file.
-        timeout_seconds: float. Limit in processor time.
-        *options: str. What else ffmpeg should know of the input.
+        timeout_seconds: float. Limit in CPU time.
+        *options: str. Further input options of ffmpeg.
         formats: str. Demuxers that may open it. Defaults to `CONTAINERS`.
 
     Returns:
@@ -180,14 +182,14 @@ def input_command(
         ffmpeg_binary(),
         *("-hide_banner", "-nostdin", "-nostats"),
         *("-loglevel", "level+verbose"),
-        # A second limit, in processor time, that holds if we are killed.
+        # A second limit, in CPU time, that holds if this process is killed.
         *("-timelimit", str(math.ceil(timeout_seconds) + 1)),
         # Stops at the first damaged packet or frame.
         "-xerror",
         *("-protocol_whitelist", "file", "-format_whitelist", formats),
         *("-max_pixels", str(MAX_PIXELS), "-threads", "1"),
         *options,
-        # With "file:" before it, no name is an option or an address.
+        # The prefix "file:" keeps a name from being an option or an address.
         *("-i", f"file:{os.path.abspath(path)}"),
     ]
 
@@ -197,7 +199,7 @@ def frame_arguments(
 ) -> list[str]:
     """Returns the part of a command that writes frames to its output.
 
-    The same for files, pictures and cameras, so that pixels agree.
+    The same for files, images and cameras, so that pixels agree.
     """
     return [
         *("-map", "0:V:0", "-an", "-sn", "-dn"),
@@ -209,10 +211,10 @@ def frame_arguments(
 
 
 def _filters(fps: float, short_side: int, start_seconds: float) -> str:
-    """Returns the filter graph: even times, then true proportions.
+    """Returns the filter graph: resampling in time, then scaling.
 
-    `round=up` gives tick `k` the last picture that starts at or before it.
-    `dar` is the display aspect ratio, in which pixels need not be square.
+    `round=up` gives output frame `k` the last input frame that starts at or
+    before it. `dar` is the display aspect ratio; pixels need not be square.
     """
     side, longest = short_side, MAX_ASPECT * short_side
     skip = round(start_seconds * fps)
@@ -230,11 +232,11 @@ def _filters(fps: float, short_side: int, start_seconds: float) -> str:
 
 
 class FrameReader(Iterator[np.ndarray]):
-    """Frames of one video as ffmpeg decodes them. Made by `read_frames`.
+    """An iterator over the frames that ffmpeg decodes; see `read_frames`.
 
-    After the last frame, `damage` says whether the file went on: "" or words
-    such as "truncated at 3.2 s". Use it as a context manager, or call `close`,
-    when not all frames are wanted.
+    After the last frame, `damage` is "" if the whole file was decoded, else
+    for example "truncated at 3.2 s". Use it as a context manager, or call
+    `close`, unless all frames are read.
     """
 
     def __init__(
@@ -284,23 +286,23 @@ class FrameReader(Iterator[np.ndarray]):
 
     @property
     def info(self) -> VideoInfo:
-        """What the header declares; complete once a frame was read."""
+        """The file's header; complete after the first frame."""
         return video_info(self._log.lines) or VideoInfo()
 
     @property
     def variable_rate(self) -> bool:
-        """Whether the source's frames are unevenly spaced; after the end."""
+        """Whether the source has a variable frame rate; known after the end."""
         found = self._log.search(r"VFR:0\.\d*[1-9]")
         return found is not None
 
     @property
     def source_frames(self) -> int:
-        """Source frames that were decoded; known after the end."""
+        """Number of decoded source frames; known after the end."""
         found = self._log.search(r"\(video\): .*; (\d+) frames decoded")
         return int(found[1]) if found else 0
 
     def close(self) -> None:
-        """Ends ffmpeg and its threads, if they still run."""
+        """Ends ffmpeg and the reading threads, if they still run."""
         self._watchdog.kill()
         self._process.wait()
         self._watchdog.stop()
@@ -316,11 +318,11 @@ class FrameReader(Iterator[np.ndarray]):
 
     @property
     def complaint(self) -> str:
-        """What ffmpeg says against the source, in plain words."""
+        """The reason in ffmpeg's log why the source can't be read."""
         return reason_from_log(self._log)
 
     def stop(self) -> None:
-        """Ends ffmpeg, from any thread; then there are no more frames."""
+        """Ends ffmpeg, from any thread; iteration then stops."""
         self._watchdog.kill()
 
     def _read(self) -> np.ndarray | None:
@@ -345,7 +347,7 @@ class FrameReader(Iterator[np.ndarray]):
         return frame
 
     def _end(self) -> None:
-        """Finds out why there are no more frames."""
+        """Determines why there are no more frames."""
         if self._process.stdout is None or self._process.stdout.closed:
             return
         size = self._log.output_size
@@ -393,7 +395,7 @@ def _start(command: list[str]) -> "subprocess.Popen[bytes]":
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
-            # Ctrl-C goes to us alone, and we end ffmpeg and what it started.
+            # Ctrl-C reaches this process only, which then ends ffmpeg.
             start_new_session=True,
         )
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What ffmpeg says about a file, read from its log, in plain words."""
+"""Parses ffmpeg's log: headers, and reasons why a file can't be decoded."""
 
 import re
 import threading
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 MAX_PIXELS = 4096 * 4096
-"""Largest picture that is decoded; more is refused before memory is taken."""
+"""Largest frame that is decoded; larger ones are refused before allocation."""
 
 _HEAD_LINES = 400
 _TAIL_LINES = 200
@@ -18,7 +18,7 @@ _LINE_BYTES = 2000
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the header of a video file declares.
+    """Metadata in the header of a video file.
 
     Args:
         container: str. Short name of the container, such as `mov` or `avi`.
@@ -28,9 +28,9 @@ class VideoInfo:
         height: int. Pixels as coded, before rotation; 0 if unknown.
         fps: float. Mean frames per second; 0 if unknown.
         duration_seconds: float. 0 if unknown.
-        rotation: int. Degrees, in {0, 90, 180, 270}, that the picture is
-            turned by when it is shown; decoding applies it.
-        has_audio: bool. Whether there is a sound track.
+        rotation: int. Degrees of rotation for display, in {0, 90, 180, 270};
+            applied by decoding.
+        has_audio: bool. Whether there is an audio track.
     """
 
     container: str = ""
@@ -45,11 +45,11 @@ class VideoInfo:
 
 
 class FFmpegLog:
-    """Collects what one ffmpeg process writes to its standard error.
+    """Collects the log that an ffmpeg process writes to its standard error.
 
-    Only the first and the last lines are kept, since a damaged file can make
-    ffmpeg complain without end. `output_known` is set once the size of the
-    frames is known, or can't become known any more.
+    Only the first and the last lines are kept, since a damaged file can cause
+    an endless log. `output_known` is set once the size of the frames is known,
+    or the log has ended without it.
     """
 
     def __init__(self) -> None:
@@ -59,17 +59,17 @@ class FFmpegLog:
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
 
     def drain(self, stream: IO[bytes]) -> None:
-        """Reads the stream to its end; run in a thread of its own."""
+        """Reads the stream to its end; to be run in a thread."""
         try:
             for line in iter(lambda: stream.readline(_LINE_BYTES), b""):
                 self.add(line.decode("utf-8", "replace").rstrip("\n"))
         except (OSError, ValueError):
-            pass  # closed from the other side, on purpose
+            pass  # closed by the reader
         finally:
             self.output_known.set()
 
     def add(self, line: str) -> None:
-        """Takes one line."""
+        """Adds one line."""
         full = len(self._head) >= _HEAD_LINES
         (self._tail if full else self._head).append(line)
         size = _OUTPUT_SIZE.match(line)
@@ -79,7 +79,7 @@ class FFmpegLog:
 
     @property
     def lines(self) -> list[str]:
-        """The lines that were kept, oldest first."""
+        """The kept lines, oldest first."""
         return [*self._head, *self._tail]
 
     def search(self, pattern: str) -> re.Match[str] | None:
@@ -101,11 +101,11 @@ _ROTATION = re.compile(r"[Dd]isplay ?[Mm]atrix: rotation of (-?[\d.]+) degrees")
 
 
 def video_info(lines: Iterable[str]) -> VideoInfo | None:
-    """Reads the header that ffmpeg prints of its input.
+    """Parses the header of the input from the log.
 
     Returns:
-        A `VideoInfo` of the first real video stream, or None if there is
-        none. A cover picture is no video stream.
+        A `VideoInfo` of the first video stream, or None if there is none.
+        Cover art is not a video stream.
     """
     found: dict[str, Any] = {}
     for line in lines:
@@ -162,7 +162,7 @@ _REASONS = (
 
 
 def reason_from_log(log: FFmpegLog) -> str:
-    """Returns why nothing could be decoded, in plain words."""
+    """Returns why nothing could be decoded."""
     for pattern, reason in _REASONS:
         if log.search(pattern):
             return reason
@@ -172,7 +172,7 @@ def reason_from_log(log: FFmpegLog) -> str:
 
 
 def reason_from_content(path: Path) -> str:
-    """Returns what a file is that is no video, or "" if that isn't clear."""
+    """Returns why a file is not a video by its first bytes, or ""."""
     try:
         with path.open("rb") as file:
             head = file.read(512)

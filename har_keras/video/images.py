@@ -1,7 +1,7 @@
-"""Pictures in a folder, and frames in memory, through the door of video files.
+"""Reads a folder of images, or an array of frames, as a video.
 
-Both are handed to ffmpeg, so that their frames are chosen and resized by the
-same code as those of a video.
+Both are passed through ffmpeg, so that their frames are sampled and resized by
+the same code as those of a video file.
 """
 
 import os
@@ -22,22 +22,23 @@ from har_keras.video.ffmpeg import (
 )
 from har_keras.video.ffmpeg_log import MAX_PIXELS
 
-PICTURES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
-"""Names of files that are taken for pictures end in one of these."""
+IMAGE_EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
+"""Suffixes of image files."""
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """Returns the pictures of a folder, 2 before 10, hidden ones left out."""
+def images_in(folder: Path) -> list[Path]:
+    """Returns the images of a folder in natural order, without hidden ones."""
     found = [
         file
         for file in folder.iterdir()
-        if file.suffix.lower() in PICTURES and not file.name.startswith(".")
+        if file.suffix.lower() in IMAGE_EXTENSIONS
+        and not file.name.startswith(".")
     ]
     return sorted(found, key=lambda file: _in_natural_order(file.name))
 
 
 def _in_natural_order(name: str) -> list[tuple[int, str]]:
-    """Returns a key by which names sort as people count.
+    """Returns the key of a natural sort order, in which 2 is before 10.
 
     Example:
 
@@ -50,34 +51,34 @@ def _in_natural_order(name: str) -> list[tuple[int, str]]:
     ]
 
 
-def size_of_pictures(folder: Path) -> tuple[int, int]:
-    """Returns width and height of the first picture of a folder, in pixels.
+def size_of_images(folder: Path) -> tuple[int, int]:
+    """Returns width and height of the first image of a folder, in pixels.
 
     Raises:
         VideoError: If there is none, or it is damaged.
     """
-    pictures = pictures_in(folder)
-    if not pictures:
-        raise VideoError(folder, "there is no picture in it")
-    # A name with a % is a name, and not a pattern of many.
+    images = images_in(folder)
+    if not images:
+        raise VideoError(folder, "there is no image in it")
+    # A name with a % is not a pattern for several files.
     whole = ("-f", "image2", "-pattern_type", "none")
-    info = probe(pictures[0], *whole, formats="image2")
+    info = probe(images[0], *whole, formats="image2")
     return info.width, info.height
 
 
-def read_pictures(
+def read_images(
     folder: Path,
     *,
-    pictures_fps: float,
+    images_fps: float,
     fps: float,
     short_side: int,
     timeout_seconds: float,
 ) -> FrameReader:
-    """Reads the pictures of a folder as the frames of a video.
+    """Reads the images of a folder as the frames of a video.
 
     Args:
-        folder: Path. Its pictures are all of one kind, such as `.jpg`.
-        pictures_fps: float. Pictures per second that they were taken at.
+        folder: Path. Its images have one suffix, such as `.jpg`.
+        images_fps: float. Images per second of the recording.
         fps: float. Frames per second to return.
         short_side: int. Pixels of the shorter side of the frames.
         timeout_seconds: float. Limit on the time spent waiting for ffmpeg.
@@ -86,24 +87,23 @@ def read_pictures(
         A `FrameReader`.
 
     Raises:
-        VideoError: If there is no picture, or there are several kinds.
+        VideoError: If there is no image, or several suffixes.
     """
-    pictures = pictures_in(folder)
-    kinds = sorted({file.suffix.lower() for file in pictures})
+    images = images_in(folder)
+    kinds = sorted({file.suffix.lower() for file in images})
     if len(kinds) != 1:
-        kinds_found = ", ".join(kinds) or "none"
-        reason = f"a folder of pictures has one kind; found: {kinds_found}"
+        found = ", ".join(kinds) or "none"
+        reason = f"a folder of images must have one suffix; found: {found}"
         raise VideoError(folder, reason)
-    # Links with plain numbers: no name is taken for a pattern, and the order
-    # is ours.
+    # Numbered links: no name is taken for a pattern, and the order is known.
     numbered = tempfile.TemporaryDirectory(prefix="har_keras-")
-    for number, picture in enumerate(pictures):
+    for number, image in enumerate(images):
         link = Path(numbered.name) / f"{number:09d}{kinds[0]}"
-        os.symlink(picture.resolve(), link)
+        os.symlink(image.resolve(), link)
     command = input_command(
         Path(numbered.name) / f"%09d{kinds[0]}",
         timeout_seconds,
-        *("-f", "image2", "-framerate", repr(pictures_fps)),
+        *("-f", "image2", "-framerate", repr(images_fps)),
         formats="image2",
     )
     return _reader(folder, command, numbered, fps, short_side, timeout_seconds)
@@ -117,11 +117,11 @@ def read_array(
     short_side: int,
     timeout_seconds: float,
 ) -> FrameReader:
-    """Reads frames in memory as those of a video.
+    """Reads an array of frames as a video.
 
     Args:
         frames: `uint8` array of shape `(T, H, W, 3)` in RGB.
-        frames_fps: float. Frames per second that they were taken at.
+        frames_fps: float. Frames per second of the array.
         fps: float. Frames per second to return.
         short_side: int. Pixels of the shorter side of the frames.
         timeout_seconds: float. Limit on the time spent waiting for ffmpeg.
@@ -130,7 +130,7 @@ def read_array(
         A `FrameReader`.
 
     Raises:
-        ValueError: If the array is none of frames, or too large.
+        ValueError: If the array has another shape or dtype, or is too large.
     """
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8:
         raise ValueError(
@@ -140,16 +140,16 @@ def read_array(
     height, width = frames.shape[1:3]
     if not frames.size or height * width > MAX_PIXELS:
         raise ValueError(
-            "Frames must be at least one, of a size above 0 and up to "
+            "Frames must be one or more, each of 1 to "
             f"{MAX_PIXELS} pixels. Received: {frames.shape}."
         )
     kept = tempfile.TemporaryDirectory(prefix="har_keras-")
     file = Path(kept.name) / "frames"
-    # As pictures: ffmpeg's log tells them from the raw frames it writes.
-    with file.open("wb") as pictures:
+    # As PPM images, which ffmpeg's log distinguishes from its raw output.
+    with file.open("wb") as out:
         for frame in frames:
-            pictures.write(b"P6\n%d %d\n255\n" % (width, height))
-            pictures.write(frame.tobytes())
+            out.write(b"P6\n%d %d\n255\n" % (width, height))
+            out.write(frame.tobytes())
     command = input_command(
         file,
         timeout_seconds,
@@ -168,7 +168,7 @@ def _reader(
     short_side: int,
     timeout_seconds: float,
 ) -> FrameReader:
-    """Returns a reader that takes a temporary folder along when it goes."""
+    """Returns a reader whose temporary folder is removed with it."""
     reader = FrameReader(
         path,
         [*command, *frame_arguments(fps, short_side)],

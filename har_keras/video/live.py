@@ -1,4 +1,4 @@
-"""Cameras and streams: the newest frames, whatever happens to the source."""
+"""Reads the newest frames of a camera or stream, and reconnects."""
 
 import logging
 import sys
@@ -30,25 +30,25 @@ _NEVER_SECONDS = 10.0 * 365 * 24 * 3600
 
 
 class LiveReader:
-    """Keeps the newest frames of a source, and comes back when it was lost.
+    """Buffers the newest frames of a live source, and reconnects to it.
 
-    A thread reads as fast as frames come and drops the oldest ones, so that
-    who looks at them is never more than one look behind. After a break the
-    frames from before it are forgotten: a clip has no gap in it.
+    A thread reads frames as fast as they arrive and drops the oldest ones, so
+    that a slow consumer does not fall behind. After an interruption the buffer
+    is cleared, so that no clip has a gap.
 
     Args:
-        source: Source. A live one.
+        source: Source. Of kind "live".
         num_frames: int. Frames to keep, T.
         fps: float. Frames per second.
         short_side: int. Pixels of the shorter side of the frames.
-        stalled_seconds: float. A source that sends nothing for so long is
-            opened again.
+        stalled_seconds: float. A source that sends nothing for this long is
+            reopened.
 
     Attributes:
-        num_connections: int. How often frames began to come.
-        num_frames: int. Frames that came, over all connections.
-        file_seconds: float. Above 0 if the address turned out to be a file
-            of that length, which is not read again.
+        num_connections: int. Connections that delivered frames.
+        num_frames: int. Frames received over all connections.
+        file_seconds: float. Length of the source if it is a file and not a
+            stream, else 0. A file is read once.
     """
 
     def __init__(
@@ -87,16 +87,16 @@ class LiveReader:
     def newest(
         self, *, after: int, timeout_seconds: float
     ) -> tuple[int, Frames, float] | None:
-        """Waits for a whole clip that is newer than the last one.
+        """Waits for a full clip that is newer than the last one.
 
         Args:
-            after: int. Number of the last frame that is not new enough.
+            after: int. The clip must end after this frame number.
             timeout_seconds: float. How long to wait.
 
         Returns:
             The number of the clip's last frame, counted from 1 over all
-            connections; the frames, `uint8` `(T, H, W, 3)`; and when the last
-            one arrived, by `time.monotonic`. None if there was none in time.
+            connections; the frames, `uint8` `(T, H, W, 3)`; and the arrival
+            time of the last one, by `time.monotonic`. None after the timeout.
         """
         with self._changed:
             there = self._changed.wait_for(
@@ -128,16 +128,20 @@ class LiveReader:
                 self._frames.clear()
             if self.num_frames > before:
                 pause = _FIRST_PAUSE_SECONDS
-                logger.warning("'%s' was lost: %s.", self.source.name, reason)
+                logger.warning(
+                    "The connection to '%s' was lost: %s.",
+                    self.source.name,
+                    reason,
+                )
             elif pause == _LONGEST_PAUSE_SECONDS:
                 logger.warning(
-                    "'%s' gives nothing: %s.", self.source.name, reason
+                    "'%s' sends no frames: %s.", self.source.name, reason
                 )
             self._stopped.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _read(self) -> str:
-        """Takes in frames until the source ends; returns why it did."""
+        """Reads frames until the source ends; returns the reason."""
         reader = FrameReader(
             Path(self.source.name),
             self._command,
@@ -169,7 +173,7 @@ class LiveReader:
             if not self._frames:
                 self.num_connections += 1
                 if self.num_connections > 1:
-                    logger.info("'%s' is back.", self.source.name)
+                    logger.info("Reconnected to '%s'.", self.source.name)
             self._frames.append(frame)
             self.num_frames += 1
             self._arrived = time.monotonic()
@@ -211,8 +215,8 @@ def _camera(address: str) -> tuple[str, ...]:
     if sys.platform.startswith("linux"):
         return ("-f", "v4l2", "-i", f"/dev/video{number}")
     raise EnvironmentFault(
-        "Cameras are opened on Linux and macOS. Elsewhere, stream the camera "
-        "and give the address of the stream."
+        "Cameras are supported on Linux and macOS. Elsewhere, stream the "
+        "camera and give the address of the stream."
     )
 
 

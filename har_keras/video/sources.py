@@ -1,4 +1,4 @@
-"""What a person names to be looked at: files, folders, globs, live sources."""
+"""Resolves command-line inputs: files, folders, globs and live sources."""
 
 import glob
 import os
@@ -9,19 +9,18 @@ from typing import Literal
 
 from har_keras.errors import UsageError
 from har_keras.manifest.entries import EXTENSIONS
-from har_keras.video.images import PICTURES, pictures_in
+from har_keras.video.images import IMAGE_EXTENSIONS, images_in
 
-Kind = Literal["file", "pictures", "live"]
+Kind = Literal["file", "images", "live"]
 
 
 @dataclass(frozen=True)
 class Source:
-    """One thing to look at.
+    """One input of inference: a file, a folder of images, or a live source.
 
     Args:
-        name: str. As people see it: the path, or an address without what may
-            be a password.
-        kind: str. "file", "pictures" (a folder of them) or "live".
+        name: str. For display: the path, or the address without credentials.
+        kind: str. "file", "images" (a folder of images) or "live".
         address: str. The path, `camera:0`, or the whole address.
     """
 
@@ -36,7 +35,7 @@ class Source:
 
     @property
     def stem(self) -> str:
-        """A plain name for files about it: no folder, no leading dot.
+        """A safe name for output files: no folder, no leading dot.
 
         Example:
 
@@ -49,7 +48,7 @@ class Source:
 
 
 def own_names(sources: Iterable[Source]) -> list[str]:
-    """Returns a name for the files about each source; no two are the same.
+    """Returns a unique name for the output files of each source.
 
     Example:
 
@@ -72,10 +71,10 @@ def find_sources(
     lines: Iterable[str] = (),
     allow_network: bool = False,
 ) -> list[Source]:
-    """Returns what the arguments of a command name, each once.
+    """Returns the sources that command-line arguments name, each once.
 
-    A folder of pictures without a video is one source; any other folder gives
-    every video below it.
+    A folder of images without a video is one source; any other folder gives
+    all videos below it.
 
     Args:
         arguments: Iterable of str. Paths, globs, `camera:0`, addresses, or
@@ -87,8 +86,8 @@ def find_sources(
         List of `Source`, in the order of the arguments.
 
     Raises:
-        UsageError: If nothing is found for an argument, or the network is
-            asked for and not allowed.
+        UsageError: If nothing is found for an argument, or an address is
+            given and the network is not allowed.
     """
     found: dict[str, Source] = {}
     for argument in arguments:
@@ -114,7 +113,7 @@ def _sources(text: str, allow_network: bool) -> Iterator[Source]:
     elif path.is_dir():
         yield from _folder(path)
     elif path.exists() or not glob.has_magic(text):
-        # A missing file is reported with the others that can't be used.
+        # A missing file is reported with others that can't be decoded.
         yield Source(text, "file", text)
     else:
         yield from _matches(text)
@@ -123,7 +122,7 @@ def _sources(text: str, allow_network: bool) -> Iterator[Source]:
 def _camera(text: str) -> Source:
     if not text.removeprefix("camera:").isdecimal():
         raise UsageError(
-            "A camera is named by its number, as in camera:0. Received: "
+            "A camera is given by its number, as in camera:0. Received: "
             f"{text}."
         )
     return Source(text, "live", text)
@@ -133,19 +132,19 @@ def _address(text: str, allow_network: bool) -> Source:
     scheme = text.partition("://")[0]
     if scheme not in ("http", "https", "rtsp", "rtsps"):
         raise UsageError(
-            "An address begins with http, https, rtsp or rtsps. Received: "
+            "An address must start with http, https, rtsp or rtsps. Received: "
             f"{without_password(text)}."
         )
     if not allow_network:
         raise UsageError(
-            f"'{without_password(text)}' is on the network, which is only "
-            "read with --allow-network."
+            f"'{without_password(text)}' is on the network. Add "
+            "--allow-network to read it."
         )
     return Source(without_password(text), "live", text)
 
 
 def without_password(address: str) -> str:
-    """Returns an address as it may be shown and logged.
+    """Returns an address without credentials and query, for logs.
 
     Example:
 
@@ -161,20 +160,20 @@ def _folder(folder: Path) -> Iterator[Source]:
     files = [
         Path(where) / name
         for where, folders, names in os.walk(folder)
-        # In place, as `os.walk` wants it: hidden folders are not entered.
+        # In place, as `os.walk` requires, to skip hidden folders.
         for folders[:] in [sorted(x for x in folders if x[0] != ".")]
         for name in sorted(names)
         if Path(name).suffix.lower() in EXTENSIONS and name[0] != "."
     ]
     if files:
         yield from (Source(str(file), "file", str(file)) for file in files)
-    elif pictures_in(folder):
-        yield Source(str(folder), "pictures", str(folder))
+    elif images_in(folder):
+        yield Source(str(folder), "images", str(folder))
     else:
         raise UsageError(
-            f"There is no video in '{folder}', and no picture. Videos end in "
-            f"{', '.join(sorted(EXTENSIONS)[:4])} and the like, pictures in "
-            f"{', '.join(sorted(PICTURES))}."
+            f"There is no video and no image in '{folder}'. Videos end in "
+            f"{', '.join(sorted(EXTENSIONS)[:4])} and others, images in "
+            f"{', '.join(sorted(IMAGE_EXTENSIONS))}."
         )
 
 

@@ -1,4 +1,4 @@
-"""An end to waiting: a process that takes too long is killed."""
+"""Kills a process that exceeds a time limit."""
 
 import contextlib
 import os
@@ -10,11 +10,12 @@ from collections.abc import Iterator
 
 
 class Watchdog:
-    """Kills a process after so much time was spent waiting for it.
+    """Kills a process once the time spent waiting for it exceeds a limit.
 
     Args:
         process: Popen. Leader of a process group.
-        timeout_seconds: float. Wall-clock time inside `waiting`, in all.
+        timeout_seconds: float. Limit on the total wall-clock time inside
+            `waiting`.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Watchdog:
             self._waited += time.monotonic() - since
 
     def kill(self) -> None:
-        """Ends the process and all that it started."""
+        """Kills the process and its children."""
         if self._process.poll() is not None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -50,7 +51,7 @@ class Watchdog:
                 self._process.kill()
 
     def stop(self) -> None:
-        """Ends the watch."""
+        """Stops watching."""
         self._stop.set()
         self._thread.join()
 

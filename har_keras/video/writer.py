@@ -1,4 +1,4 @@
-"""Frames into an MP4 that every browser and player opens."""
+"""Encodes frames as an MP4 that browsers and players open."""
 
 import os
 import subprocess
@@ -13,17 +13,17 @@ _END_SECONDS = 60.0
 
 
 class VideoWriter:
-    """Encodes frames as H.264 in an MP4, beside the sound of another file.
+    """Encodes frames as H.264 in an MP4, optionally with another file's audio.
 
-    Use it as a context manager. If that is left by an exception, ffmpeg is
-    ended and what it wrote is no video.
+    Use it as a context manager. On an exception ffmpeg is killed, and the
+    file is incomplete.
 
     Args:
         path: Path. The MP4 file.
-        size: pair of int. Width and height in pixels; an odd one loses a
-            pixel, as the format wants it.
+        size: pair of int. Width and height in pixels; odd sizes are cropped
+            by one pixel, since the format needs even ones.
         fps: float. Frames per second.
-        sound: Path or None. A file whose first sound track goes along.
+        sound: Path or None. A file whose first audio track is copied.
         quality: int. Constant rate factor of x264; lower is better and larger.
             Defaults to `23`.
     """
@@ -68,7 +68,7 @@ class VideoWriter:
         try:
             self._process.stdin.close()
         except BrokenPipeError:
-            pass  # the status tells
+            pass  # the exit status is checked below
         status = self._process.wait(_END_SECONDS)
         if status and kind is None:
             raise self._fault()
@@ -81,7 +81,7 @@ class VideoWriter:
             frame: `uint8` array of shape `(height, width, 3)` in RGB.
 
         Raises:
-            EnvironmentFault: If ffmpeg ended, as when the disk is full.
+            EnvironmentFault: If ffmpeg failed, for example on a full disk.
         """
         assert self._process.stdin is not None
         try:
@@ -101,7 +101,7 @@ class VideoWriter:
 
 
 def _sound(file: Path) -> tuple[str, ...]:
-    """Returns arguments that take the sound of a file, opened as hostile."""
+    """Returns the arguments that add the audio of an untrusted file."""
     return (
         *("-protocol_whitelist", "file,pipe", "-format_whitelist", CONTAINERS),
         *("-i", f"file:{os.path.abspath(file)}"),
@@ -110,7 +110,7 @@ def _sound(file: Path) -> tuple[str, ...]:
 
 
 def encode_mp4(frames: Frames, fps: float, *, quality: int = 30) -> bytes:
-    """Returns a clip as a small MP4 without sound.
+    """Returns a clip as a small MP4 without audio.
 
     Args:
         frames: `uint8` array of shape `(T, H, W, 3)` in RGB.

@@ -236,7 +236,7 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     [tf.config.LogicalDeviceConfiguration()] * 2,
 )
-from test_steps import CLIPS, LABELS, batches, small_trainer
+from test_trainer import CLIPS, LABELS, batches, small_trainer
 for micro in (-1, 3):
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
         trainer = small_trainer(micro_batch_size=micro, xla=None)

@@ -1,6 +1,7 @@
 """Kills, damages and starves a training, and shows what becomes of it.
 
-    KERAS_BACKEND=jax python tests/crash_matrix.py --kills 20 --task pretrain
+    cd tests
+    KERAS_BACKEND=jax python -m programs.crash_matrix --kills 20 --task pretrain
 
 Every case must end with the weights of the uninterrupted run, bit for bit, or
 with one plain sentence. A child process is forked for each start, so that the
@@ -28,7 +29,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from moving_squares import SquaresStore, squares_manifest
+from support.moving_squares import SquaresStore, squares_manifest
 
 from har_keras import cli
 from har_keras.config import Config

@@ -1,12 +1,12 @@
 import cv2
 import numpy as np
 import pytest
-from conftest import draw_video, moving_square
+from support.videos import draw_video, moving_square
 
 from har_keras.errors import UsageError
 from har_keras.store.spool import FrameSpool
 from har_keras.video.ffmpeg import VideoError, read_frames
-from har_keras.video.images import pictures_in, read_array, read_pictures
+from har_keras.video.images import images_in, read_array, read_images
 from har_keras.video.sources import Source, find_sources, own_names
 
 OPTIONS = {"fps": 16.0, "short_side": 24, "timeout_seconds": 30.0}
@@ -60,8 +60,8 @@ def test_a_missing_file_is_left_to_be_reported():
     [
         ("http://127.0.0.1/a.mp4", "--allow-network"),
         ("rtsp://me:secret@127.0.0.1/a", "--allow-network"),
-        ("ftp://127.0.0.1/a", "begins with http"),
-        ("concat://a", "begins with http"),
+        ("ftp://127.0.0.1/a", "start with http"),
+        ("concat://a", "start with http"),
         ("camera:front", "by its number"),
         ("nothing-*.mp4", "No file matches"),
     ],
@@ -95,12 +95,12 @@ def test_names_of_files_are_plain_and_differ():
 def test_pictures_are_read_in_the_order_people_count(tmp_path):
     frames = moving_square(12)
     folder = write_pictures(tmp_path / "pictures", frames)
-    assert [x.name for x in pictures_in(folder)][:3] == [
+    assert [x.name for x in images_in(folder)][:3] == [
         "f0.png", "f1.png", "f2.png",
     ]  # fmt: skip
     (source,) = find_sources([str(folder)])
-    assert source.kind == "pictures"
-    with read_pictures(folder, pictures_fps=16.0, **OPTIONS) as reader:
+    assert source.kind == "images"
+    with read_images(folder, images_fps=16.0, **OPTIONS) as reader:
         found = np.stack([*reader])
     with read_array(frames, frames_fps=16.0, **OPTIONS) as reader:
         expected = np.stack([*reader])
@@ -129,8 +129,8 @@ def test_a_folder_of_several_kinds_is_refused(tmp_path):
     frames = moving_square(2)
     write_pictures(tmp_path / "two", frames)
     write_pictures(tmp_path / "two", frames, ".jpg")
-    with pytest.raises(VideoError, match=r"one kind; found: \.jpg, \.png"):
-        read_pictures(tmp_path / "two", pictures_fps=8.0, **OPTIONS)
+    with pytest.raises(VideoError, match=r"one suffix; found: \.jpg, \.png"):
+        read_images(tmp_path / "two", images_fps=8.0, **OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_spool_gives_frames_as_the_store_would(form, monkeypatch):
     monkeypatch.setattr("har_keras.store.spool._BYTES_IN_MEMORY", 9000)
     frames = moving_square(10)
     spool = FrameSpool(frames, form)
-    found = spool.frames("", np.array([7, 0, 7]))
+    found = spool.frames(np.array([7, 0, 7]))
     assert spool.num_frames == 10
     difference = np.abs(found.astype(int) - frames[[7, 0, 7]])
     assert difference.mean() < (0.1 if form == "raw" else 6)

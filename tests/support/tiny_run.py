@@ -7,7 +7,7 @@ from har_keras.evaluate import evaluate
 from har_keras.manifest.manifest import Manifest
 from har_keras.model.build import build_model
 from har_keras.run import Run
-from har_keras.store.preparation import prepare
+from har_keras.store.preparation import decode_usable
 
 
 def untrained_run(folder, videos):
@@ -21,7 +21,7 @@ def untrained_run(folder, videos):
     manifest = Manifest.from_folder(
         videos, val_fraction=0.25, test_fraction=0.25, seed=0
     )
-    store, manifest = prepare(manifest, config.clip, config.store)
+    store, manifest = decode_usable(manifest, config.clip, config.store)
     run.create(config)
     manifest.write(run.manifest_file)
     model = build_model(config.model, config.clip, num_classes=2, seed=3)

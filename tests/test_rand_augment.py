@@ -12,13 +12,13 @@ from har_keras.clips.rand_augment import (
     is_geometric,
     move,
     random_operations,
-    recolour,
+    recolor,
     strong_clip,
     warped,
 )
 from har_keras.errors import EnvironmentFault
 
-RECOLOURS = [name for name in OPERATIONS if not is_geometric(name)]
+RECOLORINGS = [name for name in OPERATIONS if not is_geometric(name)]
 MOVES = [name for name in OPERATIONS if is_geometric(name)]
 
 
@@ -83,15 +83,15 @@ def test_there_are_fourteen_operations_and_all_are_drawn():
     assert (strengths > 0).any()
 
 
-@pytest.mark.parametrize("name", RECOLOURS)
+@pytest.mark.parametrize("name", RECOLORINGS)
 def test_a_recolouring_changes_all_frames_alike(name):
     clip = np.repeat(random_frames(1, 64, 64), 4, axis=0)
     clip = clip // 2 + 30  # room for contrast
     before = clip.copy()
-    recolour(clip, name, 0.9)
+    recolor(clip, name, 0.9)
     assert (clip == clip[:1]).all()
     assert (clip != before).any() == (name != "identity")
-    recolour(before, name, 0.0)
+    recolor(before, name, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -112,19 +112,19 @@ def test_a_recolouring_changes_all_frames_alike(name):
 )
 def test_what_becomes_of_a_grey_clip(name, strength, tone, expected):
     clip = np.full((2, 16, 16, 3), tone, np.uint8)
-    recolour(clip, name, strength)
+    recolor(clip, name, strength)
     assert np.abs(clip.astype(int) - expected).max() <= 1
 
 
 def test_tones_are_stretched_and_evened_out():
     tones = np.linspace(50, 150, 64).astype(np.uint8)
     clip = np.broadcast_to(tones[:, None], (2, 64, 64, 3)).copy()
-    recolour(clip, "auto_contrast", 1.0)
+    recolor(clip, "auto_contrast", 1.0)
     assert clip.min() == 0
     assert clip.max() == 255
     dark = (np.arange(64) ** 2 // 32).astype(np.uint8)
     clip = np.broadcast_to(dark[:, None], (2, 64, 64, 3)).copy()
-    recolour(clip, "equalize", 1.0)
+    recolor(clip, "equalize", 1.0)
     assert np.median(clip) == pytest.approx(127, abs=12)
 
 

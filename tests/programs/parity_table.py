@@ -1,6 +1,6 @@
 """Prints how every way that a run's model is asked agrees with Keras.
 
-    python tests/parity_table.py RUN
+    cd tests && python -m programs.parity_table RUN
 
 Twenty clips of the run's videos, rotated and variable-rate ones first, through
 each signature, each format whose packages are installed, and the client over
@@ -23,7 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
-from tiny_serving import gif, jpegs, pngs
+from support.tiny_serving import gif, jpegs, pngs
 
 from har_keras.config import EvaluationConfig
 from har_keras.environment import start_backend
@@ -34,7 +34,7 @@ from har_keras.run import Run
 from har_keras.serving import formats
 from har_keras.serving.client import ServingClient
 from har_keras.serving.signatures import export_saved_model
-from har_keras.store.preparation import prepare
+from har_keras.store.preparation import decode_usable
 
 NUM_CLIPS = 20
 PACKAGES = {
@@ -140,7 +140,7 @@ def by_format(model, class_names, usage, clips, folder):
 def by_client(base, clips):
     if not installed("client"):
         return
-    from stand_in_server import StandIn
+    from support.stand_in_server import StandIn
 
     server = StandIn(base)
     try:
@@ -166,7 +166,7 @@ def main():
     run = Run.open(parser.parse_args().run)
     start_backend("tensorflow")
     config = run.config()
-    store, manifest = prepare(
+    store, manifest = decode_usable(
         Manifest.read(run.manifest_file), config.clip, config.store
     )
     videos = odd_videos([v for v in manifest.videos if v.kept_frames])

@@ -28,7 +28,7 @@ if backend == "tensorflow":
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [one, one])
 import keras
-from moving_squares import SquaresStore, squares_manifest
+from support.moving_squares import SquaresStore, squares_manifest
 from har_keras.config import Config
 from har_keras.run import Run
 from har_keras.training.fit import fit

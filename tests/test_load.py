@@ -2,27 +2,24 @@
 
 import csv
 import dataclasses
-import io
 import json
 import shutil
 
 import numpy as np
 import pytest
-from conftest import draw_folder, draw_video
-from tiny_run import untrained_run
-from tiny_serving import NAMES, USAGE, smooth_clips, tiny_model
+from support.tiny_serving import INFO, NAMES, smooth_clips, tiny_model
+from support.videos import draw_video
 
 import har_keras
 from har_keras import evaluate as evaluate_verb
 from har_keras import predict as verb
-from har_keras.benchmark import server as load
 from har_keras.config import Config
-from har_keras.errors import DataError, EnvironmentFault, UsageError
+from har_keras.errors import DataError, UsageError
 from har_keras.evaluate import evaluate
 from har_keras.export import export
 from har_keras.inference.load import kind_of, model_info_of
 from har_keras.run import Run
-from har_keras.serving.client import Answer, Remote
+from har_keras.serving.client import ClientPrediction, Remote
 from har_keras.serving.model_info import ModelInfo
 from har_keras.serving.runtimes import open_exported
 from har_keras.serving.signatures import export_saved_model
@@ -35,13 +32,14 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    return draw_folder(tmp_path_factory.mktemp("videos"), per_class=4)
+def videos(few_videos):
+    return few_videos
 
 
 @pytest.fixture(scope="module")
-def run(videos, tmp_path_factory):
-    run = untrained_run(tmp_path_factory.mktemp("runs"), videos)
+def run(tiny_run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    run = Run(shutil.copytree(tiny_run.path, folder))
     # Softened by something, so that it is seen whether this goes along.
     run.calibration_file.write_text(
         '{"temperature": 2.5, "window_temperature": 0.5, "num_videos": 9}'
@@ -76,7 +74,7 @@ def server(run):
         reason="needs `pip install --no-deps tensorflow-serving-api`",
     )
     pytest.importorskip("grpc", reason="needs `pip install grpcio`")
-    from stand_in_server import StandIn
+    from support.stand_in_server import StandIn
 
     server = StandIn(run.saved_model_dir)
     yield server
@@ -229,77 +227,17 @@ def test_a_class_that_a_server_does_not_know_is_named(server, tmp_path, capsys):
     assert "not trained on: sideways" in captured.err
 
 
-def measured(capsys, server, videos, *options):
-    words = (server.rest, videos, "--load", 40, "--clients", 4, *options)
-    code = verb.main([str(word) for word in words])
-    captured = capsys.readouterr()
-    assert code == 0, captured.err
-    return captured.out
-
-
-def test_load_is_printed_for_people_and_programs(server, videos, capsys):
-    table = measured(capsys, server, videos)
-    assert "40 answered, 0 failed, 4 at once" in table
-    assert "clips/s" in table
-    found = json.loads(measured(capsys, server, videos, "--format", "json"))
-    assert (found["num_requests"], found["num_failed"]) == (40, 0)
-    assert 0 < found["p50_ms"] <= found["p95_ms"] <= found["p99_ms"]
-    assert found["clips_per_second"] > 0
-    lines = measured(capsys, server, videos, "--format", "csv")
-    (row,) = csv.DictReader(io.StringIO(lines))
-    assert row["num_requests"] == "40"
-
-
-def test_load_without_a_readable_video_has_nothing_to_send(
-    server, tmp_path, capsys
-):
-    (tmp_path / "bad.mp4").write_text("this is no video at all")
-    words = [server.rest, str(tmp_path / "bad.mp4"), "--load", "5"]
-    assert verb.main(words) == 3
-    assert "not a video" in capsys.readouterr().err
-
-
-def test_answers_that_are_mixed_up_are_seen():
-    class Mixing:
-        address = type("Address", (), {"host": "here"})
-        number = 0
-
-        def predict(self, clips):
-            self.number += 1
-            share = clips.mean() / 255 if self.number < 9 else 0.5
-            return Answer(np.array([[share, 1 - share]]), ("a", "b"))
-
-    client, clips = Mixing(), smooth_clips(4)
-    with pytest.raises(EnvironmentFault, match="mixed up its answers"):
-        load.measure_load(
-            client, clips, num_requests=16, num_clients=1,
-            check=load.own_answers(client, clips),
-        )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (("a.mp4", "--load", "5"), "--load measures a server"),
-        (("a.mp4", "--clients", "0"), "--clients 1 or more"),
-    ],
-)
-def test_load_is_for_servers(words, sentence, capsys):
-    assert verb.main(["no-run-is-opened", *words]) == 2
-    assert sentence in capsys.readouterr().err
-
-
 def test_attention_is_for_runs(capsys):
     words = ["grpc://127.0.0.1:9/har", "a.mp4", "--attention"]
     assert verb.main(words) == 2
-    assert "--attention looks into the model" in capsys.readouterr().err
+    assert "--attention needs the weights" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("where", "code", "sentence"),
     [
-        ("http://127.0.0.1:9/har", 2, "is no address of a model"),
-        ("missing.onnx", 2, "is no exported model"),
+        ("http://127.0.0.1:9/har", 2, "is not the address of a model"),
+        ("missing.onnx", 2, "is not an exported model"),
         ("missing", 3, "is not a run"),
     ],
 )
@@ -313,15 +251,15 @@ class Counting:
 
     address = type("Address", (), {"host": "here"})
 
-    def __init__(self, usage=USAGE, frames="jpeg"):
-        self.usage, self.frames = usage, frames
+    def __init__(self, info=INFO, frames="jpeg"):
+        self.info, self.frames = info, frames
         self.asked = []
 
     def predict(self, clips):
         self.asked.append(len(clips))
         shares = clips.reshape(len(clips), -1).mean(1) / 255
         rows = np.stack([shares, 1 - shares], 1)
-        return Answer(rows, ("a", "b"), self.usage.text())
+        return ClientPrediction(rows, ("a", "b"), self.info.text())
 
     def close(self):
         """Has nothing to close."""
@@ -349,7 +287,7 @@ def test_each_different_clip_is_sent_once():
     ],
 )  # fmt: skip
 def test_frames_travel_as_the_model_needs_them(lossless, asked_for, sent):
-    client = Counting(dataclasses.replace(USAGE, lossless=lossless), asked_for)
+    client = Counting(dataclasses.replace(INFO, lossless=lossless), asked_for)
     Remote(client)
     assert client.frames == sent
 
@@ -363,10 +301,10 @@ def test_a_model_of_gradients_needs_frames_as_they_are(stem, tmp_path):
 
 def test_a_run_tells_its_exports_how_it_is_asked(run, exported):
     opened = open_exported(exported("version"))
-    assert opened.usage == model_info_of(run)
-    assert opened.usage.temperature == 2.5
-    assert opened.usage.clip == run.config().clip
-    assert opened.usage.form == "jpeg"
+    assert opened.info == model_info_of(run)
+    assert opened.info.temperature == 2.5
+    assert opened.info.clip == run.config().clip
+    assert opened.info.form == "jpeg"
 
 
 @pytest.mark.parametrize(
@@ -376,21 +314,21 @@ def test_a_run_tells_its_exports_how_it_is_asked(run, exported):
         "",
         "[]",
         "{}",
-        USAGE.text().replace('"num_frames": 4', '"num_frames": 0'),
-        USAGE.text().replace('"num_frames": 4', '"num_frames": 1e9'),
-        USAGE.text().replace('"fps": 8.0', '"fps": "x"'),
-        USAGE.text().replace('"jpeg"', '"gif"'),
-        USAGE.text().replace('"temperature"', '"warmth"'),
+        INFO.text().replace('"num_frames": 4', '"num_frames": 0'),
+        INFO.text().replace('"num_frames": 4', '"num_frames": 1e9'),
+        INFO.text().replace('"fps": 8.0', '"fps": "x"'),
+        INFO.text().replace('"jpeg"', '"gif"'),
+        INFO.text().replace('"temperature"', '"warmth"'),
     ],
 )
-def test_a_usage_that_makes_no_sense_is_refused(text):
-    with pytest.raises(DataError, match="'a' doesn't say how it is to be"):
+def test_a_model_info_that_makes_no_sense_is_refused(text):
+    with pytest.raises(DataError, match="'a' has no valid model info"):
         ModelInfo.read(text, "a")
 
 
 def test_an_older_export_is_told_from_this_one(tmp_path, monkeypatch):
     monkeypatch.setattr(ModelInfo, "text", lambda self: "")
-    export_saved_model(tiny_model(), NAMES, USAGE, tmp_path)
+    export_saved_model(tiny_model(), NAMES, INFO, tmp_path)
     with pytest.raises(DataError, match="Export the run again"):
         har_keras.load(tmp_path)
 
@@ -401,5 +339,5 @@ def test_the_newest_version_is_taken(run, tmp_path):
     shutil.rmtree(tmp_path / "2" / "variables")  # It can't be loaded.
     assert kind_of(tmp_path) == "exported"
     assert har_keras.load(tmp_path).class_names == ("down", "up")
-    with pytest.raises(UsageError, match="is no exported model"):
+    with pytest.raises(UsageError, match="is not an exported model"):
         open_exported(tmp_path / "none")

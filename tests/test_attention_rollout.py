@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import moving_square
+from support.videos import moving_square
 
 from har_keras.errors import UsageError
 from har_keras.inference import attention_rollout as rollout
@@ -100,7 +100,7 @@ def test_a_token_that_all_layers_read_has_the_largest_share():
 
 
 def test_other_models_have_no_rollout():
-    with pytest.raises(UsageError, match="model 'vit' only"):
+    with pytest.raises(UsageError, match="needs the model 'vit'"):
         rollout.attention_rollout(CNN3D(num_classes=2), clips())
 
 

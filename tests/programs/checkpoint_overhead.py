@@ -1,6 +1,6 @@
 """Measures what checkpoints take of a training with the default options.
 
-    python tests/checkpoint_overhead.py --clips 384 --epochs 5
+    cd tests && python -m programs.checkpoint_overhead --clips 384 --epochs 5
 
 The first epoch compiles, and is left out. Shares of time on the clock and of
 the processor's time are printed; checkpoints may take 1 % of either. An epoch
@@ -17,7 +17,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-from moving_squares import SquaresStore, squares_manifest
+from support.moving_squares import SquaresStore, squares_manifest
 
 from har_keras.config import Config
 from har_keras.run import Run

@@ -12,7 +12,7 @@ from har_keras.serving.model_info import ModelInfo
 
 NAMES = ("gym", "walk", "work")
 CONFIG = Config().replace(num_frames=4, crop_size=32, patch_size=16)
-USAGE = ModelInfo(CONFIG.clip, CONFIG.evaluation)
+INFO = ModelInfo(CONFIG.clip, CONFIG.evaluation)
 
 
 def tiny_model():

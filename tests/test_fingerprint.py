@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from moving_squares import squares_manifest
+from support.moving_squares import squares_manifest
 
 from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
@@ -28,7 +28,7 @@ def test_it_is_the_same_when_read_again(manifest, tmp_path):
     read = RunFingerprint.read(tmp_path / "beginning.json")
     assert vars(read) == vars(began)
     read.refuse_changes(RunFingerprint.of(Config(), manifest), tmp_path)
-    assert read.fingerprint == began.fingerprint
+    assert read.digest == began.digest
 
 
 def test_a_changed_option_is_named(manifest, tmp_path):
@@ -73,7 +73,7 @@ def test_other_versions_are_said(manifest, tmp_path, caplog):
     began = RunFingerprint.of(Config(), manifest)
     began.versions["keras"] = "3.0.0"
     began.refuse_changes(RunFingerprint.of(Config(), manifest), tmp_path)
-    assert "began with keras 3.0.0 and goes on with" in caplog.text
+    assert "began with keras 3.0.0 and resumes with" in caplog.text
 
 
 def test_a_damaged_file_is_one_sentence(tmp_path):

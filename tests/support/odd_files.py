@@ -10,7 +10,8 @@ import os
 from dataclasses import dataclass
 
 import numpy as np
-from conftest import X264, ffmpeg, moving_square, write_video
+
+from support.videos import X264, ffmpeg, moving_square, write_video
 
 
 @dataclass(frozen=True)

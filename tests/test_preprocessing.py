@@ -5,10 +5,10 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_serving import (
+from support.tiny_serving import (
     CONFIG,
+    INFO,
     NAMES,
-    USAGE,
     gif,
     huge_gif,
     huge_png,
@@ -24,7 +24,7 @@ from har_keras.serving.signatures import serving_module
 
 @pytest.fixture(scope="module")
 def served():
-    module, signatures = serving_module(tiny_model(), NAMES, USAGE)
+    module, signatures = serving_module(tiny_model(), NAMES, INFO)
     signatures["kept"] = module  # Holds the weights as long as it is used.
     return signatures
 
@@ -122,8 +122,8 @@ PNG = pngs(smooth_clips(1)[0])[0]
     [
         ([], "at least one frame"),
         ([b""], "must be a JPEG"),
-        ([b"no picture"], "must be a JPEG or a PNG"),
-        ([gif(smooth_clips(1)[0])], "must be a JPEG or a PNG"),
+        ([b"no picture"], "must be a JPEG or PNG"),
+        ([gif(smooth_clips(1)[0])], "must be a JPEG or PNG"),
         ([PNG[: len(PNG) // 2]], "PNG"),
         ([PNG[:8]], "at least one pixel"),
         ([huge_png()], "at most 16777216 pixels"),

@@ -1,6 +1,6 @@
 """Trains many tiny epochs and shows that memory and open files stay.
 
-    python tests/soak.py --epochs 2000
+    cd tests && python -m programs.soak --epochs 2000
 
 Resident memory may grow by 5 % over the least of epochs 50 to 100, for it
 falls once more after the start, and the number of open files by none.
@@ -15,12 +15,12 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-from crash_matrix import CONFIG
-from moving_squares import SquaresStore, squares_manifest
+from support.moving_squares import SquaresStore, squares_manifest
 
 from har_keras.run import Run
 from har_keras.training import callbacks
 from har_keras.training.fit import fit
+from programs.crash_matrix import CONFIG
 
 SETTLED = 50
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from moving_squares import SquaresStore, squares_manifest
+from support.moving_squares import SquaresStore, squares_manifest
 
 from har_keras.config import Config
 from har_keras.report.film_strips import training_strips

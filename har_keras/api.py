@@ -1,0 +1,317 @@
+"""`VideoClassifier`: everything a program does with a classifier."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from har_keras.config import Config
+from har_keras.errors import DataError, UsageError
+from har_keras.evaluation.result import Evaluation
+from har_keras.run import Run, with_model_of_weights
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from har_keras.inference.classifier import (
+        Classifier,
+        Prediction,
+        VideoLike,
+    )
+    from har_keras.inference.timeline import TimelineConfig
+
+logger = logging.getLogger("har_keras")
+
+
+class VideoClassifier:
+    """A trained classifier of videos, and what can be done with it.
+
+    Made by `train`, `resume` or `load`. The backend starts by itself; while
+    something takes long, its progress is printed.
+
+    Args:
+        where: Path or str. The folder of a run, an exported model, or the
+            address of one on TensorFlow Serving.
+
+    Example:
+
+    ```python
+    classifier = VideoClassifier.train("videos", recipe="quick", epochs=40)
+    print(classifier.evaluation.accuracy, classifier.evaluation.interval)
+    print(classifier.predict("video.mp4").label)
+    classifier.export("onnx")
+    ```
+    """
+
+    def __init__(self, where: Path | str) -> None:
+        from har_keras.inference.load import kind_of, load
+
+        self.run = Run(where) if kind_of(where) == "run" else None
+        self._where = where
+        self._classifier: Classifier = load(where)
+
+    @classmethod
+    def train(
+        cls,
+        videos: Path | str,
+        run_dir: Path | str | None = None,
+        *,
+        config: Config | None = None,
+        **options: Any,
+    ) -> VideoClassifier:
+        """Trains on a folder of videos, evaluates and exports.
+
+        Args:
+            videos: Path or str. The folder of videos.
+            run_dir: Path, str or None. A new folder. Defaults to
+                `runs/<date>-<time>`.
+            config: Config or None. Options to start from. Defaults to
+                `Config()`.
+            **options: Options by name, as flags have them: `recipe="quick"`,
+                `epochs=40`, `weights="runs/pretrained"`.
+
+        Returns:
+            The trained `VideoClassifier`; `run` is its folder.
+
+        Raises:
+            UsageError: If a path or an option is wrong.
+            DataError: If the videos can't be trained on.
+            EnvironmentFault: If the disk is full or a package is missing.
+        """
+        from har_keras.train import train
+
+        given = with_model_of_weights(options)
+        chosen = (config or Config()).replace(**given)
+        with _messages():
+            return cls(train(videos, run_dir, chosen).path)
+
+    @classmethod
+    def resume(cls, run_dir: Path | str) -> VideoClassifier:
+        """Resumes an interrupted training.
+
+        Args:
+            run_dir: Path or str. The folder of the run.
+
+        Returns:
+            The trained `VideoClassifier`.
+
+        Raises:
+            DataError: If there is no such run, or a video changed.
+        """
+        from har_keras.train import resume
+
+        with _messages():
+            return cls(resume(Run.open(run_dir)).path)
+
+    @classmethod
+    def load(cls, where: Path | str) -> VideoClassifier:
+        """Loads a trained classifier.
+
+        Args:
+            where: Path or str. The folder of a run, an exported model, or the
+                address of one on TensorFlow Serving.
+
+        Raises:
+            UsageError: If it is no exported model, or no address.
+            DataError: If there is no run, or it has no model.
+            EnvironmentFault: If a server can't be reached, or a package is
+                missing.
+        """
+        return cls(where)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes in label order."""
+        return self._classifier.class_names
+
+    @property
+    def config(self) -> Config:
+        """The options of the run; of an exported model, clip and views."""
+        return self._classifier.config
+
+    @property
+    def model(self) -> Any:
+        """The network: a `keras.Model` for a run, such as a `VideoViT`."""
+        return self._classifier.model
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The figures on the run's test videos, as training left them.
+
+        Raises:
+            UsageError: If the classifier is in no run.
+            DataError: If the run was not evaluated.
+        """
+        return Evaluation.read(self._own_run("evaluation"))
+
+    def predict(
+        self,
+        video: VideoLike,
+        *,
+        timeline: TimelineConfig | bool = False,
+        fps: float | None = None,
+    ) -> Prediction:
+        """Classifies a video.
+
+        Args:
+            video: Path or str of a file or of a folder of images; or frames,
+                `uint8` of shape `(T, H, W, 3)` in RGB.
+            timeline: TimelineConfig or bool. Whether to localize actions in
+                time, too. Defaults to `False`.
+            fps: float or None. Frame rate of frames or images. Defaults to
+                that of the model's clips.
+
+        Returns:
+            A `Prediction`.
+
+        Raises:
+            DataError: If the video can't be read.
+        """
+        return self._classifier.predict(video, fps=fps, timeline=timeline)
+
+    def predict_all(
+        self,
+        videos: Iterable[VideoLike],
+        *,
+        timeline: TimelineConfig | None = None,
+        fps: float | None = None,
+    ) -> Iterator[Prediction]:
+        """Classifies many videos, decoding ahead of the model.
+
+        Args:
+            videos: Iterable. As for `predict`.
+            timeline: TimelineConfig or None. Whether to localize actions.
+            fps: float or None. As for `predict`.
+
+        Yields:
+            A `Prediction` each, in order. For a video that can't be read it
+            has a reason and no probabilities.
+        """
+        return self._classifier.predict_all(videos, fps=fps, timeline=timeline)
+
+    def evaluate(
+        self,
+        videos: Path | str | None = None,
+        *,
+        split: str | None = None,
+        output: Path | str | None = None,
+        robustness: bool = False,
+    ) -> Evaluation:
+        """Evaluates the classifier and writes a report.
+
+        Args:
+            videos: Path, str or None. A folder of videos. Defaults to the
+                run's own.
+            split: str or None. Defaults to "test" of the run's own videos, and
+                to every video of another folder.
+            output: Path, str or None. Folder of the results. Defaults to one
+                in the run.
+            robustness: bool. Whether to measure on corrupted frames, too.
+
+        Returns:
+            An `Evaluation`.
+
+        Raises:
+            UsageError: If a path is wrong, or a class is none of the model's.
+            DataError: If no video can be scored.
+        """
+        from har_keras.evaluate import evaluate
+
+        with _messages():
+            return evaluate(
+                self._where,
+                videos,
+                split=split,
+                output=output,
+                robustness=robustness,
+            )
+
+    def export(self, *formats: str) -> Path:
+        """Exports the next SavedModel version of the run.
+
+        Args:
+            *formats: str. Further formats: "onnx", "openvino", "litert",
+                "litert-int8".
+
+        Returns:
+            `RUN/saved_model/<version>`.
+
+        Raises:
+            UsageError: If the classifier is in no run.
+            EnvironmentFault: If an exported model predicts otherwise.
+        """
+        from har_keras.export import export
+
+        with _messages():
+            return export(self._own_run("export"), formats)
+
+    def clips(self, split: str = "test", number: int = 8) -> np.ndarray:
+        """Returns middle clips of the run's videos, spread over the classes.
+
+        Args:
+            split: str. "train", "val" or "test". Defaults to `"test"`.
+            number: int. Videos to take them from. Defaults to `8`.
+
+        Returns:
+            `uint8` array of shape `(number, T, crop_size, crop_size, 3)`.
+
+        Raises:
+            UsageError: If the classifier is in no run.
+        """
+        from har_keras.evaluation.measure import RunVideos
+
+        with _messages():
+            return RunVideos(self._own_run("clips")).clips(split, number)
+
+    def attention(self, clip: np.ndarray) -> np.ndarray:
+        """Returns the contribution of each tubelet to the prediction.
+
+        Args:
+            clip: `uint8` array of shape `(T, crop_size, crop_size, 3)`.
+
+        Returns:
+            `float64` array of shape `(T / tubelet_frames, H', W')` that sums
+            to 1: attention, rolled out over the layers.
+
+        Raises:
+            UsageError: If the model is not a `VideoViT`.
+
+        Reference:
+            - [Abnar and Zuidema, 2020](https://arxiv.org/abs/2005.00928).
+        """
+        from har_keras.inference.attention_rollout import attention_rollout
+
+        found: np.ndarray = attention_rollout(self.model, clip[None])[0]
+        return found
+
+    def _own_run(self, name: str) -> Run:
+        if self.run is None:
+            raise UsageError(
+                f"`{name}` needs the folder of a run. Received: {self._where}."
+            )
+        if not self.run.config_file.is_file():
+            raise DataError(f"The run '{self.run.path}' is gone.")
+        return self.run
+
+
+@contextlib.contextmanager
+def _messages() -> Iterator[None]:
+    """Prints progress and warnings, unless the program logs them itself."""
+    if logger.isEnabledFor(logging.INFO) and logger.hasHandlers():
+        yield
+        return
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # else other handlers print it once more
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before

@@ -1,0 +1,154 @@
+"""The figures of an evaluation, as an object."""
+
+import csv
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from har_keras.errors import DataError
+from har_keras.run import ResultFiles
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """How well one class is recognized.
+
+    Args:
+        precision: float. Fraction of the predictions of the class that are
+            right; 0 if there are none.
+        recall: float. Fraction of its videos that are recognized.
+        f1: float. Harmonic mean of precision and recall.
+        support: int. Number of its videos.
+    """
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation measured: `evaluation.json` with names.
+
+    Args:
+        figures: Mapping. All of `evaluation.json`; `evaluation["accuracy"]`
+            reads from it, too.
+        files: ResultFiles. Where the report and the tables are.
+
+    Example:
+
+    >>> figures = {"accuracy": 0.9, "accuracy_interval": [0.7, 1.0]}
+    >>> found = Evaluation(figures, ResultFiles("runs/first"))
+    >>> found.accuracy, found.interval
+    (0.9, (0.7, 1.0))
+    """
+
+    figures: Mapping[str, Any]
+    files: ResultFiles = field(compare=False)
+
+    @classmethod
+    def read(cls, files: ResultFiles) -> "Evaluation":
+        """Reads the evaluation that a folder holds.
+
+        Args:
+            files: ResultFiles. A run, or the folder of another evaluation.
+
+        Raises:
+            DataError: If there is none, or it is damaged.
+        """
+        path = files.evaluation_file
+        try:
+            return cls(json.loads(path.read_text("utf-8")), files)
+        except FileNotFoundError as error:
+            raise DataError(
+                f"'{files.path}' has no {path.name}. Measure the run with: "
+                f"python -m har_keras.evaluate {files.path}"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"'{path}' can't be read: {error}. Measure the run again."
+            ) from error
+
+    def __getitem__(self, name: str) -> Any:
+        return self.figures[name]
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of the scored videos that are classified right."""
+        return float(self.figures["accuracy"])
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % confidence interval of the accuracy; None with one group."""
+        found = self.figures["accuracy_interval"]
+        return (float(found[0]), float(found[1])) if found else None
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean recall of the classes."""
+        return float(self.figures["balanced_accuracy"])
+
+    @property
+    def majority_accuracy(self) -> float:
+        """Accuracy of always predicting the most frequent class."""
+        return float(self.figures["majority_accuracy"])
+
+    @property
+    def num_videos(self) -> int:
+        """Videos that were scored."""
+        return int(self.figures["num_videos"])
+
+    @property
+    def num_failed(self) -> int:
+        """Videos that could not be decoded."""
+        return int(self.figures["num_failed"])
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """The reason for each video that could not be decoded, by file."""
+        return {row["file"]: row["reason"] for row in self.figures["failed"]}
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes in label order."""
+        return tuple(self.figures["class_names"])
+
+    @property
+    def per_class(self) -> dict[str, ClassFigures]:
+        """Precision, recall, F1 and support of each class, by name."""
+        return {
+            row["class"]: ClassFigures(
+                row["precision"], row["recall"], row["f1"], row["support"]
+            )
+            for row in self.figures["per_class"]
+        }
+
+    @property
+    def confusion(self) -> "np.ndarray":
+        """Counts, `(K, K)`: true class by row, prediction by column."""
+        import numpy as np
+
+        return np.array(self.figures["confusion"])
+
+    @property
+    def controls(self) -> dict[str, float]:
+        """Accuracy without temporal order: shuffled, reversed, one frame."""
+        return dict(self.figures["controls"])
+
+    @property
+    def report(self) -> Path:
+        """The report, a page for people."""
+        return self.files.report_file
+
+    @functools.cached_property
+    def videos(self) -> list[dict[str, str]]:
+        """The rows of `videos.csv`: file, label, prediction, probabilities."""
+        with self.files.videos_file.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))

@@ -1,0 +1,1 @@
+"""Programs for long checks: `cd tests; python -m programs.soak --help`."""

@@ -1,0 +1,1 @@
+"""Videos, models, runs and servers that the tests share."""
