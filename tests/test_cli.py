@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from har_keras import cli
+from har_keras import __main__, cli
+from har_keras.check import CheckOptions
 from har_keras.config import Config
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.run import Run
@@ -126,3 +127,55 @@ def test_a_resumed_run_keeps_its_options_but_for_those_given(tmp_path):
     arguments = ["--resume", str(run.path), "--wandb", "off"]
     settings = cli.parse(TrainOptions, arguments, verb="train").settings
     assert settings == run.config().replace(wandb="off")
+
+
+def help_of(capsys, options, verb, flag):
+    with pytest.raises(SystemExit) as exit_info:
+        cli.parse(options, [flag], verb=verb)
+    assert exit_info.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_an_option_that_means_nothing_to_a_verb_is_refused(capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        cli.parse(CheckOptions, ["--learning-rate", "3"], verb="check")
+    assert exit_info.value.code == 2
+    assert "--learning-rate" in capsys.readouterr().err
+
+
+def test_help_shows_the_common_options_and_help_all_every_one(capsys):
+    few = help_of(capsys, TrainOptions, "train", "--help")
+    everything = help_of(capsys, TrainOptions, "train", "--help-all")
+    assert "--help-all" in few
+    assert "--epochs" in few
+    assert "--weight-decay" not in few
+    for name in Config().flat():
+        if name not in vars(Config().masking):
+            assert f"--{name.replace('_', '-')}" in everything
+
+
+@pytest.mark.parametrize("verb", __main__.VERBS)
+def test_help_fits_a_terminal_and_says_a_word_of_everything(
+    verb, capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    for options in __main__.options_of(verb).values():
+        text = help_of(capsys, options, verb, "--help-all")
+        body = text.splitlines()[1:]  # the terminal wraps the line of usage
+        assert max(map(len, body)) <= 80
+        for riddle in ("{None}", "(default: None)", "STR", "INT", "FLOAT"):
+            assert riddle not in text
+        made = cli.command(options, cli.default_settings(options))
+        assert cli.field_docs(options).keys() >= {
+            name for name in made.__dataclass_fields__ if name in vars(options)
+        }
+
+
+def test_a_run_gives_its_dimensions_to_what_starts_from_it(tmp_path):
+    run = Run(tmp_path / "run")
+    run.create(Config().replace(hidden_dim=96, crop_size=64))
+    arguments = ["--weights", str(run.path), "--crop-size", "32"]
+    settings = cli.parse(TrainOptions, arguments, verb="train").settings
+    assert settings.model.hidden_dim == 96
+    assert settings.clip.crop_size == 32
+    assert settings.model.weights == str(run.path)

@@ -162,3 +162,56 @@ def test_few_videos_are_told_of_their_recipe(options, num_videos, said, caplog):
     caplog.set_level("INFO")
     recommend_recipe(Config().replace(**options), num_videos)
     assert ("--recipe small-data" in caplog.text) is said
+
+
+OLD_CONFIG = """
+[model]
+model = "vit"
+# weights is not set
+{lines}
+stem = "gradients"
+
+[training]
+keep_side = "walk"
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "weights"),
+    [
+        ('start = "random"', "random"),
+        ('start = "drawn-actions"', "synthetic-actions"),
+        ('init = "runs/first"\nstart = "drawn-actions"', "runs/first"),
+        ('weights = "vit.safetensors"\nstart = "random"', "vit.safetensors"),
+        ('weights = "a.safetensors"\ninit = "runs/b"', "runs/b"),
+    ],
+)
+def test_a_config_of_version_0_1_opens(tmp_path, lines, weights):
+    file = tmp_path / "config.toml"
+    file.write_text(OLD_CONFIG.format(lines=lines))
+    config = Config().replace(**read_toml(file))
+    assert config.model.weights == weights
+    assert config.training.no_flip_classes == "walk"
+
+
+def test_any_text_survives_the_file(tmp_path):
+    text = 'a "quoted" \\ name with \N{RUNNER} and\ttab'
+    config = Config().replace(wandb_project=text, store_dir=tmp_path / text)
+    write_toml(config, tmp_path / "config.toml")
+    assert Config().replace(**read_toml(tmp_path / "config.toml")) == config
+
+
+def test_a_path_may_be_given_as_text_and_the_other_way_round(tmp_path):
+    config = Config().replace(store_dir=str(tmp_path), weights=tmp_path)
+    assert config.store.store_dir == tmp_path
+    assert config.model.weights == str(tmp_path)
+
+
+def test_every_number_has_a_range():
+    """But for the index of a host, where -1 asks for it."""
+    for section in dataclasses.fields(Config):
+        part = type(getattr(Config(), section.name))
+        hints = typing.get_type_hints(part, include_extras=True)
+        for name, hint in hints.items():
+            if hint in (int, float):
+                assert name == "host_index"

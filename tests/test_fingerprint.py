@@ -1,3 +1,5 @@
+import hashlib
+import json
 from dataclasses import replace
 
 import pytest
@@ -80,3 +82,27 @@ def test_a_damaged_file_is_one_sentence(tmp_path):
     (tmp_path / "beginning.json").write_text("{")
     with pytest.raises(DataError, match="can't be read"):
         RunFingerprint.read(tmp_path / "beginning.json")
+
+
+def test_a_run_of_version_0_1_is_resumed(manifest, tmp_path):
+    """Its options have other names, and its checkpoint the hash of those."""
+    now = RunFingerprint.of(Config().replace(weights="runs/a"), manifest)
+    options = dict(now.options)
+    del options["no_flip_classes"]
+    options |= {"weights": "None", "init": "runs/a", "start": "random"}
+    options["keep_side"] = ""
+    content = {
+        "options": options,
+        "videos": now.videos,
+        "versions": now.versions,
+    }
+    (tmp_path / "beginning.json").write_text(json.dumps(content))
+    began = RunFingerprint.read(tmp_path / "beginning.json")
+    began.refuse_changes(now, tmp_path)
+    rows = [
+        (file, *(row[key] for key in ("sha256", "class", "split", "frames")))
+        for file, row in now.videos.items()
+    ]
+    text = json.dumps([options, rows])
+    assert began.digest == hashlib.sha256(text.encode()).hexdigest()
+    assert began.digest != now.digest

@@ -177,9 +177,9 @@ def test_another_model_can_not_start_from_it(whole):
     config = CONFIG.replace(recipe="plain", model="cnn3d")
     with pytest.raises(UsageError, match="--weights RUN needs --model vit"):
         copy_run_weights(build_model(config.model, config.clip, 3), whole)
+    stopped = Run(whole.path / "stopped")
+    stopped.create(whole.config())
     with pytest.raises(DataError, match=r"has no model\.keras yet"):
-        stopped = Run(whole.path / "stopped")
-        stopped.create(whole.config())
         copy_run_weights(model, stopped)
 
 
@@ -205,7 +205,7 @@ def test_options_that_can_not_be_masked_are_refused(options, words):
 def test_train_and_pretrain_keep_their_options_apart(tmp_path):
     with pytest.raises(UsageError, match="--recipe pretrain is for"):
         train.train(tmp_path, config=CONFIG)
-    with pytest.raises(UsageError, match="options of .*pretrain"):
+    with pytest.raises(UsageError, match=r"options of .*pretrain"):
         train.train(tmp_path, config=Config().replace(mask_ratio=0.5))
     with pytest.raises(UsageError, match="has one recipe"):
         pretrain.pretrain(tmp_path, config=Config())

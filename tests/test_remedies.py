@@ -44,7 +44,7 @@ def test_flags_exist(known):
     for file, text in texts():
         if "serving/" in file:  # those of TensorFlow Serving
             continue
-        for name in re.findall(r"(?<![\w-])--([a-z][a-z0-9-]+)", text):
+        for name in re.findall(r"(?<![\w-])--([a-z][a-z0-9-]+)(?!\w)", text):
             assert name.rstrip("-") in known, f"{file}: --{name} in {text!r}"
 
 

@@ -303,7 +303,9 @@ def test_a_killed_program_leaves_whole_shards(tmp_path):
     for sha256 in store:
         assert store.frames(sha256, np.arange(160)).shape[0] == 160
     clip = ClipConfig()
-    _, manifest = decode_usable(Manifest.from_folder(root), clip, config(tmp_path))
+    _, manifest = decode_usable(
+        Manifest.from_folder(root), clip, config(tmp_path)
+    )
     assert not manifest.failed
 
 

@@ -27,13 +27,12 @@ from har_keras.clips.keras_cv import keras_cv_clip, keras_cv_layers
 from har_keras.clips.mixing import draw_mix, mix_clips, mix_rows
 from har_keras.clips.rand_augment import strong_clip
 from har_keras.clips.sampling import (
-    FRAME_STRIDE,
     clip_frame_indices,
     clips_per_video,
     crop_box,
     last_start,
 )
-from har_keras.config import Config
+from har_keras.config import FRAME_STRIDE, Config
 from har_keras.environment import num_cores
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.store.store import Store

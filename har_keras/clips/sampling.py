@@ -7,7 +7,6 @@ the model is evaluated on the same kind of clips that it was trained on.
 import numpy as np
 from numpy.typing import NDArray
 
-from har_keras.config import FRAME_STRIDE as FRAME_STRIDE
 from har_keras.video.ffmpeg import Frames
 
 

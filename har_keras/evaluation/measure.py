@@ -159,7 +159,9 @@ def other_videos(
             f"{', '.join(strange)}. The run's are {', '.join(names)}."
         )
     splits = [video.split for video in other.videos]
-    store, other = decode_usable(_all_in(other, "train"), config.clip, config.store)
+    store, other = decode_usable(
+        _all_in(other, "train"), config.clip, config.store
+    )
     other = other.with_videos(
         dataclasses.replace(video, split=name)
         for video, name in zip(other.videos, splits, strict=True)

@@ -291,9 +291,9 @@ class Curve:
     @property
     def roc_auc(self) -> float:
         """Area under the ROC curve."""
-        from sklearn.metrics import auc
-
-        return float(auc(self.false_positive_rate, self.recall))
+        widths = np.diff(self.false_positive_rate)
+        heights = (self.recall[1:] + self.recall[:-1]) / 2
+        return float(widths @ heights)
 
     @property
     def average_precision(self) -> float:
@@ -320,15 +320,18 @@ def curve(truth: np.ndarray, scores: np.ndarray) -> Curve | None:
     >>> found.roc_auc, round(found.average_precision, 3)
     (0.5, 0.833)
     """
-    if truth.all() or not truth.any():
+    positives, negatives = int(truth.sum()), int((~truth).sum())
+    if not positives or not negatives:
         return None
-    from sklearn.metrics import precision_recall_curve, roc_curve
-
-    false_positive_rate, recall, _ = roc_curve(
-        truth, scores, drop_intermediate=False
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))
+    hits = truth[order].cumsum()[ends]
+    predicted = ends + 1
+    return Curve(
+        np.concatenate([[0.0], (predicted - hits) / negatives]),
+        np.concatenate([[0.0], hits / positives]),
+        np.concatenate([[1.0], hits / predicted]),
     )
-    precision, _, _ = precision_recall_curve(truth, scores)
-    return Curve(false_positive_rate, recall, precision[::-1])
 
 
 def ranking(

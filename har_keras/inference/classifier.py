@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from har_keras.config import Config
+from har_keras.config import Config, Form
 from har_keras.errors import DataError
 from har_keras.inference.calibration import Calibration, apply_temperature
+from har_keras.inference.read_ahead import read_ahead
 from har_keras.inference.timeline import (
     Segment,
     Timeline,
@@ -18,10 +19,9 @@ from har_keras.inference.timeline import (
     build_timeline,
 )
 from har_keras.inference.views import predict_views, views_of_frames
-from har_keras.inference.windows import read_ahead, windows
+from har_keras.inference.windows import windows
 from har_keras.serving.model_info import ModelInfo
 from har_keras.store.spool import FrameSpool
-from har_keras.store.store import Form
 from har_keras.video.ffmpeg import FrameReader, VideoError, read_frames
 from har_keras.video.images import read_array, read_images
 

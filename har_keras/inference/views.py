@@ -3,10 +3,8 @@
 import collections
 import functools
 import itertools
-import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -17,12 +15,12 @@ from har_keras.clips.sampling import (
     view_starts,
 )
 from har_keras.config import FRAME_STRIDE, ClipConfig, EvaluationConfig
+from har_keras.inference.read_ahead import map_ahead
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.store.store import Store
 
 Item = TypeVar("Item")
 Known = TypeVar("Known")
-Got = TypeVar("Got")
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 Control = Literal["single_frame", "shuffled", "reversed", "background"]
 CONTROLS: tuple[Control, ...] = (
@@ -144,7 +142,7 @@ def predict_views(
     rows: collections.deque[np.ndarray] = collections.deque()
 
     def views() -> Iterator[np.ndarray]:
-        for clips, known in _read_ahead(read, items):
+        for clips, known in map_ahead(read, items):
             waiting.append((len(clips), known))
             yield from clips
 
@@ -309,25 +307,6 @@ def background_of(frames: np.ndarray) -> np.ndarray:
     """
     middle = np.median(frames, axis=0).astype("uint8")
     return np.broadcast_to(middle, frames.shape)
-
-
-def _read_ahead(
-    read: Callable[[Item], Got], items: Iterable[Item]
-) -> Iterator[Got]:
-    """Yields what `read` returns for each item, in order, by threads."""
-    workers = min(8, os.cpu_count() or 1)
-    waiting: collections.deque[Future[Got]] = collections.deque()
-    with ThreadPoolExecutor(workers, "views") as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(read, item))
-                if len(waiting) > workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def _batches(views: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:

@@ -7,7 +7,6 @@ import numpy as np
 
 from har_keras.clips.sampling import clip_frame_indices, crop_clip
 from har_keras.config import ClipConfig, Form
-from har_keras.inference.read_ahead import read_ahead as read_ahead
 from har_keras.store.spool import as_stored
 from har_keras.video.ffmpeg import Frames
 

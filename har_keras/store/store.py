@@ -21,7 +21,7 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from har_keras.config import Form as Form
+from har_keras.config import Form
 from har_keras.store.shards import (
     StoredVideo,
     Thumbnails,

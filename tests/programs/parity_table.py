@@ -131,7 +131,7 @@ def by_signature(version, clips):
 
 
 def by_format(model, class_names, usage, clips, folder):
-    source = formats.Source(model, class_names, usage)
+    source = formats.ExportSource(model, class_names, usage)
     for name in filter(installed, formats.FORMATS):
         _, opened = formats.export_format(name, source, folder, clips)
         yield name, opened.predict_on_batch(clips)
