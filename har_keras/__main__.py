@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a verb, or lists them all."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments[:1] == ["--tyro-print-completion"]:
-        # As every other program made with tyro is asked.
+        # The flag of every program made with tyro.
         arguments[0] = "completion"
     if arguments[:1] == ["completion"]:
         return _print_completion(arguments[1:])

@@ -17,7 +17,7 @@ from har_keras.errors import DataError, EnvironmentFault, HarError, UsageError
 
 Pool = Literal["local", "beam"]
 
-# What its workers on this machine say of themselves.
+# Messages of the workers on this machine.
 _QUIET = ("--default_sdk_harness_log_level=ERROR",)
 _BY_EXIT_CODE: dict[int, type[HarError]] = {
     kind.exit_code: kind for kind in (UsageError, DataError, EnvironmentFault)
@@ -33,7 +33,7 @@ def each_by_beam(
     """Does something about each of many items, as an Apache Beam pipeline.
 
     What the work makes it leaves in files, whole ones, which it makes again
-    in the same way if it is asked twice; a pipeline may do so at any time.
+    in the same way if it runs twice; a pipeline may repeat it at any time.
 
     Args:
         items: Iterable. What is to be done; each can be written as JSON, and
@@ -139,14 +139,14 @@ def _pipeline(beam: Any, options: str) -> Any:
     from apache_beam.options.pipeline_options import PipelineOptions
 
     flags = pipeline_flags(options)
-    said = io.StringIO()
+    printed = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(printed):
             read = PipelineOptions([*_QUIET, *flags])
             read.get_all_options()  # reads them all, and complains
             return beam.Pipeline(options=read)
     except (SystemExit, ValueError) as error:
-        words = [str(error), *said.getvalue().splitlines()][-1]
+        words = [str(error), *printed.getvalue().splitlines()][-1]
         raise UsageError(
             f"Beam does not take --beam-options {options}: "
             f"{words.rpartition('error: ')[2]}."

@@ -385,7 +385,7 @@ class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
 
 
 class _Sentence(logging.Formatter):
-    """A message as it is; a warning says that it is one."""
+    """Prints a message as it is, and a warning as one."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = record.getMessage()

@@ -68,7 +68,7 @@ def start_backend(backend: Backend = "auto") -> str:
 def quiet_libraries() -> Iterator[None]:
     """Holds back what libraries write to stderr, unless something fails.
 
-    Also what is written below Python: some libraries of C say what they do.
+    Also what C libraries write, below Python.
     """
     sys.stderr.flush()
     kept = os.dup(2)
@@ -97,7 +97,7 @@ def versions() -> dict[str, str]:
     import tensorflow as tf
 
     backend = str(keras.config.backend())
-    # TensorFlow comes under several names, and says itself which version.
+    # TensorFlow is installed under several names; it knows its version.
     own = {} if backend == "tensorflow" else {backend: version(backend)}
     return {
         "har_keras": __version__,

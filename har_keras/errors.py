@@ -4,7 +4,7 @@
 class HarError(Exception):
     """An error whose text is one sentence for the person at the keyboard.
 
-    The sentence says what came, what was expected and how to mend it. A verb
+    The sentence says what came, what was expected and how to fix it. A verb
     prints it without a traceback and exits with `exit_code`.
     """
 

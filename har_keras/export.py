@@ -48,7 +48,7 @@ class RefusedFormats(EnvironmentFault):
     Args:
         version: Path. The version of the SavedModel.
         num_refused: int. Formats that were not published.
-        num_formats: int. Formats that were asked for.
+        num_formats: int. Formats that were requested.
         page: Path. The page that gives the reasons.
     """
 

@@ -1,6 +1,6 @@
-"""Recipes by name: options that go together, and when they do.
+"""Recipes and presets: sets of options by name.
 
-An option that is given beside `--recipe` has the last word.
+An option that is given beside `--recipe` or `--preset` takes precedence.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ class Recipe:
     """A set of options.
 
     Args:
-        reason: str. What it is for, as said at the start of a training.
+        reason: str. What it is for, as printed when training starts.
         options: dict. Values by option name.
     """
 
@@ -27,7 +27,7 @@ RECIPES: dict[RecipeName, Recipe] = {
     # A clip of 64 pixels has 128 tokens instead of 392, and small batches make
     # more steps of few passes.
     "quick": Recipe(
-        "a first result in minutes on a processor, from small pictures",
+        "a first result in minutes on a CPU, from small frames",
         {
             "crop_size": 64,
             "batch_size": 32,
@@ -38,10 +38,10 @@ RECIPES: dict[RecipeName, Recipe] = {
         },
     ),
     # Chosen by cross-validation on some two hundred real videos; the README has
-    # the figures. From pixels the model learns the videos by heart.
+    # the figures. On pixels the model overfits.
     "small-data": Recipe(
-        "for up to some hundred videos: tokens from edges and their motion, "
-        "and what keeps a model from learning its videos by heart",
+        "for up to a few hundred videos: HOG3D features, weights pretrained "
+        "on synthetic actions, and regularization",
         {
             "stem": "gradients",
             "weights": "synthetic-actions",
@@ -58,8 +58,8 @@ RECIPES: dict[RecipeName, Recipe] = {
     ),
     # As the published models are fine-tuned, with fewer epochs.
     "finetune": Recipe(
-        "for weights that were trained before (--init or --weights): small "
-        "steps, the smaller the nearer to the pixels",
+        "for pretrained weights (--weights): a small learning rate, lower "
+        "towards the input",
         {
             "batch_size": 32,
             "epochs": 40,
@@ -72,10 +72,10 @@ RECIPES: dict[RecipeName, Recipe] = {
             "label_smoothing": 0.1,
         },
     ),
-    # Nothing but guessing pixels is learned, so there is little to overfit:
-    # long training and strong weight decay, as published.
+    # Reconstruction hardly overfits: long training and strong weight decay, as
+    # published.
     "pretrain": Recipe(
-        "for the verb pretrain: no labels, long training",
+        "for pretraining without labels: long training",
         {
             "epochs": 300,
             "warmup_epochs": 10.0,

@@ -1,7 +1,7 @@
 """`python -m har_keras.train`: a folder of videos into a run.
 
 Keras and TensorFlow are imported inside the functions, once the flags are
-known to be right: `--help` and a slip on the command line answer at once.
+known to be right, so that `--help` and a wrong flag take no time.
 """
 
 from __future__ import annotations
@@ -242,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _videos(options: TrainOptions) -> Path:
-    """Returns the folder to train on; draws the sample videos if asked."""
+    """Returns the folder to train on; generates the sample videos for it."""
     if not options.sample:
         return options.videos
     folder = options.videos / "sample"

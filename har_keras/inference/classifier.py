@@ -213,7 +213,7 @@ class Classifier:
         seconds = spool.num_frames / clip.store_fps
         return views, replace(known, seconds=seconds, reason=reader.damage)
 
-    def answer(
+    def with_classes(
         self,
         known: Prediction,
         row: np.ndarray,
@@ -246,7 +246,7 @@ class Classifier:
             return self.read_views(video, fps)
 
         for rows, known in predict_views(self.model, read, videos):
-            yield self.answer(known, rows.mean(0)) if len(rows) else known
+            yield self.with_classes(known, rows.mean(0)) if len(rows) else known
 
     def _predict_timeline(
         self, video: VideoLike, fps: float, options: TimelineConfig
@@ -275,7 +275,7 @@ class Classifier:
             reason=reader.damage,
             timeline=timeline,
         )
-        return self.answer(known, rows.mean(0))
+        return self.with_classes(known, rows.mean(0))
 
     def _is_clip(self, video: VideoLike, fps: float) -> bool:
         """Whether frames are just what the model takes."""

@@ -43,7 +43,7 @@ from har_keras.video.ffmpeg import Frames
 
 _MAX_MISTAKES = 24
 _NUM_EXAMPLES = 4
-_NUM_LOOKED_AT = 3
+_NUM_ATTENDED = 3
 _NUM_SHOWN = 8
 # What a spreadsheet takes for a formula.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -102,12 +102,12 @@ class Results:
             self.figures["class_names"],
             folder.confusion_file,
         )
-        pictures = {"Confusion": folder.confusion_file}
-        pictures |= self._plot_probabilities(folder)
+        plots = {"Confusion": folder.confusion_file}
+        plots |= self._plot_probabilities(folder)
         if history_file and history_file.is_file():
             plot_curves(history_file, folder.curves_file)
-            pictures["Training"] = folder.curves_file
-        self._report(title, pictures).write(folder.report_file)
+            plots["Training"] = folder.curves_file
+        self._report(title, plots).write(folder.report_file)
 
     def _plot_probabilities(self, folder: ResultFiles) -> dict[str, Path]:
         """Draws how probabilities rank the videos, and what they are worth."""
@@ -177,7 +177,7 @@ class Results:
                     [*map(spreadsheet_text, texts), *map(float, row)]
                 )
 
-    def _report(self, title: str, pictures: Mapping[str, Path]) -> Report:
+    def _report(self, title: str, plots: Mapping[str, Path]) -> Report:
         labels = self._labels
         predictions = self.probabilities.argmax(1)
         surest = np.argsort(-self.probabilities.max(1), kind="stable")
@@ -186,7 +186,7 @@ class Results:
         return Report(
             title=title,
             evaluation=self.figures,
-            pictures=pictures,
+            plots=plots,
             mistakes=[self._strip(i) for i in wrong[:_MAX_MISTAKES]],
             examples={
                 "Right and sure": [
@@ -200,14 +200,14 @@ class Results:
             videos=count_videos(self.manifest),
             options=self.options or self.config.flat(),
             attention=[
-                self._looked_at(i)
-                for i in [*right[:_NUM_LOOKED_AT], *wrong[:_NUM_LOOKED_AT]]
+                self._attended(i)
+                for i in [*right[:_NUM_ATTENDED], *wrong[:_NUM_ATTENDED]]
                 if self.look
             ],
         )
 
-    def _looked_at(self, index: int) -> tuple[Strip, Strip]:
-        """Returns a strip of the middle clip, and where the model looked."""
+    def _attended(self, index: int) -> tuple[Strip, Strip]:
+        """Returns a strip of the middle clip, and its attention heatmap."""
         assert self.look is not None
         (clip,) = view_clips(
             self.store,

@@ -23,7 +23,7 @@ class Report:
     Args:
         title: str. The name of the run or of the folder.
         evaluation: Mapping. The figures of `evaluation.json`.
-        pictures: Mapping from a heading to an existing PNG file.
+        plots: Mapping from a heading to an existing PNG file.
         mistakes: Sequence of Strip. Misclassified videos, by descending
             confidence.
         examples: Mapping from a heading to strips of correctly classified
@@ -36,7 +36,7 @@ class Report:
 
     title: str
     evaluation: Mapping[str, Any]
-    pictures: Mapping[str, Path]
+    plots: Mapping[str, Path]
     mistakes: Sequence[Strip]
     examples: Mapping[str, Sequence[Strip]]
     videos: Mapping[str, Mapping[str, int]]
@@ -54,8 +54,8 @@ class Report:
             self._headline(),
             section("Classes", self._classes()),
             *(
-                section(heading, _picture(picture, heading))
-                for heading, picture in self.pictures.items()
+                section(heading, _plot(plot, heading))
+                for heading, plot in self.plots.items()
             ),
             section("Temporal controls", self._controls()),
             section("Robustness to corruptions", self._robustness()),
@@ -235,7 +235,7 @@ def _figure(value: float | int | None) -> str:
     return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
-def _picture(file: Path, text: str) -> str:
+def _plot(file: Path, text: str) -> str:
     return _image(file.read_bytes(), "png", text)
 
 

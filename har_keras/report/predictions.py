@@ -227,14 +227,14 @@ def predict_many_by_beam(
         options,
     )
     for source, _ in found:
-        answer = kept.read(source)
-        if answer is None:
+        prediction = kept.read(source)
+        if prediction is None:
             raise EnvironmentFault(
                 f"The pipeline left no prediction of '{source.name}' in "
                 f"'{kept.folder}'. All its machines must see that folder "
                 "under this path."
             )
-        yield answer
+        yield prediction
 
 
 def _keep(
@@ -256,12 +256,12 @@ def _keep(
         return failed
     classifier = _loaded(request.run, kept.fingerprint)
     found = predict_many(classifier, request, missing)
-    for (source, _), content, answer in zip(
+    for (source, _), content, prediction in zip(
         missing, itertools.compress(contents, wanted), found, strict=True
     ):
-        kept.write(source, content, answer)
-        if answer.failed:
-            failed[source.name] = answer.reason
+        kept.write(source, content, prediction)
+        if prediction.failed:
+            failed[source.name] = prediction.reason
     return failed
 
 

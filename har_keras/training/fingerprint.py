@@ -93,7 +93,7 @@ class RunFingerprint:
             return cls(**content)
         except (OSError, ValueError, TypeError) as error:
             raise DataError(
-                f"'{file}', which says what the run began with, can't be read: "
+                f"'{file}', the record of the run's options, can't be read: "
                 f"{error}. Start the run again in a new folder."
             ) from error
 

@@ -1,4 +1,4 @@
-"""Pre-training without labels: the model that `pretrain` fits, and its task."""
+"""Pretraining without labels: the masked autoencoder that `fit` trains."""
 
 from keras import ops
 
@@ -63,7 +63,7 @@ def compiled_autoencoder(
 
     Args:
         config: Config. Every option.
-        manifest: Manifest. Says nothing here; videos have no labels.
+        manifest: Manifest. Not used; videos have no labels.
         steps_per_epoch: int. Batches in one epoch, at least 1.
     """
     model = build_autoencoder(config)
