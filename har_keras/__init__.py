@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING, Any
 from har_keras._version import __version__
 
 if TYPE_CHECKING:
-    from har_keras.api import VideoClassifier
+    from har_keras.api import VideoClassifier, load
     from har_keras.config import Config
     from har_keras.evaluation.result import Evaluation
     from har_keras.inference.classifier import Prediction
-    from har_keras.inference.load import load
     from har_keras.inference.timeline import TimelineConfig
     from har_keras.model.vit import VideoViT
     from har_keras.run import Run
@@ -38,7 +37,7 @@ _HOMES = {
     "TimelineConfig": "inference.timeline",
     "VideoClassifier": "api",
     "VideoViT": "model.vit",
-    "load": "inference.load",
+    "load": "api",
 }
 __all__ = [
     "Config",

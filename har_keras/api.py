@@ -264,8 +264,7 @@ class VideoClassifier:
         """
         from har_keras.evaluation.measure import RunVideos
 
-        with _messages():
-            return RunVideos(self._own_run("clips")).clips(split, number)
+        return RunVideos(self._own_run("clips")).clips(split, number)
 
     def attention(self, clip: np.ndarray) -> np.ndarray:
         """Returns the contribution of each tubelet to the prediction.
@@ -296,6 +295,9 @@ class VideoClassifier:
         if not self.run.config_file.is_file():
             raise DataError(f"The run '{self.run.path}' is gone.")
         return self.run
+
+
+load = VideoClassifier.load
 
 
 @contextlib.contextmanager

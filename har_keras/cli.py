@@ -76,7 +76,7 @@ class Flags:
 
     Args:
         names: tuple of str. Sections, or options by themselves.
-        without: tuple of str. Options of these sections that it has not.
+        without: tuple of str. Options of these sections that are left out.
         common: tuple of str. Options that `--help` shows besides the verb's
             own; `--help-all` shows every one.
     """
@@ -136,16 +136,16 @@ def parse(
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),
         compact_help=False,
     )
-    given = {
-        name: value
-        for name, value in vars(parsed).items()
-        if not dataclasses.is_dataclass(value)
-    }
+    own: dict[str, Any] = {}
+    chosen: dict[str, Any] = {}
+    for name, value in vars(parsed).items():
+        if dataclasses.is_dataclass(value):  # a section of `Config`
+            chosen |= vars(value)
+        else:
+            own[name] = value
     if settings is not None:
-        sections = [x for x in vars(parsed).values() if x not in given.values()]
-        flat = {k: v for part in sections for k, v in vars(part).items()}
-        given["settings"] = settings.changed(flat).validated()
-    return options(**given)
+        own["settings"] = settings.changed(chosen).validated()
+    return options(**own)
 
 
 def command(

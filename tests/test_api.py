@@ -37,6 +37,7 @@ def test_training_leaves_figures_with_names(trained):
     assert set(found.controls) >= {"single_frame", "shuffled"}
     assert found.failed == {}
     assert found.report.is_file()
+    assert str(found).startswith(f"accuracy {found.accuracy:.3f}")
 
 
 def test_it_predicts_as_the_loaded_one(trained, few_videos):

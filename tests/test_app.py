@@ -19,13 +19,14 @@ import har_keras
 from har_keras.app import __main__ as verb
 from har_keras.app.page import Limits, classify
 from har_keras.errors import DataError
+from har_keras.inference.load import load
 
 EVIL = "<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture(scope="module")
 def classifier(tiny_run):
-    return har_keras.load(tiny_run.path)
+    return load(tiny_run.path)
 
 
 @pytest.fixture(scope="module")

@@ -45,6 +45,7 @@ def test_the_direct_way_gives_a_clip_of_the_same_shape(video_folder):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_xla")
 def test_the_figures_are_printed(quick, video_folder, capsys):
     arguments = ["input", str(video_folder), "--rounds", "1"]
     arguments += ["--num-frames", "4", "--crop-size", "32"]

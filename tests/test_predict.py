@@ -13,6 +13,7 @@ from support.videos import draw_video, moving_square, truncate
 import har_keras
 from har_keras import predict as verb
 from har_keras.errors import DataError
+from har_keras.inference.load import load
 from har_keras.video.ffmpeg import probe
 
 
@@ -28,7 +29,7 @@ def run(tiny_run):
 
 @pytest.fixture(scope="module")
 def classifier(run):
-    return har_keras.load(run.path)
+    return load(run.path)
 
 
 def table_of(run):

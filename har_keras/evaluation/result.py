@@ -76,6 +76,18 @@ class Evaluation:
                 f"'{path}' can't be read: {error}. Measure the run again."
             ) from error
 
+    def __str__(self) -> str:
+        interval = self.interval
+        range_text = (
+            f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
+            if interval
+            else ""
+        )
+        return (
+            f"accuracy {self.accuracy:.3f}{range_text} on {self.num_videos} "
+            f"of {self.num_videos + self.num_failed} videos"
+        )
+
     def __getitem__(self, name: str) -> Any:
         return self.figures[name]
 

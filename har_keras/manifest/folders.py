@@ -21,6 +21,7 @@ from har_keras.manifest.entries import (
     refusal,
 )
 from har_keras.manifest.lists import has_lists, videos_from_lists
+from har_keras.progress import plural
 
 _SPLIT_FOLDERS = {
     "train": "train",
@@ -82,7 +83,7 @@ def find_videos(root: Path) -> FolderListing:
     loose = [f for f in files if len(PurePosixPath(f).parts) <= depth]
     if loose:
         notes.append(
-            f"{len(loose)} videos lie in no class folder and are left out, "
+            f"{plural(len(loose), 'video')} outside of class folders left out, "
             f"such as '{loose[0]}'."
         )
     notes += _empty_folders(root, videos, depth)

@@ -18,7 +18,7 @@ from har_keras.files import whole_file
 from har_keras.manifest.entries import FolderListing, FoundVideo, require_folder
 from har_keras.manifest.folders import find_every_video, find_videos
 from har_keras.manifest.groups import guess_groups, join_groups, split_groups
-from har_keras.progress import ProgressBar
+from har_keras.progress import ProgressBar, plural
 
 logger = logging.getLogger(__name__)
 
@@ -274,7 +274,7 @@ def _require_classes(root: Path, videos: Sequence[FoundVideo]) -> None:
         )
     if len(names) < 2:
         raise DataError(
-            f"All {len(videos)} videos in '{root}' are of one class, "
+            f"Every video in '{root}' ({len(videos)}) is of one class, "
             f"'{names[0]}'; a classifier needs at least two. Put the videos of "
             "each class in a folder of its own."
         )
@@ -316,7 +316,8 @@ def _groups(
         groups, rule = guess_groups(files)
     groups = join_groups(groups, hashes)
     number = len(set(groups))
-    return groups, f"{len(files)} videos in {number} groups, by {rule}."
+    counts = f"{plural(len(files), 'video')} in {plural(number, 'group')}"
+    return groups, f"{counts}, by {rule}."
 
 
 def _splits(

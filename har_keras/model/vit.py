@@ -150,7 +150,7 @@ class VideoViT(keras.Model):
         )  # fmt: skip
         self.class_token = self._class_token("class_token")
         # With HOG3D features `CosinePositions` lower accuracy, from 0.69 to
-        # 0.63 in the cross-validation of docs/training.md.
+        # 0.63 in the cross-validation of docs/experiments.md.
         self.positions = self._positions(
             "positions",
             self._seed(1),

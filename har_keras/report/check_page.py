@@ -12,6 +12,7 @@ import numpy as np
 
 from har_keras.files import whole_file
 from har_keras.manifest.manifest import SPLITS, Manifest, Video, guarded
+from har_keras.progress import plural
 from har_keras.report.html import page, section, table
 from har_keras.store.duplicates import Duplicate, leaking_groups
 from har_keras.store.shards import StoredVideo, Thumbnails
@@ -116,9 +117,10 @@ class CheckReport:
         usable = sum(video.kept_frames > 0 for video in videos)
         seconds = sum(video.kept_frames for video in videos) / self._fps
         return (
-            f"{usable} of {len(videos)} videos can be used, "
-            f"{seconds / 60:.1f} minutes; {len(self.duplicates)} pairs of "
-            f"duplicates, {len(self.leaks)} of them across splits."
+            f"{usable} of {plural(len(videos), 'video')} can be used, "
+            f"{seconds / 60:.1f} minutes; "
+            f"{plural(len(self.duplicates), 'pair')} of duplicates, "
+            f"{len(self.leaks)} across splits."
         )
 
     def counts(self) -> list[list[str]]:

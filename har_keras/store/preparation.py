@@ -12,6 +12,7 @@ from har_keras.config import ClipConfig, Form, StoreConfig
 from har_keras.environment import free_memory_bytes, num_cores
 from har_keras.errors import DataError
 from har_keras.manifest.manifest import Manifest, Video
+from har_keras.progress import plural
 from har_keras.store.decoding import Fill, Task, fill
 from har_keras.store.store import Store, StoreSpec, default_store_dir
 from har_keras.video.ffmpeg import VideoError, probe
@@ -117,13 +118,13 @@ def _say_what_failed(manifest: Manifest) -> None:
             )
     if padded:
         logger.info(
-            "%d videos are shorter than a clip, such as '%s': their last frame "
-            "is repeated.",
-            len(padded),
+            "%s shorter than a clip, such as '%s': the last frame is repeated.",
+            plural(len(padded), "video"),
             padded[0],
         )
     kept = sum(video.kept_frames > 0 for video in manifest.videos)
-    logger.info("%d of %d videos can be used.", kept, len(manifest.videos))
+    total = plural(len(manifest.videos), "video")
+    logger.info("%d of %s can be used.", kept, total)
 
 
 def require_usable(manifest: Manifest) -> None:
