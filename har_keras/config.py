@@ -44,6 +44,7 @@ AT_LEAST_ONE = Range("at least 1", lambda value: value >= 1)
 NOT_NEGATIVE = Range("0 or more", lambda value: value >= 0)
 POSITIVE = Range("above 0", lambda value: value > 0)
 FRACTION = Range("in [0, 1)", lambda value: 0 <= value < 1)
+RATIO = Range("in (0, 1)", lambda value: 0 < value < 1)
 SHARE = Range("above 0 and at most 1", lambda value: 0 < value <= 1)
 MICRO_BATCH = Range(
     "-1 (whole batch), 0 (automatic) or a number of clips",
@@ -247,8 +248,8 @@ class HostsConfig:
 class MaskingConfig:
     """The masked autoencoder of `pretrain` (VideoMAE)."""
 
-    mask_ratio: Annotated[float, FRACTION] = 0.9
-    """Masking ratio of the tubes; above 0."""
+    mask_ratio: Annotated[float, RATIO] = 0.9
+    """Masking ratio of the tubes."""
     decoder_dim: Annotated[int, NOT_NEGATIVE] = 0
     """Embedding dimension of the decoder; 0 is half of --hidden-dim."""
     decoder_layers: Annotated[int, AT_LEAST_ONE] = 2
