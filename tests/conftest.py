@@ -110,6 +110,19 @@ def without_xla():
         yield
 
 
+@pytest.fixture
+def without_waves(monkeypatch):
+    """Leaves out the waves of large models, whose values a test never reads."""
+    from keras import ops
+
+    from har_keras.model.initializers import CosineFilters, CosinePositions
+
+    for kind in (CosineFilters, CosinePositions):
+        monkeypatch.setattr(
+            kind, "__call__", lambda self, shape, **options: ops.zeros(shape)
+        )
+
+
 @pytest.fixture(scope="session")
 def real_videos():
     """The real videos beside the repository; skips where they are not."""

@@ -11,6 +11,7 @@ import har_keras
 from har_keras.errors import DataError, UsageError
 from har_keras.run import Run
 
+pytestmark = pytest.mark.usefixtures("without_xla")
 OPTIONS = dict(
     num_frames=4, crop_size=32, hidden_dim=8, num_layers=1, num_heads=2,
     mlp_dim=8, epochs=1, batch_size=8, cache="jpeg", wandb="off",

@@ -32,8 +32,9 @@ import numpy as np
 from support.moving_squares import SquaresStore, squares_manifest
 from har_keras import cli
 from har_keras.config import Config
+from har_keras.environment import start_backend
 from har_keras.run import Run
-from har_keras.training.fit import Task, compiled_model, fit
+from har_keras.training.fit import Objective, compiled_model, fit
 from har_keras.training.hosts import join_hosts, leave_hosts
 from har_keras.training.checkpoint import array_of
 start_backend("jax")
@@ -59,7 +60,7 @@ def main():
     )
     store = SquaresStore(config.clip)
     from har_keras.clips.dataset import ClipDataset
-    fit(run, config, store, manifest, Task(ClipDataset, make))
+    fit(run, config, store, manifest, Objective(ClipDataset, make))
     np.savez(f"{folder}-{index}.npz", *map(array_of, kept[0].variables))
     print(len(store.asked))
     leave_hosts()

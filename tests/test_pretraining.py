@@ -256,13 +256,14 @@ def test_from_the_shell(tmp_path, capsys):
     small = [
         "--crop-size", "32", "--num-frames", "4", "--hidden-dim", "16",
         "--num-layers", "1", "--batch-size", "8", "--epochs", "2",
-        "--num-clips", "1", "--num-crops", "1", "--wandb", "off",
+        "--wandb", "off",
     ]  # fmt: skip
+    views = ["--num-clips", "1", "--num-crops", "1"]
     first = tmp_path / "first"
     assert pretrain.main([str(root), "--run-dir", str(first), *small]) == 0
     said = capsys.readouterr()
     assert f"--weights {first}" in said.out
-    assert "test videos are left alone" in said.err
+    assert "test videos left out" in said.err
     listed = Manifest.read(Run(first).manifest_file)
     assert not listed.split("test")
     assert Run(first).reconstruction_file.is_file()
@@ -271,8 +272,8 @@ def test_from_the_shell(tmp_path, capsys):
     assert train.main(["--resume", str(first)]) == 2
     second = tmp_path / "second"
     options = ["--weights", str(first), "--run-dir", str(second)]
-    assert train.main([str(root), *options, *small[8:]]) == 0
-    assert "Starting from the weights of" in capsys.readouterr().err
+    assert train.main([str(root), *options, *small[8:], *views]) == 0
+    assert "Initial weights: those of the run" in capsys.readouterr().err
     config = Run(second).config()
     assert config.model.hidden_dim == 16
     assert config.clip.crop_size == 32

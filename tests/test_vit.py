@@ -58,6 +58,7 @@ def test_the_class_and_the_options_have_the_same_defaults():
     assert unlike == {"seed", "name"}
 
 
+@pytest.mark.usefixtures("without_waves")
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_is_what_the_option_gives(preset):
     config = Config().replace(preset=preset, num_layers=1, crop_size=32)

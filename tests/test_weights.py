@@ -10,11 +10,7 @@ from keras import ops
 from har_keras.config import Config
 from har_keras.errors import UsageError
 from har_keras.model.build import build_model
-from har_keras.model.initializers import (
-    CosineFilters,
-    CosinePositions,
-    interpolate,
-)
+from har_keras.model.initializers import interpolate
 from har_keras.model.options import transformer_options
 from har_keras.model.vit import VideoViT
 from har_keras.model.weights import (
@@ -165,6 +161,7 @@ def test_logits_equal_those_of_transformers(family, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_waves")
 @pytest.mark.parametrize("family", PRESETS)
 def test_logits_equal_at_full_size(family, tmp_path):
     config = Config().replace(preset=PRESETS[family])
@@ -192,17 +189,8 @@ def test_a_still_clip_gets_the_logits_of_its_image(inflation, tmp_path):
     np.testing.assert_allclose(logits(ours, still), expected, atol=1e-4)
 
 
-@pytest.fixture
-def zeros(monkeypatch):
-    """Spares the waves of large models whose weights are only counted."""
-    for kind in (CosineFilters, CosinePositions):
-        monkeypatch.setattr(
-            kind, "__call__", lambda self, shape, **options: ops.zeros(shape)
-        )
-
-
 # Published: ViViT table 2a (millions), and what transformers counts.
-@pytest.mark.usefixtures("zeros")
+@pytest.mark.usefixtures("without_waves")
 @pytest.mark.parametrize(
     ("preset", "num_classes", "millions"),
     [("vivit-b-16x2", 400, 88.9), ("vivit-b-16x2-fe", 400, 115.1)],
@@ -229,7 +217,7 @@ def count(preset, num_classes):
     return totals[0] + (config.model.num_layers - 1) * layer
 
 
-@pytest.mark.usefixtures("zeros")
+@pytest.mark.usefixtures("without_waves")
 @pytest.mark.parametrize(
     ("preset", "name", "dims"),
     [
