@@ -13,7 +13,10 @@ from support.videos import X264, draw_folder, write_video
 collect_ignore = ["support", "programs"]
 
 # They take longest: each is one process's first work.
-LONGEST = ["test_flow", "test_trainer", "test_fit", "test_pretraining"]
+LONGEST = [
+    "test_flow", "test_trainer", "test_signatures", "test_evaluate", "test_fit",
+    "test_api", "test_pretraining",
+]  # fmt: skip
 CHROMIUM_FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
     "--no-first-run", "--disable-background-networking",

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 MATRIX = [sys.executable, "-m", "programs.crash_matrix"]
+# Most of the time XLA compiles, for each start anew.
+QUICK = "--xla_backend_optimization_level=0"
 
 
 @pytest.mark.slow
@@ -19,7 +21,7 @@ def test_a_run_survives(backend, task):
         pytest.skip(f"needs the extra {backend}")
     done = subprocess.run(
         [*MATRIX, "--kills", "3", "--task", task],
-        env=os.environ | {"KERAS_BACKEND": backend},
+        env=os.environ | {"KERAS_BACKEND": backend, "XLA_FLAGS": QUICK},
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
