@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from har_keras import cli
-from har_keras.config import Config, Metavar
+from har_keras.config import Config
 from har_keras.environment import start_backend
 from har_keras.errors import UsageError
 from har_keras.progress import plural
+from har_keras.ranges import Metavar
 from har_keras.run import Run
 
 logger = logging.getLogger("har_keras")
@@ -115,9 +116,9 @@ def pretrain(
     from har_keras.store.preparation import decode_usable
     from har_keras.training.fingerprint import reopened
     from har_keras.training.hosts import start_together
-    from har_keras.training.initial_weights import require_weights
+    from har_keras.training.initial_weights import exact_weights
 
-    require_weights(config.model.weights)
+    config = config.replace(weights=exact_weights(config.model.weights))
     run, config, is_chief = start_together(run_dir, config)
     if not is_chief:
         return _pretrain(run, config, *reopened(run, config))

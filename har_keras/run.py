@@ -9,6 +9,7 @@ from typing import Any
 from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
 from har_keras.files import whole_file
+from har_keras.hub import hub_name, hub_options
 from har_keras.toml import read_toml, write_toml
 
 
@@ -145,24 +146,31 @@ class Run(ResultFiles):
         model = dataclasses.asdict(config.model)
         for name in ("weights", "precision", "drop_path_rate"):
             del model[name]
-        return model | dataclasses.asdict(config.clip)
+        features = dataclasses.asdict(config.features)
+        return model | features | dataclasses.asdict(config.clip)
 
 
 def with_model_of_weights(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns options, their model that of the run that `weights` names.
+    """Returns options, their model that of the weights that `weights` names.
 
     Args:
         options: Mapping. Values by option name; those that are given take
-            precedence over the run's.
+            precedence over those of the run, or of the model on a hub.
 
     Returns:
-        The options; unchanged where `weights` names no run.
+        The options; unchanged if `weights` names neither.
+
+    Raises:
+        UsageError: If a hub has no such model, or it is of another kind.
+        DataError: If its `config.json` is damaged.
+        EnvironmentFault: If the hub can't be reached, access is refused, or
+            huggingface_hub is missing.
     """
-    weights = options.get("weights")
-    run = Run(Path(weights)) if weights else None
-    if run is None or not run.config_file.is_file():
-        return dict(options)
-    return run.model_options() | dict(options)
+    weights = str(options.get("weights") or "")
+    run, on_hub = Run(weights), hub_name(weights)
+    if weights and run.config_file.is_file():
+        return run.model_options() | dict(options)
+    return (hub_options(on_hub) if on_hub else {}) | dict(options)
 
 
 def _fresh_folder(parent: Path) -> Path:

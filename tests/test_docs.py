@@ -49,6 +49,7 @@ def test_a_command_has_flags_that_exist(words, tmp_path, monkeypatch):
     assert verb in VERBS
     monkeypatch.chdir(tmp_path)
     make_runs()
+    monkeypatch.setattr("har_keras.run.hub_options", lambda name: {})
     options, flags = options_of(verb, flags)
     cli.parse(options, flags, verb=verb)
 

@@ -121,11 +121,11 @@ def test_weights_that_do_not_exist_are_refused(
 
 
 def test_they_are_refused_before_a_video_is_read(tmp_path):
-    with pytest.raises(UsageError, match="Received: runs/typo"):
+    with pytest.raises(UsageError, match="Received: runs/old/typo"):
         train(
             tmp_path / "no such folder",
             tmp_path / "run",
-            Config().replace(weights="runs/typo"),
+            Config().replace(weights="runs/old/typo"),
         )
     assert not (tmp_path / "run").exists()
 

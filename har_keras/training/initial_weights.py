@@ -1,4 +1,4 @@
-"""Initial weights: random, synthetic actions, another run, or a file."""
+"""Initial weights: random, synthetic actions, a run, a file, or a hub's."""
 
 import logging
 from pathlib import Path
@@ -9,6 +9,7 @@ import keras
 import har_keras.model.baselines
 import har_keras.model.mae  # noqa: F401  (registers the models' classes)
 from har_keras.errors import DataError, UsageError
+from har_keras.hub import download, hub_name
 from har_keras.model.vit import VideoViT
 from har_keras.model.weights import copy_weights, load_weights
 from har_keras.run import Run
@@ -22,22 +23,26 @@ It saw no video but those of `har_keras.sample`. docs/training.md has the two
 commands that made it, and its accuracy.
 """
 
-Kind = Literal["random", "synthetic-actions", "run", "file"]
+Kind = Literal["random", "synthetic-actions", "run", "file", "hub"]
 
 
 def require_weights(weights: str) -> Kind:
     """Returns what an option `--weights` names, before any video is read.
 
     Args:
-        weights: str. "random", "synthetic-actions", the folder of a run, or a
-            `.safetensors` file.
+        weights: str. "random", "synthetic-actions", the folder of a run, a
+            `.safetensors` file, or `owner/name[@revision]` on a hub, which is
+            downloaded.
 
     Returns:
-        "random", "synthetic-actions", "run" or "file".
+        "random", "synthetic-actions", "run", "file" or "hub".
 
     Raises:
-        UsageError: If there is no such run or file, or it is of another kind.
-        DataError: If the run has no model yet.
+        UsageError: If there is no such run, file or model, or it is of another
+            kind.
+        DataError: If the run has no model yet, or a download is damaged.
+        EnvironmentFault: If the hub can't be reached, access is refused, or
+            huggingface_hub is missing.
 
     Example:
 
@@ -49,11 +54,14 @@ def require_weights(weights: str) -> Kind:
         return "random"
     if weights == "synthetic-actions":
         return "synthetic-actions"
+    if name := hub_name(weights):
+        download(name)
+        return "hub"
     if not path.exists():
         raise UsageError(
-            "--weights must be random, synthetic-actions, the folder of a run "
-            "or a .safetensors file. There is no file or folder of that name. "
-            f"Received: {weights}."
+            "--weights must be random, synthetic-actions, the folder of a run, "
+            "a .safetensors file, or owner/name of a model on a hub. There is "
+            f"no file or folder of that name. Received: {weights}."
         )
     if path.is_file() and path.suffix == ".safetensors":
         return "file"
@@ -65,6 +73,21 @@ def require_weights(weights: str) -> Kind:
         )
     _require_model(run)
     return "run"
+
+
+def exact_weights(weights: str) -> str:
+    """Returns what `--weights` names as a run records it.
+
+    Args:
+        weights: str. As for `require_weights`, which checks it.
+
+    Returns:
+        The same; of a model on a hub, `owner/name@<commit>`.
+    """
+    if name := hub_name(weights):
+        return str(download(name)[0])
+    require_weights(weights)
+    return weights
 
 
 def _require_model(run: Run) -> None:
@@ -86,7 +109,13 @@ def initialize_weights(model: keras.Model, weights: str) -> None:
     Raises:
         UsageError: If there are no such weights, or the dimensions differ.
         DataError: If the run has no model yet, or the file is damaged.
+        EnvironmentFault: As for `require_weights`.
     """
+    if name := hub_name(weights):
+        exact, file = download(name)
+        logger.info("Initial weights: those of '%s'.", exact)
+        load_weights(model, file)
+        return
     kind = require_weights(weights)
     if kind == "file":
         load_weights(model, Path(weights))
@@ -113,7 +142,7 @@ def copy_run_weights(model: keras.Model, run: Run) -> None:
     """
     _require_model(run)
     source = keras.models.load_model(run.model_file, compile=False)
-    source = getattr(source, "encoder", source)
+    source = getattr(source, "encoder", getattr(source, "reader", source))
     if not isinstance(source, VideoViT) or not isinstance(model, VideoViT):
         raise UsageError(
             f"--weights RUN needs --model vit. '{run.path}' has a "
