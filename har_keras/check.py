@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from har_keras import cli
-from har_keras.config import Config, Metavar
+from har_keras.config import Config
+from har_keras.ranges import Metavar
 
 if TYPE_CHECKING:
     from har_keras.report.check_page import CheckReport

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from har_keras.config import Config, Metavar, Range, section_of
+from har_keras.config import Config, section_of
 from har_keras.errors import HarError, Interrupted
+from har_keras.ranges import Metavar, Range
 from har_keras.recipes import PRESETS, RECIPES
 from har_keras.run import Run, with_model_of_weights
 from har_keras.toml import read_toml

@@ -8,12 +8,24 @@ related fields, and no name occurs in two of them, so flags are flat.
 import dataclasses
 import difflib
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from har_keras.errors import UsageError
+from har_keras.ranges import (
+    AT_LEAST_ONE,
+    FRACTION,
+    MICRO_BATCH,
+    NOT_NEGATIVE,
+    POSITIVE,
+    RATIO,
+    SHARE,
+    Metavar,
+    require_agreement,
+    require_ranges,
+)
 from har_keras.recipes import PRESETS, RECIPES, Preset, RecipeName
 
 Form = Literal["jpeg", "raw"]
@@ -22,34 +34,8 @@ Form = Literal["jpeg", "raw"]
 FRAME_STRIDE = 2
 """Stored frames per clip frame: the second one is for speed jitter."""
 
-
-@dataclass(frozen=True)
-class Range:
-    """The values that an option can have.
-
-    Args:
-        text: str. What is allowed, to follow "must be".
-        holds: Callable. Whether a value is allowed.
-    """
-
-    text: str
-    holds: Callable[[Any], bool]
-
-
-class Metavar(str):
-    """What `--help` shows in the place of an option's value."""
-
-
-AT_LEAST_ONE = Range("at least 1", lambda value: value >= 1)
-NOT_NEGATIVE = Range("0 or more", lambda value: value >= 0)
-POSITIVE = Range("above 0", lambda value: value > 0)
-FRACTION = Range("in [0, 1)", lambda value: 0 <= value < 1)
-RATIO = Range("in (0, 1)", lambda value: 0 < value < 1)
-SHARE = Range("above 0 and at most 1", lambda value: 0 < value <= 1)
-MICRO_BATCH = Range(
-    "-1 (whole batch), 0 (automatic) or a number of clips",
-    lambda value: value >= -1,
-)
+STRETCHED_FPS = 8.0
+"""Stored frames per second, at least, where short videos are stretched."""
 
 
 @dataclass(frozen=True)
@@ -62,21 +48,48 @@ class ClipConfig:
     """Frame rate of a clip in frames per second, whatever the video's own."""
     crop_size: Annotated[int, AT_LEAST_ONE] = 112
     """Height and width of a clip in pixels; a multiple of --patch-size."""
+    fit: Literal["crop", "squeeze"] = "crop"
+    """How a frame fits the square of a clip: crop (in proportion, its long
+    side cut) or squeeze (the whole frame, out of proportion)."""
+    short_videos: Literal["repeat", "stretch"] = "repeat"
+    """What fills a clip of a video that is shorter: repeat (its last frame) or
+    stretch (frames that are closer together)."""
+
+    @property
+    def squeeze(self) -> bool:
+        """Whether frames are squeezed to a square."""
+        return self.fit == "squeeze"
 
     @property
     def short_side(self) -> int:
         """Short side of stored frames in pixels, 8/7 of the crop: 128."""
-        return round(self.crop_size * 8 / 7)
+        return self.crop_size if self.squeeze else round(self.crop_size * 8 / 7)
 
     @property
     def store_fps(self) -> float:
         """Stored frames per second: two for each clip frame, for jitter."""
-        return FRAME_STRIDE * self.fps
+        least = STRETCHED_FPS if self.short_videos == "stretch" else 0.0
+        return max(FRAME_STRIDE * self.fps, least)
 
     @property
     def stored_frames(self) -> int:
         """Stored frames from a clip's first frame to its last: 31."""
-        return FRAME_STRIDE * (self.num_frames - 1) + 1
+        return int(self.store_fps / self.fps * (self.num_frames - 1)) + 1
+
+    def frame_stride(self, num_video_frames: int) -> float:
+        """Returns the stored frames from one clip frame to the next: 2.
+
+        Args:
+            num_video_frames: int. Stored frames of the video.
+
+        Returns:
+            float. Less for a short video that is stretched.
+        """
+        stride = self.store_fps / self.fps
+        if self.short_videos == "repeat":
+            return stride
+        steps = max(1, self.num_frames - 1)
+        return min(stride, max(1, num_video_frames - 1) / steps)
 
     @property
     def span_seconds(self) -> float:
@@ -128,8 +141,9 @@ class ModelConfig:
     """Initial weights: random; synthetic-actions (pretrained on twelve
     synthetic actions; needs --stem gradients and the default size); the
     folder of a run of pretrain or train, whose dimensions are then the
-    default; or a .safetensors file of a ViViT, VideoMAE, TimeSformer or image
-    ViT from Hugging Face with the same dimensions."""
+    default; a .safetensors file of a ViViT, VideoMAE, TimeSformer or image
+    ViT from Hugging Face with the same dimensions; or owner/name[@revision],
+    such a model on its hub, whose dimensions are then the default."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype; bfloat16 is mixed precision (variables stay float32)."""
     patch_size: Annotated[int, AT_LEAST_ONE] = 16
@@ -164,12 +178,42 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class BackboneConfig:
+    """A pretrained network in front of the transformer."""
+
+    backbone: Annotated[str, Metavar("NAME")] = "none"
+    """Pretrained network whose features the transformer reads instead of
+    pixels, such as efficientnet-lite0; `python -m har_keras.models` lists all.
+    It is frozen, and its features are computed once."""
+    backbone_weights: Path | None = None
+    """File with the weights of --backbone. Default: those of its package, or
+    of its library's cache."""
+    feature_pooling: Literal["grid", "motion"] = "grid"
+    """What is kept of a frame's features: the means of a grid of cells, or the
+    mean where the clip moves most, and its change."""
+    feature_grid: Annotated[int, AT_LEAST_ONE] = 2
+    """Cells of a frame along each side to which features are averaged."""
+    linear_path: bool = True
+    """Add a linear layer on the mean features beside the transformer."""
+    linear_l2: Annotated[float, NOT_NEGATIVE] = 0.3
+    """Weight of the squared weights of the linear layer in the loss."""
+    feature_dropout_rate: Annotated[float, FRACTION] = 0.0
+    """Dropout on the features."""
+    token_dropout_rate: Annotated[float, FRACTION] = 0.0
+    """Share of the tokens of features that are dropped whole."""
+    unfreeze: Annotated[int, NOT_NEGATIVE] = 0
+    """Last blocks of the backbone that are trained, too, at a tenth of the
+    learning rate; for GPUs."""
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """The optimizer, the schedule and the augmentation."""
 
     recipe: RecipeName = "plain"
     """Set of options that go together: plain (the stated hyperparameters),
-    quick (minutes), small-data (up to a few hundred videos) or finetune
+    quick (minutes), transfer (own videos: features of a pretrained network),
+    small-data (a few hundred videos, nothing pretrained on others') or finetune
     (pretrained weights). Options given beside it take precedence."""
     batch_size: Annotated[int, AT_LEAST_ONE] = 128
     """Clips per batch, over all devices."""
@@ -296,6 +340,7 @@ class Config:
     store: StoreConfig = field(default_factory=StoreConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    features: BackboneConfig = field(default_factory=BackboneConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     hosts: HostsConfig = field(default_factory=HostsConfig)
     masking: MaskingConfig = field(default_factory=MaskingConfig)
@@ -337,6 +382,18 @@ class Config:
             sections[section.name] = dataclasses.replace(part, **chosen)
         return dataclasses.replace(self, **sections)
 
+    @property
+    def reads_features(self) -> bool:
+        """Whether a frozen backbone's features are trained on, not pixels."""
+        return self.features.backbone != "none" and not self.features.unfreeze
+
+    @property
+    def decoding(self) -> StoreConfig:
+        """How videos are decoded: small where frames are read only once."""
+        if self.reads_features and self.store.cache == "auto":
+            return dataclasses.replace(self.store, cache="jpeg")
+        return self.store
+
     def flat(self) -> dict[str, Any]:
         """Returns every option by its name, without sections."""
         return {
@@ -352,8 +409,8 @@ class Config:
             UsageError: If a value is out of its range, or two contradict.
         """
         for section in dataclasses.fields(self):
-            _require_ranges(getattr(self, section.name))
-        _require_multiples(self)
+            require_ranges(getattr(self, section.name))
+        require_agreement(self.flat())
         split = self.split
         if split.val_fraction + split.test_fraction >= 1:
             raise UsageError(
@@ -361,8 +418,6 @@ class Config:
                 f"training. Received: {split.val_fraction} and "
                 f"{split.test_fraction}."
             )
-        if self.model.weights == "synthetic-actions":
-            _require_synthetic(self.model)
         return self
 
 
@@ -373,59 +428,6 @@ def _path_or_text(hint: Any, value: Any) -> Any:
     if hint == Path | None and isinstance(value, str):
         return Path(value)
     return value
-
-
-def _require_ranges(section: Any) -> None:
-    """Raises `UsageError` for the first value that is out of its range."""
-    hints = typing.get_type_hints(type(section), include_extras=True)
-    for name, hint in hints.items():
-        value = getattr(section, name)
-        for allowed in getattr(hint, "__metadata__", ()):
-            if isinstance(allowed, Range) and not allowed.holds(value):
-                raise UsageError(
-                    f"{flag(name)} must be {allowed.text}. Received: {value}."
-                )
-
-
-def _require_multiples(config: Config) -> None:
-    options = config.flat()
-    for name, unit in (
-        ("crop_size", "patch_size"),
-        ("num_frames", "tubelet_frames"),
-        ("hidden_dim", "num_heads"),
-        ("batch_size", "repeats"),
-    ):
-        value, divisor = options[name], options[unit]
-        if value % divisor:
-            near = max(divisor, round(value / divisor) * divisor)
-            raise UsageError(
-                f"{flag(name)} must be a multiple of {flag(unit)}. Received: "
-                f"{value} and {divisor}; {near} would do."
-            )
-
-
-def _require_synthetic(model: ModelConfig) -> None:
-    """Raises `UsageError` if the pretrained weights don't fit a model."""
-    for name, wanted in _SYNTHETIC.items():
-        value = getattr(model, name)
-        if value != wanted:
-            raise UsageError(
-                f"--weights synthetic-actions needs {flag(name)} {wanted}. "
-                f"Received: {value}. --weights random fits any model."
-            )
-
-
-# The stated size, on gradients, which synthetic and real people share.
-_SYNTHETIC = {
-    "model": "vit", "stem": "gradients", "attention": "joint",
-    "pooling": "mean", "patch_size": 16, "tubelet_frames": 2,
-    "hidden_dim": 48, "num_layers": 4, "num_heads": 4, "mlp_dim": 192,
-}  # fmt: skip
-
-
-def flag(name: str) -> str:
-    """Returns the flag of an option: `crop_size` is `--crop-size`."""
-    return "--" + name.replace("_", "-")
 
 
 def section_of(name: str) -> str:

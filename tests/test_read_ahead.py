@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from har_keras.inference.read_ahead import map_ahead, read_ahead
+from har_keras.clips.read_ahead import map_ahead, read_ahead
 
 
 def test_reading_ahead_gives_the_same_and_passes_errors_on():

@@ -13,8 +13,8 @@ from typing import Annotated
 import tyro
 
 from har_keras import cli
-from har_keras.config import Metavar
 from har_keras.errors import UsageError
+from har_keras.ranges import Metavar
 
 logger = logging.getLogger("har_keras")
 

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 import tyro
 
 from har_keras.cli import Flags
-from har_keras.config import Config, Metavar
+from har_keras.config import Config
+from har_keras.ranges import Metavar
 
 _STEP = Flags(
     ("clip", "model", "recipe", "batch_size", "micro_batch_size", "backend"),

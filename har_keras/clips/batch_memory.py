@@ -21,6 +21,7 @@ class BatchMemory:
 
     Args:
         shape: tuple of int. Shape of the largest batch, number of clips first.
+        dtype: Type of the values. Defaults to `uint8`.
 
     Example:
 
@@ -34,8 +35,9 @@ class BatchMemory:
     True
     """
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: Any = np.uint8) -> None:
         self._shape = shape
+        self._dtype = np.dtype(dtype)
         self._stock: list[Frames] = []
 
     def take(self, num_clips: int) -> Frames:
@@ -45,22 +47,25 @@ class BatchMemory:
             num_clips: int. At most the number of clips in the largest batch.
 
         Returns:
-            `uint8` array of shape `(num_clips, ...)`. Its memory is reused
+            Array of shape `(num_clips, ...)`. Its memory is reused
             once no reference to it, its views and its tensors is left.
         """
         try:
             block = self._stock.pop()
         except IndexError:
-            size = int(np.prod(self._shape)) + _ALIGNMENT_BYTES
+            size = self._num_bytes(self._shape) + _ALIGNMENT_BYTES
             block = np.empty(size, np.uint8)
         first = -block.ctypes.data % _ALIGNMENT_BYTES
         shape = (num_clips, *self._shape[1:])
-        last = first + int(np.prod(shape))
+        last = first + self._num_bytes(shape)
         part = memoryview(cast(Any, block))[first:last]
         # All views of the batch refer to this array: its base is not an array.
-        owner = np.frombuffer(part, np.uint8)
+        owner = np.frombuffer(part, self._dtype)
         weakref.finalize(owner, self._give_back, block).atexit = False
         return owner.reshape(shape)
+
+    def _num_bytes(self, shape: tuple[int, ...]) -> int:
+        return int(np.prod(shape)) * self._dtype.itemsize
 
     def _give_back(self, block: Frames) -> None:
         if len(self._stock) < _LARGEST_STOCK:

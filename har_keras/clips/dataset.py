@@ -4,7 +4,7 @@ Order and augmentation are pure functions of (seed, epoch, index), so that a
 resumed run gets exactly the clips that an uninterrupted one would have had.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -24,15 +24,16 @@ from har_keras.clips.augment import (
 from har_keras.clips.balance import balanced_order, class_weights, occurrences
 from har_keras.clips.batch_memory import BatchMemory
 from har_keras.clips.keras_cv import keras_cv_clip, keras_cv_layers
-from har_keras.clips.mixing import draw_mix, mix_clips, mix_rows
+from har_keras.clips.mixing import Mix, draw_mix, mix_clips, mix_rows
 from har_keras.clips.rand_augment import strong_clip
 from har_keras.clips.sampling import (
     clip_frame_indices,
     clips_per_video,
     crop_box,
+    crop_clip,
     last_start,
 )
-from har_keras.config import FRAME_STRIDE, Config
+from har_keras.config import Config
 from har_keras.environment import num_cores
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.store.store import Store
@@ -88,6 +89,8 @@ class ClipDataset:
         EnvironmentFault: If keras-cv is needed and not installed.
     """
 
+    clip_dtype: Any = np.uint8
+
     def __init__(
         self,
         store: Store,
@@ -122,6 +125,12 @@ class ClipDataset:
         self._plan: tuple[int, np.ndarray, np.ndarray] | None = None
         if training and self.options.augment == "keras-cv":
             keras_cv_layers()
+
+    @property
+    def clip_shape(self) -> tuple[int, ...]:
+        """Shape of one clip."""
+        size = self.clip.crop_size
+        return (self.clip.num_frames, size, size, 3)
 
     @property
     def num_clips(self) -> int:
@@ -210,6 +219,13 @@ class ClipDataset:
             clip = cropped(frames, (*corner, size, size), size, out)
         return clip, np.int32(slot.label)
 
+    def middles(self) -> Iterator[Frames]:
+        """Yields the middle clip of each segment, the center of its frames."""
+        for slot in self.slots:
+            which = self._frame_indices(slot, 0.5, 1.0)
+            frames = self.store.frames(slot.video.sha256, which)
+            yield crop_clip(frames, self.clip.crop_size)
+
     def read_batch(
         self,
         epoch: int,
@@ -247,6 +263,10 @@ class ClipDataset:
         list((pool.map if pool else map)(fill, range(len(indices))))
         batch = self._mixed(clips, self._labels[indices], epoch, step)
         return tuple(array[: len(own)] for array in batch)
+
+    def mix(self, clips: Frames, mix: Mix) -> None:
+        """Mixes the clips of a batch in pairs, in place."""
+        mix_clips(clips, mix)
 
     def rows(self, num_clips: int) -> range:
         """Returns the rows of a whole batch in this host's shard.
@@ -300,10 +320,9 @@ class ClipDataset:
         ).prefetch(1)
 
     def _batch_memory(self) -> BatchMemory:
-        size = self.clip.crop_size
         whole = min(self.batch_size, self.num_clips)
         number = len(self._with_partners(self.rows(whole), whole))
-        return BatchMemory((number, self.clip.num_frames, size, size, 3))
+        return BatchMemory((number, *self.clip_shape), self.clip_dtype)
 
     @property
     def _is_mixed(self) -> bool:
@@ -318,12 +337,11 @@ class ClipDataset:
     def _dtypes(self) -> tuple[Any, ...]:
         labels = tf.float32 if self._is_mixed else tf.int32
         weights = (tf.float32,) if self._is_weighted else ()
-        return (tf.uint8, labels, *weights)
+        return (tf.as_dtype(self.clip_dtype), labels, *weights)
 
     def _with_shapes(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
-        size = self.clip.crop_size
         classes = (self.num_classes,) if self._is_mixed else ()
-        shapes = ((self.clip.num_frames, size, size, 3), classes, ())
+        shapes = (self.clip_shape, classes, ())
         for array, shape in zip(arrays, shapes, strict=False):
             array.set_shape((None, *shape))
         return tuple(arrays)
@@ -353,7 +371,7 @@ class ClipDataset:
                 cutmix=self.options.cutmix,
                 size=self.clip.crop_size,
             )
-            mix_clips(clips, mix)
+            self.mix(clips, mix)
             one_hot = np.eye(self.num_classes, dtype=np.float32)[labels]
             targets, weights = mix_rows(one_hot, mix), mix_rows(weights, mix)
         return (clips, targets, *([weights] if self._is_weighted else []))
@@ -362,20 +380,21 @@ class ClipDataset:
         return self.options.clips_per_video or clips_per_video(
             video.kept_frames,
             num_frames=self.clip.num_frames,
-            frame_stride=FRAME_STRIDE,
+            frame_stride=self.clip.frame_stride(video.kept_frames),
         )
 
     def _frame_indices(
         self, slot: ClipSlot, within: float, speed: float
     ) -> np.ndarray:
         """Returns the stored frames of a clip that begins in a slot."""
+        number = slot.video.kept_frames
         shape: dict[str, Any] = {
             "num_frames": self.clip.num_frames,
-            "frame_stride": FRAME_STRIDE * speed,
+            "frame_stride": self.clip.frame_stride(number) * speed,
         }
-        last = last_start(slot.video.kept_frames, **shape)
+        last = last_start(number, **shape)
         start = round((slot.segment + within) / slot.num_segments * last)
-        return clip_frame_indices(slot.video.kept_frames, start=start, **shape)
+        return clip_frame_indices(number, start=start, **shape)
 
     def _rng(self, *numbers: int) -> np.random.Generator:
         return np.random.default_rng((self.options.seed, *numbers))

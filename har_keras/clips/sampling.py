@@ -184,6 +184,19 @@ def crop_box(
     return int(down * position), across // 2
 
 
+def crop_positions(num_crops: int) -> list[float]:
+    """Returns where crops lie along the long side, 0 to 1.
+
+    Example:
+
+    >>> crop_positions(1), crop_positions(3)
+    ([0.5], [0.0, 0.5, 1.0])
+    """
+    if num_crops == 1:
+        return [0.5]
+    return [float(position) for position in np.linspace(0, 1, num_crops)]
+
+
 def crop_clip(
     frames: Frames, crop_size: int, *, position: float = 0.5
 ) -> Frames:

@@ -25,6 +25,7 @@ from har_keras.serving.runtimes import (
     LABELS_FILE,
     NAMES,
     OUTPUT,
+    Predict,
     Runtime,
     open_exported,
     package,
@@ -176,7 +177,8 @@ def export_format(
                 kind.write(source, path)
                 opened = open_exported(path)
                 found = opened.predict_on_batch(clips)
-            require_parity(name, source.model.predict_on_batch(clips), found)
+            expected = Predict(source.model).predict_on_batch(clips)
+            require_parity(name, expected, found)
         return final / kind.file, open_exported(final / kind.file)
     except (HarError, OSError):
         raise

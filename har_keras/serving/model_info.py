@@ -30,6 +30,8 @@ class ModelInfo:
         form: str. Format of the frame store in evaluation, "jpeg" or "raw".
         lossless: bool. Whether frames must be sent without JPEG compression,
             as HOG3D features are sensitive to its artifacts.
+        backbone: dict from str to str. Name, licence, source and hash of the
+            weights of a pretrained network in the model; empty without one.
 
     Example:
 
@@ -44,6 +46,7 @@ class ModelInfo:
     window_temperature: float = 1.0
     form: Form = "jpeg"
     lossless: bool = False
+    backbone: dict[str, str] = field(default_factory=dict)
 
     def options(self) -> dict[str, Any]:
         """Returns the options of the run that it holds, by name."""

@@ -190,7 +190,8 @@ def _decoded_gif(gif: Tensor) -> Tensor:
 def fit_frames(frames: Tensor, clip: ClipConfig) -> Tensor:
     """Resizes and crops frames as for a center view.
 
-    The short side is resized to `clip.short_side`, then the center is cropped.
+    The short side is resized to `clip.short_side`, then the center is cropped;
+    with `clip.squeeze`, both sides are resized.
     Frames of the clip's size were cropped by the client and pass unchanged.
 
     Args:
@@ -214,6 +215,8 @@ def _scale_and_crop(frames: Tensor, clip: ClipConfig) -> Tensor:
     height, width = tf.shape(frames)[1], tf.shape(frames)[2]
     shorter = tf.minimum(height, width)
     # Integer arithmetic, rounding half up; the short side is exact.
+    if clip.squeeze:
+        height = width = shorter
     new_height = (2 * height * short_side + shorter) // (2 * shorter)
     new_width = (2 * width * short_side + shorter) // (2 * shorter)
     scaled = tf.image.resize(frames, (new_height, new_width), antialias=True)

@@ -111,6 +111,9 @@ class SavedModel:
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
         """Returns the class probabilities of clips; see `Runtime`."""
+        return in_slices(self._whole, clips)
+
+    def _whole(self, clips: np.ndarray) -> np.ndarray:
         return self._predict(clips=self._constant(clips))[OUTPUT].numpy()
 
 
@@ -135,6 +138,9 @@ class Onnx:
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
         """Returns the class probabilities of clips; see `Runtime`."""
+        return in_slices(self._whole, clips)
+
+    def _whole(self, clips: np.ndarray) -> np.ndarray:
         return self._session.run([OUTPUT], {INPUT: clips})[0]
 
 
@@ -164,6 +170,9 @@ class OpenVINO:
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
         """Returns the class probabilities of clips; see `Runtime`."""
+        return in_slices(self._whole, clips)
+
+    def _whole(self, clips: np.ndarray) -> np.ndarray:
         return np.array(self._compiled(clips)[0])
 
 
@@ -200,6 +209,40 @@ class LiteRT:
             self._interpreter.invoke()
             row[:] = self._interpreter.get_tensor(self._output["index"])[0]
         return found
+
+
+# Of 16 frames of 112 pixels, 24 clips. The activations of a backbone would take
+# gigabytes for as many clips of 224 pixels.
+_PIXELS_AT_ONCE = 24 * 16 * 112**2
+
+
+def in_slices(
+    predict: Callable[[np.ndarray], np.ndarray], clips: np.ndarray
+) -> np.ndarray:
+    """Predicts clips, as many at once as memory is meant to be used for.
+
+    Args:
+        predict: Callable. From clips to probabilities `(B, K)`.
+        clips: uint8 array of shape `(B, T, H, W, 3)`.
+
+    Returns:
+        float32 array of shape `(B, K)`.
+
+    Example:
+
+    >>> sizes = []
+    >>> def predict(clips):
+    ...     sizes.append(len(clips))
+    ...     return np.zeros((len(clips), 2), "float32")
+    >>> in_slices(predict, np.zeros((8, 16, 224, 224, 3), "uint8")).shape
+    (8, 2)
+    >>> sizes
+    [6, 2]
+    """
+    pixels = int(np.prod(clips.shape[1:4]))
+    size = max(1, _PIXELS_AT_ONCE // pixels)
+    parts = [clips[i : i + size] for i in range(0, len(clips), size)]
+    return np.concatenate([predict(part) for part in parts])
 
 
 def package(name: str) -> Any:
@@ -250,4 +293,7 @@ class Predict:
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
         """Returns the class probabilities of clips; see `Runtime`."""
+        return in_slices(self._whole, clips)
+
+    def _whole(self, clips: np.ndarray) -> np.ndarray:
         return self.model.predict(clips, batch_size=len(clips), verbose=0)

@@ -269,6 +269,7 @@ def _append(
         task.path,
         fps=spec.fps,
         short_side=spec.short_side,
+        squeeze=spec.squeeze,
         timeout_seconds=timeout_seconds,
     ) as reader:
         for frame in reader:

@@ -101,7 +101,7 @@ def _kept(
         reason = f"{stored.damage}, kept {seconds}"
     elif stored.damage:
         frames, reason = 0, f"{stored.damage}, before one clip is full"
-    elif frames and not fills_clip:
+    elif frames and not fills_clip and clip.short_videos == "repeat":
         reason = f"{seconds} long, {_PADDED}"
     return dataclasses.replace(video, kept_frames=frames, reason=reason)
 
@@ -246,12 +246,13 @@ def _raw_bytes(clip: ClipConfig, path: Path) -> float:
     except VideoError:
         return 0.0
     short, long = sorted((info.width, info.height))
-    pixels = clip.short_side**2 * long / max(1, short)
+    aspect = 1.0 if clip.squeeze else long / max(1, short)
+    pixels = clip.short_side**2 * aspect
     return 3 * pixels * info.duration_seconds * clip.store_fps
 
 
 def _spec(clip: ClipConfig, form: Form) -> StoreSpec:
-    return StoreSpec(clip.short_side, clip.store_fps, form)
+    return StoreSpec(clip.short_side, clip.store_fps, form, clip.squeeze)
 
 
 def _open(folder: Path, spec: StoreSpec) -> Store:

@@ -46,11 +46,13 @@ class StoreSpec:
         short_side: int. Short side of stored frames in pixels.
         fps: float. Stored frames per second.
         form: str. "jpeg" or "raw".
+        squeeze: bool. Whether frames are squares. Defaults to `False`.
     """
 
     short_side: int
     fps: float
     form: Form
+    squeeze: bool = False
 
     @property
     def key(self) -> str:
@@ -62,7 +64,8 @@ class StoreSpec:
         '128px-16fps-jpeg90-v2'
         """
         form = f"jpeg{JPEG_QUALITY}" if self.form == "jpeg" else "raw"
-        return f"{self.short_side}px-{self.fps:g}fps-{form}-v{_FORMAT_VERSION}"
+        size = f"{self.short_side}px{'-square' if self.squeeze else ''}"
+        return f"{size}-{self.fps:g}fps-{form}-v{_FORMAT_VERSION}"
 
 
 class Store:

@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from har_keras.config import Config, flag
+from har_keras.config import Config
 from har_keras.environment import versions
 from har_keras.errors import DataError, UsageError
 from har_keras.files import whole_file
 from har_keras.manifest.manifest import Manifest, Video, content_hash
+from har_keras.ranges import flag
 from har_keras.run import Run
 from har_keras.toml import renamed_options
 
@@ -185,11 +186,13 @@ def _digest(options: dict[str, str], videos: dict[str, dict[str, Any]]) -> str:
 def _refuse_options(
     before: dict[str, str], now: dict[str, str], place: Path
 ) -> None:
+    # An option that the run's version did not have yet was as it is by default.
+    defaults = {name: str(value) for name, value in Config().flat().items()}
+    before = defaults | before
     changes = [
-        f"{flag(name)} was {before.get(name, 'unknown')} and is now "
-        f"{now.get(name, 'unknown')}"
-        for name in {**before, **now}
-        if before.get(name) != now.get(name)
+        f"{flag(name)} was {before[name]} and is now {now.get(name, 'unknown')}"
+        for name in before
+        if before[name] != now.get(name) and name not in FREE
     ]
     if changes:
         raise UsageError(

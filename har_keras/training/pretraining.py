@@ -3,12 +3,13 @@
 from keras import ops
 
 from har_keras.clips.masking import MaskedClips
-from har_keras.config import Config, flag
+from har_keras.config import Config
 from har_keras.errors import UsageError
 from har_keras.manifest.manifest import Manifest
 from har_keras.model.build import build_model
 from har_keras.model.layers import Tensor
 from har_keras.model.mae import MaskedAutoencoder
+from har_keras.ranges import flag
 from har_keras.training.fit import Objective
 from har_keras.training.initial_weights import initialize_weights
 from har_keras.training.trainer import Trainer, build_trainer

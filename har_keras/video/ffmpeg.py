@@ -125,6 +125,7 @@ def read_frames(
     timeout_seconds: float,
     max_frames: int | None = None,
     start_seconds: float = 0.0,
+    squeeze: bool = False,
 ) -> "FrameReader":
     """Decodes a video at a constant frame rate, one frame at a time.
 
@@ -141,6 +142,8 @@ def read_frames(
         max_frames: int or None. Stop after this many frames.
         start_seconds: float. Where to start. What is before it is decoded and
             dropped: exact for any file, but not a fast seek. Defaults to `0`.
+        squeeze: bool. Whether frames are squares of `short_side`, whatever
+            the shape of the video. Defaults to `False`.
 
     Returns:
         A `FrameReader`, an iterator over `uint8` arrays of shape
@@ -150,7 +153,9 @@ def read_frames(
     limit = () if max_frames is None else ("-frames:v", str(max_frames))
     command = [
         *input_command(path, timeout_seconds),
-        *frame_arguments(fps, short_side, start_seconds, *limit),
+        *frame_arguments(
+            fps, short_side, start_seconds, *limit, squeeze=squeeze
+        ),
     ]
     return FrameReader(
         Path(path),
@@ -195,7 +200,11 @@ def input_command(
 
 
 def frame_arguments(
-    fps: float, short_side: int, start_seconds: float = 0.0, *options: str
+    fps: float,
+    short_side: int,
+    start_seconds: float = 0.0,
+    *options: str,
+    squeeze: bool = False,
 ) -> list[str]:
     """Returns the part of a command that writes frames to its output.
 
@@ -203,14 +212,16 @@ def frame_arguments(
     """
     return [
         *("-map", "0:V:0", "-an", "-sn", "-dn"),
-        *("-vf", _filters(fps, short_side, start_seconds)),
+        *("-vf", _filters(fps, short_side, start_seconds, squeeze)),
         *("-filter_threads", "1", "-fps_mode", "passthrough"),
         *options,
         *("-f", "rawvideo", "-c:v", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"),
     ]
 
 
-def _filters(fps: float, short_side: int, start_seconds: float) -> str:
+def _filters(
+    fps: float, short_side: int, start_seconds: float, squeeze: bool
+) -> str:
     """Returns the filter graph: resampling in time, then scaling.
 
     `round=up` gives output frame `k` the last input frame that starts at or
@@ -218,15 +229,19 @@ def _filters(fps: float, short_side: int, start_seconds: float) -> str:
     """
     side, longest = short_side, MAX_ASPECT * short_side
     skip = round(start_seconds * fps)
+    size = (
+        f"w={side}:h={side}"
+        if squeeze
+        else f"w='if(lte(dar,1),{side},min(round({side}*dar),{longest}))'"
+        f":h='if(lte(dar,1),min(round({side}/dar),{longest}),{side})'"
+    )
     return ",".join(
         [
             "vfrdet",
             "setpts=PTS-STARTPTS",
             f"fps={fps!r}:round=up",
             *([f"trim=start_frame={skip}"] if skip else []),
-            f"scale=w='if(lte(dar,1),{side},min(round({side}*dar),{longest}))'"
-            f":h='if(lte(dar,1),min(round({side}/dar),{longest}),{side})'"
-            ":flags=bicubic",
+            f"scale={size}:flags=bicubic",
         ]
     )
 

@@ -73,6 +73,7 @@ def read_images(
     fps: float,
     short_side: int,
     timeout_seconds: float,
+    squeeze: bool = False,
 ) -> FrameReader:
     """Reads the images of a folder as the frames of a video.
 
@@ -82,6 +83,7 @@ def read_images(
         fps: float. Frames per second to return.
         short_side: int. Pixels of the shorter side of the frames.
         timeout_seconds: float. Limit on the time spent waiting for ffmpeg.
+        squeeze: bool. As for `read_frames`. Defaults to `False`.
 
     Returns:
         A `FrameReader`.
@@ -106,7 +108,9 @@ def read_images(
         *("-f", "image2", "-framerate", repr(images_fps)),
         formats="image2",
     )
-    return _reader(folder, command, numbered, fps, short_side, timeout_seconds)
+    return _reader(
+        folder, command, numbered, fps, short_side, timeout_seconds, squeeze
+    )
 
 
 def read_array(
@@ -116,6 +120,7 @@ def read_array(
     fps: float,
     short_side: int,
     timeout_seconds: float,
+    squeeze: bool = False,
 ) -> FrameReader:
     """Reads an array of frames as a video.
 
@@ -125,6 +130,7 @@ def read_array(
         fps: float. Frames per second to return.
         short_side: int. Pixels of the shorter side of the frames.
         timeout_seconds: float. Limit on the time spent waiting for ffmpeg.
+        squeeze: bool. As for `read_frames`. Defaults to `False`.
 
     Returns:
         A `FrameReader`.
@@ -157,7 +163,9 @@ def read_array(
         formats="image2pipe",
     )
     path = Path("frames")
-    return _reader(path, command, kept, fps, short_side, timeout_seconds)
+    return _reader(
+        path, command, kept, fps, short_side, timeout_seconds, squeeze
+    )
 
 
 def _reader(
@@ -167,11 +175,12 @@ def _reader(
     fps: float,
     short_side: int,
     timeout_seconds: float,
+    squeeze: bool = False,
 ) -> FrameReader:
     """Returns a reader whose temporary folder is removed with it."""
     reader = FrameReader(
         path,
-        [*command, *frame_arguments(fps, short_side)],
+        [*command, *frame_arguments(fps, short_side, squeeze=squeeze)],
         fps=fps,
         short_side=short_side,
         timeout_seconds=timeout_seconds,

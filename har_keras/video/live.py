@@ -41,6 +41,7 @@ class LiveReader:
         num_frames: int. Frames to keep, T.
         fps: float. Frames per second.
         short_side: int. Pixels of the shorter side of the frames.
+        squeeze: bool. As for `read_frames`. Defaults to `False`.
         stalled_seconds: float. A source that sends nothing for this long is
             reopened.
 
@@ -58,6 +59,7 @@ class LiveReader:
         num_frames: int,
         fps: float,
         short_side: int,
+        squeeze: bool = False,
         stalled_seconds: float = _STALLED_SECONDS,
     ) -> None:
         self.source = source
@@ -66,7 +68,7 @@ class LiveReader:
         self.file_seconds = 0.0
         self._command = [
             *live_command(source.address),
-            *frame_arguments(fps, short_side),
+            *frame_arguments(fps, short_side, squeeze=squeeze),
         ]
         self._fps, self._short_side = fps, short_side
         self._stalled_seconds = stalled_seconds

@@ -1,0 +1,128 @@
+"""The values that an option can have, alone and beside others."""
+
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from har_keras.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that an option can have.
+
+    Args:
+        text: str. What is allowed, to follow "must be".
+        holds: Callable. Whether a value is allowed.
+    """
+
+    text: str
+    holds: Callable[[Any], bool]
+
+
+class Metavar(str):
+    """What `--help` shows in the place of an option's value."""
+
+
+AT_LEAST_ONE = Range("at least 1", lambda value: value >= 1)
+NOT_NEGATIVE = Range("0 or more", lambda value: value >= 0)
+POSITIVE = Range("above 0", lambda value: value > 0)
+FRACTION = Range("in [0, 1)", lambda value: 0 <= value < 1)
+RATIO = Range("in (0, 1)", lambda value: 0 < value < 1)
+SHARE = Range("above 0 and at most 1", lambda value: 0 < value <= 1)
+MICRO_BATCH = Range(
+    "-1 (whole batch), 0 (automatic) or a number of clips",
+    lambda value: value >= -1,
+)
+
+
+def flag(name: str) -> str:
+    """Returns the flag of an option: `crop_size` is `--crop-size`."""
+    return "--" + name.replace("_", "-")
+
+
+def require_ranges(section: Any) -> None:
+    """Raises `UsageError` for the first value that is out of its range."""
+    hints = typing.get_type_hints(type(section), include_extras=True)
+    for name, hint in hints.items():
+        value = getattr(section, name)
+        for allowed in getattr(hint, "__metadata__", ()):
+            if isinstance(allowed, Range) and not allowed.holds(value):
+                raise UsageError(
+                    f"{flag(name)} must be {allowed.text}. Received: {value}."
+                )
+
+
+def require_agreement(options: Mapping[str, Any]) -> None:
+    """Raises `UsageError` for the first options that contradict each other.
+
+    Args:
+        options: Mapping. Every value by option name.
+    """
+    _require_multiples(options)
+    if options["weights"] == "synthetic-actions":
+        _require_synthetic(options)
+    if options["backbone"] != "none":
+        _require_features(options)
+    elif options["unfreeze"] or options["backbone_weights"]:
+        name = "unfreeze" if options["unfreeze"] else "backbone_weights"
+        raise UsageError(f"{flag(name)} needs --backbone NAME.")
+
+
+def _require_multiples(options: Mapping[str, Any]) -> None:
+    for name, unit in (
+        ("crop_size", "patch_size"),
+        ("num_frames", "tubelet_frames"),
+        ("hidden_dim", "num_heads"),
+        ("batch_size", "repeats"),
+    ):
+        value, divisor = options[name], options[unit]
+        if value % divisor:
+            near = max(divisor, round(value / divisor) * divisor)
+            raise UsageError(
+                f"{flag(name)} must be a multiple of {flag(unit)}. Received: "
+                f"{value} and {divisor}; {near} would do."
+            )
+
+
+def _require_synthetic(options: Mapping[str, Any]) -> None:
+    """Raises `UsageError` if the pretrained weights don't fit a model."""
+    for name, wanted in _SYNTHETIC.items():
+        value = options[name]
+        if value != wanted:
+            raise UsageError(
+                f"--weights synthetic-actions needs {flag(name)} {wanted}. "
+                f"Received: {value}. --weights random fits any model."
+            )
+
+
+# The stated size, on gradients, which synthetic and real people share.
+_SYNTHETIC = {
+    "model": "vit", "stem": "gradients", "attention": "joint",
+    "pooling": "mean", "patch_size": 16, "tubelet_frames": 2,
+    "hidden_dim": 48, "num_layers": 4, "num_heads": 4, "mlp_dim": 192,
+    "backbone": "none",
+}  # fmt: skip
+
+
+def _require_features(options: Mapping[str, Any]) -> None:
+    """Raises `UsageError` if an option is for a transformer on pixels."""
+    for name, wanted in (("model", "vit"), ("stem", "pixels")):
+        if options[name] != wanted:
+            raise UsageError(
+                f"--backbone needs {flag(name)} {wanted}: the transformer "
+                f"reads its features. Received: {options[name]}."
+            )
+    if options["unfreeze"]:
+        return
+    if options["augment"] in _OF_PIXELS or options["cutmix"]:
+        wrong = f"--augment {options['augment']}"
+        raise UsageError(
+            f"{'--cutmix' if options['cutmix'] else wrong} changes pixels, "
+            "which a frozen backbone reads only once. Use --augment light and "
+            "--mixup, or train its last blocks, too, with --unfreeze."
+        )
+
+
+_OF_PIXELS = ("strong", "keras-cv")
