@@ -20,6 +20,7 @@ VERBS = {
     "predict": "classify videos, cameras and streams, and localize actions",
     "export": "export for TensorFlow Serving, ONNX, OpenVINO, LiteRT",
     "app": "classify videos on a page in the browser",
+    "models": "list pretrained networks: size, cost, licence",
     "sample": "generate the sample videos",
     "benchmark": "measure this machine, a server, or recipes",
     "doctor": "check this machine, and how to fix what fails",

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from har_keras import cli
-from har_keras.config import Metavar
 from har_keras.errors import UsageError
+from har_keras.ranges import Metavar
 from har_keras.run import ResultFiles, Run
 
 if TYPE_CHECKING:
@@ -100,13 +100,20 @@ def _evaluate_own(
     robustness: bool,
 ) -> Evaluation:
     """Evaluates a run on a split of its own videos."""
-    from har_keras.evaluation.measure import fit_on_validation, own_videos
+    from har_keras.evaluation.measure import (
+        fit_on_validation,
+        own_videos,
+        usable,
+        with_views,
+    )
     from har_keras.inference.load import load, load_model
     from har_keras.report.evaluation_files import EvaluationTask
 
     manifest, store = own_videos(run, store)
     chosen, split = _chosen(manifest, split)
     model = load_model(run)
+    videos = [*manifest.usable("val"), *usable(chosen)]
+    store = with_views(store, model, run.config(), videos)
     fit_on_validation(run, model, store, manifest, run.config())
     task = EvaluationTask(load(run.path, model), store, manifest, chosen, split)
     results = task.measured(robustness)
@@ -126,7 +133,7 @@ def _evaluate_folder(
     robustness: bool,
 ) -> Evaluation:
     """Evaluates a run, an exported model or a server on another folder."""
-    from har_keras.evaluation.measure import other_videos
+    from har_keras.evaluation.measure import other_videos, usable, with_views
     from har_keras.inference.load import load
     from har_keras.report.evaluation_files import EvaluationTask
     from har_keras.video.sources import without_password
@@ -135,6 +142,9 @@ def _evaluate_folder(
     classifier = load(where)
     manifest, store = other_videos(videos, classifier)
     chosen = manifest.split(split) if split else manifest.videos
+    store = with_views(
+        store, classifier.model, classifier.config, usable(chosen)
+    )
     task = EvaluationTask(classifier, store, manifest, chosen, split or "all")
     results = task.measured(robustness)
     run = Run(where) if Run(where).config_file.is_file() else None

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from har_keras import cli
-from har_keras.config import Metavar
 from har_keras.environment import start_backend
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.evaluation.measure import RunVideos
 from har_keras.files import whole_file
+from har_keras.ranges import Metavar
 from har_keras.run import Run
 from har_keras.serving.runtimes import Predict
 
@@ -92,8 +92,9 @@ def export(run: Run, formats: Sequence[str] = ()) -> Path:
     from har_keras.serving.tensorflow_serving import write_serving_files
 
     class_names = Manifest.read(run.manifest_file).class_names
+    model = load_model(run)
     version = export_saved_model(
-        load_model(run), class_names, model_info_of(run), run.saved_model_dir
+        model, class_names, model_info_of(run, model), run.saved_model_dir
     )
     write_serving_files(run.serving_dir, run.saved_model_dir)
     refused = _export_formats(run, version, formats) if formats else []
@@ -122,7 +123,7 @@ def _export_formats(
     model = load_model(run)
     videos = RunVideos(run)
     source = ExportSource(
-        model, videos.manifest.class_names, model_info_of(run)
+        model, videos.manifest.class_names, model_info_of(run, model)
     )
     clips = videos.clips("test", _NUM_COMPARED)
     found = {

@@ -13,9 +13,9 @@ import tyro
 
 from har_keras import cli
 from har_keras.beam import Pool, require_pool
-from har_keras.config import Metavar
 from har_keras.errors import DataError, UsageError
 from har_keras.progress import plural
+from har_keras.ranges import Metavar
 
 if TYPE_CHECKING:
     from har_keras.inference.classifier import Prediction

@@ -14,17 +14,33 @@ import tyro
 
 from har_keras import cli
 from har_keras.beam import Pool, each_by_beam, everywhere, require_pool
-from har_keras.config import Config, Metavar
+from har_keras.config import Config
+from har_keras.environment import start_backend
 from har_keras.errors import EnvironmentFault, UsageError
+from har_keras.ranges import Metavar
 
 if TYPE_CHECKING:
+    from har_keras.features.extraction import Wanted
+    from har_keras.manifest.manifest import Manifest
     from har_keras.store.decoding import Task
     from har_keras.store.store import Store, StoreSpec
+
+
+_FLAGS = cli.Flags(
+    (
+        *cli.DECODING.names, "backbone", "backbone_weights", "feature_grid",
+        "num_clips", "num_crops", "augment", "flip",
+    ),
+    common=("backbone", *cli.DECODING.common),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class PrepareOptions:
     """Decodes every video into the frame store, which training reads.
+
+    With --backbone, or a recipe that has one, the features of the frames are
+    computed, too.
 
     It can be stopped and started again. With --shard each of several machines
     decodes a part, into one shared --store-dir or into folders that are copied
@@ -49,7 +65,7 @@ class PrepareOptions:
     """Write the list of videos to this file: frames kept, or the reason."""
     config: Path | None = None
     """TOML file of options; command-line flags take precedence."""
-    settings: Annotated[Config, cli.DECODING] = field(default_factory=Config)
+    settings: Annotated[Config, _FLAGS] = field(default_factory=Config)
 
 
 def prepare(
@@ -63,10 +79,12 @@ def prepare(
 ) -> Store:
     """Decodes a folder of videos into the frame store.
 
+    With a backbone, the features of the frames are computed, too.
+
     Args:
         videos: Path or str. The folder of videos.
-        config: Config or None. Gives clip, store and split. Defaults to
-            `Config()`.
+        config: Config or None. Gives clip, store, split and backbone.
+            Defaults to `Config()`.
         shard: str. Part to decode, as "i/n". Defaults to all.
         manifest_file: Path, str or None. Where to write the list of videos.
         pool: str. "local" or "beam". Defaults to `"local"`.
@@ -84,13 +102,14 @@ def prepare(
     from har_keras.store.preparation import decode_all, require_usable
 
     config, part = config or Config(), _shard(shard)
+    require_features(config)
     require_pool(pool, beam_options)
     if pool == "beam" and config.store.cache == "off":
         raise UsageError(
             "--pool beam fills a store that its machines share. Received: "
             "--cache off."
         )
-    store_config = config.store
+    store_config = config.decoding
     if part[1] > 1 and store_config.cache == "auto":
         store_config = dataclasses.replace(store_config, cache="jpeg")
     manifest = Manifest.from_folder(
@@ -100,7 +119,8 @@ def prepare(
         seed=config.split.split_seed,
     )
     by_beam = functools.partial(fill_by_beam, options=beam_options)
-    others = {"fill": by_beam} if pool == "beam" else {}
+    by_pipeline = pool == "beam"
+    others = {"fill": by_beam} if by_pipeline else {}
     store, manifest = decode_all(
         manifest, config.clip, store_config, shard=part, **others
     )
@@ -108,7 +128,76 @@ def prepare(
         manifest.write(Path(manifest_file))
     if part[1] == 1:
         require_usable(manifest)
+    if config.reads_features:
+        compute_features(
+            store, manifest, config, part, beam_options if by_pipeline else None
+        )
     return store
+
+
+def require_features(config: Config) -> None:
+    """Checks that the backbone of a config can be loaded, and starts Keras.
+
+    Raises:
+        UsageError: If there is no such backbone.
+        EnvironmentFault: If its weights are not here.
+    """
+    if config.reads_features:
+        start_backend(config.training.backend)
+        from har_keras.backbones.catalog import require_backbone
+
+        require_backbone(config.features, config.clip)
+
+
+def compute_features(
+    store: Store,
+    manifest: Manifest,
+    config: Config,
+    part: tuple[int, int],
+    beam_options: str | None,
+) -> None:
+    """Computes the features of decoded videos.
+
+    Args:
+        store: Store. The decoded frames.
+        manifest: Manifest. Its usable videos.
+        config: Config. Names the backbone.
+        part: pair of int. Compute the i-th of n parts.
+        beam_options: str or None. Those of a pipeline that computes them;
+            None is this process.
+    """
+    from har_keras.features.preparation import (
+        prepared_features,
+        wanted_features,
+    )
+
+    if beam_options is None:
+        prepared_features(store, manifest, config, shard=part)
+        return
+    videos = wanted_features(manifest, config, part)
+    numbers = range(0, len(videos), _VIDEOS_OF_PIPELINE)
+    work = functools.partial(
+        _write_features, everywhere(store.folder), store.spec, config, videos
+    )
+    each_by_beam([*numbers], work, everywhere(store.folder), beam_options)
+
+
+_VIDEOS_OF_PIPELINE = 16
+
+
+def _write_features(
+    folder: Path,
+    spec: StoreSpec,
+    config: Config,
+    videos: Sequence[Wanted],
+    first: int,
+) -> dict[str, str]:
+    """Computes the features of some videos, on a machine of the pipeline."""
+    from har_keras.features.preparation import write_features
+
+    some = videos[first : first + _VIDEOS_OF_PIPELINE]
+    write_features(folder, spec, config, some)
+    return {}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

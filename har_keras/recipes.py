@@ -6,7 +6,9 @@ An option that is given beside `--recipe` or `--preset` takes precedence.
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-RecipeName = Literal["plain", "quick", "small-data", "finetune", "pretrain"]
+RecipeName = Literal[
+    "plain", "quick", "small-data", "transfer", "finetune", "pretrain"
+]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,28 @@ RECIPES: dict[RecipeName, Recipe] = {
             "mixup": 0.4,
             "drop_path_rate": 0.2,
             "label_smoothing": 0.1,
+            "keep": "last",
+        },
+    ),
+    "transfer": Recipe(
+        "for own videos, few or many: the transformer reads the features of a "
+        "network that was pretrained on ImageNet",
+        {
+            "backbone": "efficientnet-lite0",
+            "feature_pooling": "motion",
+            "crop_size": 320,
+            "fit": "squeeze",
+            "fps": 1.6,
+            "short_videos": "stretch",
+            "num_crops": 1,
+            "tubelet_frames": 1,
+            "batch_size": 32,
+            "epochs": 60,
+            "learning_rate": 0.0003,
+            "warmup_epochs": 6.0,
+            "schedule": "cosine",
+            "augment": "light",
+            "feature_dropout_rate": 0.5,
             "keep": "last",
         },
     ),

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from har_keras import cli
-from har_keras.config import Config, MaskingConfig, Metavar
+from har_keras.config import Config, MaskingConfig
 from har_keras.environment import start_backend
 from har_keras.errors import UsageError
 from har_keras.evaluation.result import Evaluation
 from har_keras.progress import plural
+from har_keras.ranges import Metavar
 from har_keras.recipes import RECIPES
 from har_keras.run import Run
 
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
 
 _FLAGS = cli.Flags(
     (
-        "clip", "store", "split", "model", "training", "hosts", "evaluation",
-        "logging",
+        "clip", "store", "split", "model", "features", "training", "hosts",
+        "evaluation", "logging",
     ),
     common=(
-        "recipe", "weights", "epochs", "batch_size", "learning_rate",
-        "crop_size", "seed", "backend", "wandb",
+        "recipe", "backbone", "weights", "epochs", "batch_size",
+        "learning_rate", "crop_size", "seed", "backend", "wandb",
     ),
 )  # fmt: skip
 
@@ -93,15 +94,17 @@ def train(
     config = config or Config()
     _require_train_options(config)
     config = config.replace(backend=start_backend(config.training.backend))
+    from har_keras.backbones.catalog import require_backbone
     from har_keras.manifest.manifest import Manifest
     from har_keras.store.duplicates import report_leaks
     from har_keras.store.preparation import decode_usable
     from har_keras.training.fingerprint import reopened
     from har_keras.training.hosts import start_together
-    from har_keras.training.initial_weights import require_weights
+    from har_keras.training.initial_weights import exact_weights
 
     recipe = config.training.recipe
-    require_weights(config.model.weights)
+    config = config.replace(weights=exact_weights(config.model.weights))
+    require_backbone(config.features, config.clip)
     logger.info("Recipe %s: %s.", recipe, RECIPES[recipe].reason)
     run, config, is_chief = start_together(run_dir, config)
     if not is_chief:
@@ -112,7 +115,7 @@ def train(
         test_fraction=config.split.test_fraction,
         seed=config.split.split_seed,
     )
-    store, manifest = decode_usable(manifest, config.clip, config.store)
+    store, manifest = decode_usable(manifest, config.clip, config.decoding)
     recommend_recipe(config, len(manifest.usable("train")))
     report_leaks(store, manifest, strict=config.split.strict)
     if config.store.cache == "auto":
@@ -160,20 +163,25 @@ def recommend_recipe(config: Config, num_videos: int) -> None:
         config: Config. That of the training.
         num_videos: int. Videos to train on.
     """
-    chosen = config.training.recipe != "plain" or config.model.stem != "pixels"
-    if num_videos <= _FEW_VIDEOS and not chosen:
+    if num_videos <= _FEW_VIDEOS and _starts_from_nothing(config):
         logger.info(
             "%d training videos are few for a transformer trained from "
-            "scratch: consider --recipe small-data.",
+            "scratch. %s",
             num_videos,
+            _RECOMMENDED,
         )
+
+
+def _starts_from_nothing(config: Config) -> bool:
+    pixels = config.model.weights == "random" and config.model.stem == "pixels"
+    return pixels and config.features.backbone == "none"
 
 
 def _require_train_options(config: Config) -> None:
     if config.training.recipe == "pretrain":
         raise UsageError(
             "--recipe pretrain is for `python -m har_keras.pretrain`. Choose "
-            "plain, quick, small-data or finetune."
+            "plain, quick, small-data, transfer or finetune."
         )
     if config.masking != MaskingConfig():
         raise UsageError(
@@ -187,9 +195,11 @@ def _train_and_test(
 ) -> Run:
     from har_keras.evaluate import evaluate
     from har_keras.export import export
+    from har_keras.features.preparation import prepared_features
     from har_keras.training.fit import fit
     from har_keras.training.hosts import current_hosts, leave_hosts
 
+    store = prepared_features(store, manifest, config)
     if not current_hosts().is_chief:
         fit(run, config, store, manifest)
         leave_hosts()
@@ -210,8 +220,12 @@ def _train_and_test(
     return run
 
 
-# Up to here the recipe small-data was more accurate.
+# Up to here the recipe transfer was more accurate.
 _FEW_VIDEOS = 500
+_RECOMMENDED = (
+    "For own videos --recipe transfer starts from a pretrained network; the "
+    "README has the difference."
+)
 _FINAL_FIGURES = (
     "accuracy",
     "balanced_accuracy",
@@ -253,6 +267,8 @@ def _videos(options: TrainOptions) -> Path:
 
 def _summary(run: Run) -> str:
     """Returns the closing words: how good it is, where it is, what next."""
+    from har_keras.manifest.manifest import Manifest
+
     found = Evaluation.read(run)
     lines = [
         f"Test accuracy {found.accuracy:.3f} on {found.num_videos} of "
@@ -269,6 +285,9 @@ def _summary(run: Run) -> str:
         f"Next         python -m har_keras.predict {run.path} VIDEO.mp4",
         f"             python -m har_keras.evaluate {run.path} --videos FOLDER",
     ]
+    few = len(Manifest.read(run.manifest_file).usable("train")) <= _FEW_VIDEOS
+    if few and _starts_from_nothing(run.config()):
+        lines.append(f"Better       {_RECOMMENDED}")
     return "\n".join(lines)
 
 

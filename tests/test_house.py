@@ -19,14 +19,21 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = {
     "manifest": set(),
     "model": set(),
+    "backbones": {"model"},
     "sample": set(),
     "video": {"manifest"},
     "store": {"manifest", "video"},
     "clips": {"manifest", "video", "store"},
-    "training": {"manifest", "store", "clips", "model"},
+    "features": {"manifest", "store", "clips", "backbones"},
+    "training": {
+        "manifest", "store", "clips", "model", "backbones", "features",
+    },
     "serving": set(),
-    "inference": {"serving", "model", "clips", "store", "video", "manifest"},
-    "evaluation": {"inference", "store", "video", "manifest"},
+    "inference": {
+        "serving", "features", "backbones", "model", "clips", "store", "video",
+        "manifest",
+    },
+    "evaluation": {"inference", "features", "store", "video", "manifest"},
     "report": {
         "evaluation", "inference", "model", "clips", "store", "video",
         "manifest",
@@ -37,7 +44,7 @@ ROOMS = {
 # What every room may import: options, names, files; no stage of the data.
 GROUND = {
     "_version", "beam", "cli", "config", "environment", "errors", "files",
-    "progress", "recipes", "run", "toml",
+    "hub", "hub_config", "progress", "ranges", "recipes", "run", "toml",
 }  # fmt: skip
 # The command line is for verbs: a library file does not import it.
 VERBS_ONLY = {"cli"}

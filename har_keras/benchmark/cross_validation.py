@@ -186,8 +186,8 @@ def run_trial(trial: Trial, predict: Predict) -> dict[str, Any]:
     from har_keras.environment import start_backend
 
     start_backend(trial.config.training.backend)
-    import keras
-
+    from har_keras.features.preparation import prepared_features
+    from har_keras.inference.load import load_model
     from har_keras.store.preparation import decode_all
     from har_keras.training.fit import fit
 
@@ -197,8 +197,9 @@ def run_trial(trial: Trial, predict: Predict) -> dict[str, Any]:
     run.create(trial.config)
     clip = trial.config.clip
     store, manifest = decode_all(trial.manifest, clip, trial.config.store)
+    store = prepared_features(store, manifest, trial.config)
     fit(run, trial.config, store, manifest)
-    model = keras.models.load_model(run.model_file, compile=False)
+    model = load_model(run)
     tested = manifest.usable("test")
     probabilities = predict(
         model, store, manifest, tested, clip, trial.config.evaluation
@@ -256,7 +257,7 @@ def _decoded(
         test_fraction=0.0,
         seed=config.split.split_seed,
     )
-    store, manifest = decode_usable(manifest, config.clip, config.store)
+    store, manifest = decode_usable(manifest, config.clip, config.decoding)
     return config.replace(cache=store.spec.form, wandb="off"), manifest
 
 

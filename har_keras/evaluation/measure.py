@@ -96,6 +96,8 @@ def measure(
         {"file": v.file, "reason": v.reason} for v in scored if v.reason
     ]
     figures["versions"] = versions()
+    if backbone := getattr(classifier.model, "backbone", None):
+        figures["backbone"] = backbone.described()
     figures["frames"] = store.spec.form
     figures["calibrated"] = {
         **dataclasses.asdict(classifier.calibration),
@@ -134,6 +136,28 @@ def fit_on_validation(
 def usable(videos: Sequence[Video]) -> list[Video]:
     """Returns the videos that could be decoded."""
     return [video for video in videos if video.kept_frames]
+
+
+def with_views(
+    store: Store, model: Any, config: Config, videos: Sequence[Video]
+) -> Store:
+    """Returns a store that has what a model reads of videos.
+
+    Args:
+        store: Store. The decoded frames.
+        model: Any. A model of `har_keras.inference.load`.
+        config: Config. The sections `clip` and `evaluation`.
+        videos: Sequence of Video. Usable ones.
+
+    Returns:
+        A `FeatureStore` for a model with a backbone, else the same store.
+    """
+    backbone = getattr(model, "backbone", None)
+    if backbone is None:
+        return store
+    from har_keras.features.preparation import with_features
+
+    return with_features(store, backbone, config, videos)
 
 
 def own_videos(run: Run, store: Store | None) -> tuple[Manifest, Store]:
@@ -209,8 +233,9 @@ class RunVideos:
         videos = self.manifest.usable("test")
         if not videos:
             return None
+        store = with_views(self.store, model, self.config, videos)
         found = predict_videos(
-            model, self.store, self.manifest, videos,
+            model, store, self.manifest, videos,
             self.config.clip, self.config.evaluation,
         )  # fmt: skip
         labels = [self.manifest.label(video) for video in videos]

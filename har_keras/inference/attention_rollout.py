@@ -26,8 +26,12 @@ def attention_rollout(model: Any, clips: Frames) -> np.ndarray:
     contribution of each tubelet to each output token; these are pooled as the
     head does, by the mean or the class token.
 
+    Of a model on pooled features, the contribution of a moment is spread over
+    its picture as the pooling weighs its places.
+
     Args:
-        model: `VideoViT`, with any type of space-time attention.
+        model: `VideoViT`, with any type of space-time attention, or a
+            `BackboneClassifier`.
         clips: `uint8` array of shape `(B, num_frames, H, W, 3)`.
 
     Returns:
@@ -35,23 +39,40 @@ def attention_rollout(model: Any, clips: Frames) -> np.ndarray:
         clip's sums to 1.
 
     Raises:
-        UsageError: If the model is not a `VideoViT`.
+        UsageError: If the model has no attention.
 
     Reference:
         - [Abnar and Zuidema, 2020](https://arxiv.org/abs/2005.00928), section
           3.
     """
-    from har_keras.model.vit import VideoViT
-
-    if not isinstance(model, VideoViT):
+    if not has_attention(model):
         raise UsageError(
             "Attention rollout needs the model 'vit'. Received: "
             f"{type(model).__name__}."
         )
-    found = np.stack(
-        [_contributions(model, _weights(model, clip[None])) for clip in clips]
+    return np.concatenate([_rollout(model, clip[None]) for clip in clips])
+
+
+def has_attention(model: Any) -> bool:
+    """Returns whether a model is a transformer that is at hand."""
+    from har_keras.model.vit import VideoViT
+
+    return isinstance(getattr(model, "reader", model), VideoViT)
+
+
+def _rollout(model: Any, clip: Frames) -> np.ndarray:
+    """Returns the contributions to one clip, `(1, T, H', W')`."""
+    backbone = getattr(model, "backbone", None)
+    if backbone is None:
+        found = _contributions(model, _weights(model, clip))
+        return found.reshape(1, *model.grid)
+    maps = backbone.maps_of_clips(
+        model.extractor.maps(backbone.images_of(clip)), clip.shape[1]
     )
-    return found.reshape(len(clips), *model.grid)
+    reader = model.reader
+    weights = _weights(reader, backbone.pooled(maps))
+    found = _contributions(reader, weights).reshape(1, *reader.grid)
+    return found * backbone.places_of(maps)
 
 
 def _contributions(model: Any, weights: list[np.ndarray]) -> np.ndarray:

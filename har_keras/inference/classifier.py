@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from har_keras.clips.read_ahead import read_ahead
 from har_keras.config import Config, Form
 from har_keras.errors import DataError
 from har_keras.inference.calibration import Calibration, apply_temperature
-from har_keras.inference.read_ahead import read_ahead
 from har_keras.inference.timeline import (
     Segment,
     Timeline,
@@ -175,6 +175,7 @@ class Classifier:
         options: dict[str, Any] = {
             "fps": rate or clip.store_fps,
             "short_side": clip.short_side,
+            "squeeze": clip.squeeze,
             "timeout_seconds": self.config.store.timeout_seconds,
         }
         if isinstance(video, np.ndarray):
@@ -206,7 +207,10 @@ class Classifier:
             with contextlib.closing(spool):
                 self._require_whole(reader, clip.stored_frames)
                 views = views_of_frames(
-                    spool.frames, spool.num_frames, clip, self.config.evaluation
+                    spool.frames,
+                    spool.num_frames,
+                    clip,
+                    self.config.evaluation,
                 )
         except DataError as error:
             return np.empty((0,)), replace(known, reason=_reason(error))

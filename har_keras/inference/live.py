@@ -58,6 +58,7 @@ def watch(
         num_frames=clip.num_frames,
         fps=clip.fps,
         short_side=clip.short_side,
+        squeeze=clip.squeeze,
     ) as reader:
         while not max_seconds or time.monotonic() - began < max_seconds:
             found = reader.newest(

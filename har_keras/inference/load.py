@@ -76,8 +76,12 @@ def load(where: str | Path, model: Any = None) -> Classifier:
     if kind == "exported":
         return exported_classifier(open_exported(Path(where)))
     run = Run.open(Path(where))
+    model = model or load_model(run)
+    if extractor := getattr(model, "extractor", None):
+        # Windows of a timeline and of a stream overlap.
+        extractor.num_remembered = 2 * model.num_frames
     return Classifier(
-        model or load_model(run),
+        model,
         Manifest.read(run.manifest_file).class_names,
         run.config(),
         calibration=Calibration.read(run),
@@ -120,9 +124,15 @@ def start_backend_of(where: str | Path) -> None:
             importlib.import_module("tensorflow")
 
 
-def model_info_of(run: Run) -> ModelInfo:
-    """Returns clip, views and calibration of a run, for its exports."""
+def model_info_of(run: Run, model: Any = None) -> ModelInfo:
+    """Returns clip, views and calibration of a run, for its exports.
+
+    Args:
+        run: Run. A trained one.
+        model: `keras.Model` or None. That of the run, whose backbone is named.
+    """
     config, calibration = run.config(), Calibration.read(run)
+    backbone = getattr(model, "backbone", None)
     return ModelInfo(
         config.clip,
         config.evaluation,
@@ -130,6 +140,7 @@ def model_info_of(run: Run) -> ModelInfo:
         calibration.window_temperature,
         stored_form(run),
         lossless=config.model.stem == "gradients",
+        backbone=backbone.described() if backbone else {},
     )
 
 
@@ -165,7 +176,7 @@ def load_any_model(run: Run) -> Any:
     """
     import keras
 
-    import har_keras.model.build
+    import har_keras.backbones.classifier
     import har_keras.model.mae  # noqa: F401  (registers the models' classes)
 
     if not run.model_file.is_file():

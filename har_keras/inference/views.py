@@ -9,13 +9,15 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from har_keras.clips.read_ahead import map_ahead
 from har_keras.clips.sampling import (
     clip_frame_indices,
     crop_clip,
+    crop_positions,
     view_starts,
 )
-from har_keras.config import FRAME_STRIDE, ClipConfig, EvaluationConfig
-from har_keras.inference.read_ahead import map_ahead
+from har_keras.config import ClipConfig, EvaluationConfig
+from har_keras.features.feature_store import FeatureStore, View
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.store.store import Store
 
@@ -104,6 +106,8 @@ def predict_views_of_videos(
     """
 
     def read(video: Video) -> tuple[np.ndarray, None]:
+        if isinstance(store, FeatureStore) and not (control or change):
+            return view_features(store, video, evaluation), None
         return view_clips(
             store, video, clip, evaluation, control=control, change=change
         ), None
@@ -184,6 +188,7 @@ def view_clips(
         slowest, crops fastest.
     """
     name = video.file.encode(errors="surrogateescape")
+    seed = zlib.crc32(name)
     return views_of_frames(
         functools.partial(store.frames, video.sha256),
         video.kept_frames,
@@ -191,7 +196,33 @@ def view_clips(
         evaluation,
         control=control,
         change=change,
-        seed=zlib.crc32(name),
+        seed=seed,
+    )
+
+
+def view_features(
+    store: FeatureStore, video: Video, evaluation: EvaluationConfig
+) -> np.ndarray:
+    """Reads the features of every view of a stored video.
+
+    Args:
+        store: FeatureStore. The features of a frozen backbone.
+        video: Video. A usable one.
+        evaluation: EvaluationConfig. Number of views.
+
+    Returns:
+        `float16` array of shape `(V, t, g, g, C)`, in the order of
+        `view_clips`.
+    """
+    clips = view_indices(video.kept_frames, store.clip, evaluation.num_clips)
+    return np.stack(
+        [
+            store.clip_features(
+                video.sha256, View(position), video.kept_frames, clip[0]
+            )
+            for clip in clips
+            for position in crop_positions(evaluation.num_crops)
+        ]
     )
 
 
@@ -242,7 +273,10 @@ def view_indices(
     num_video_frames: int, clip: ClipConfig, num_clips: int
 ) -> np.ndarray:
     """Returns the stored frames of each clip, `int64` `(num_clips, T)`."""
-    options = {"num_frames": clip.num_frames, "frame_stride": FRAME_STRIDE}
+    options: dict[str, Any] = {
+        "num_frames": clip.num_frames,
+        "frame_stride": clip.frame_stride(num_video_frames),
+    }
     starts = view_starts(num_video_frames, num_clips=num_clips, **options)
     return np.stack(
         [
@@ -250,19 +284,6 @@ def view_indices(
             for start in starts
         ]
     )
-
-
-def crop_positions(num_crops: int) -> list[float]:
-    """Returns where crops lie along the long side, 0 to 1.
-
-    Example:
-
-    >>> crop_positions(1), crop_positions(3)
-    ([0.5], [0.0, 0.5, 1.0])
-    """
-    if num_crops == 1:
-        return [0.5]
-    return [float(position) for position in np.linspace(0, 1, num_crops)]
 
 
 def reordered(

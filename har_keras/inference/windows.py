@@ -46,7 +46,10 @@ def windows(
 
 
 def _clip(kept: "deque[Frames]", clip: ClipConfig) -> Frames:
+    stride = 1.0
+    if clip.short_videos == "stretch":
+        stride = (len(kept) - 1) / max(1, clip.num_frames - 1) or 1.0
     indices = clip_frame_indices(
-        len(kept), num_frames=clip.num_frames, frame_stride=1
+        len(kept), num_frames=clip.num_frames, frame_stride=stride
     )
     return crop_clip(np.stack([kept[i] for i in indices]), clip.crop_size)

@@ -34,9 +34,7 @@ def build_model(
         "num_classes": num_classes,
         "num_frames": clip.num_frames,
         "crop_size": clip.crop_size,
-        "dtype": "float32"
-        if model.precision == "float32"
-        else "mixed_bfloat16",
+        "dtype": POLICIES[model.precision],
     }
     if model.model == "cnn3d":
         network = CNN3D(**options, seed=seed)
@@ -48,3 +46,6 @@ def build_model(
     shape = (None, clip.num_frames, clip.crop_size, clip.crop_size, 3)
     network(keras.KerasTensor(shape, dtype="uint8"))
     return network
+
+
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}

@@ -144,10 +144,7 @@ class VideoViT(keras.Model):
 
         # === Layers ===
         policy = self.dtype_policy
-        self.embedding = STEMS[stem](
-            hidden_dim, patch_size, tubelet_frames, self._seed(0),
-            name="embedding", dtype=policy,
-        )  # fmt: skip
+        self.embedding = self._stem()
         self.class_token = self._class_token("class_token")
         # With HOG3D features `CosinePositions` lower accuracy, from 0.69 to
         # 0.63 in the cross-validation of docs/experiments.md.
@@ -222,6 +219,16 @@ class VideoViT(keras.Model):
         if weights is not None:
             load_weights(model, Path(weights))
         return model
+
+    def _stem(self) -> Any:
+        return STEMS[self.stem](
+            self.hidden_dim,
+            self.patch_size,
+            self.tubelet_frames,
+            self._seed(0),
+            name="embedding",
+            dtype=self.dtype_policy,
+        )
 
     def _class_token(self, name: str) -> ClassToken | None:
         if self.pooling != "class_token":
@@ -337,7 +344,7 @@ class VideoViT(keras.Model):
 
     def features(self, clips: Tensor, training: bool | None = None) -> Tensor:
         """Returns the features of each clip before the head, `(B, D)`."""
-        x = self.embedding(clips)  # (B, N, D)
+        x = self._embed(clips, training)  # (B, N, D)
         if self.attention == "joint":
             x = self._add_positions(x, training)
         else:
@@ -359,6 +366,9 @@ class VideoViT(keras.Model):
         for block in self.temporal_blocks:
             x = block(x, training=training)
         return self._pool(x, self.temporal_norm)
+
+    def _embed(self, clips: Tensor, training: bool | None) -> Tensor:
+        return self.embedding(clips)
 
     def _add_positions(self, x: Tensor, training: bool | None) -> Tensor:
         if self.class_token is not None:

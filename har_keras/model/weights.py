@@ -352,8 +352,7 @@ def _time_from_space(found: Arrays) -> Arrays:
 def _assign(model: Transformer, found: Arrays, file: Path | str) -> list[str]:
     """Assigns the model's weights; returns the names of missing ones."""
     weights = {
-        weight.path.split("/", 1)[1]: weight
-        for weight in model.trainable_weights
+        name_in(model, weight): weight for weight in model.trainable_weights
     }
     unknown = sorted(set(found) - set(weights))
     if unknown:
@@ -379,6 +378,12 @@ def _assign(model: Transformer, found: Arrays, file: Path | str) -> list[str]:
     return missing
 
 
+def name_in(model: keras.Model, weight: Any) -> str:
+    """Returns the path of a weight within a model, which may be in another."""
+    _, model_name, within = weight.path.rpartition(f"{model.name}/")
+    return within if model_name else weight.path.split("/", 1)[1]
+
+
 def copy_weights(
     source: Transformer, target: Transformer, place: str = ""
 ) -> list[str]:
@@ -397,7 +402,7 @@ def copy_weights(
     found: Arrays = {}
     first = int(source.class_token is not None)
     for weight in source.trainable_weights:
-        name = weight.path.split("/", 1)[1]
+        name = name_in(source, weight)
         value = keras.ops.convert_to_numpy(weight.value)
         if name == "positions/positions":
             old, new = (m.position_grid for m in (source, target))
@@ -406,7 +411,7 @@ def copy_weights(
             kept = first if source.attention == "factorised" else 0
             old, new = ((m.grid[0], 1, 1) for m in (source, target))
             value = resize_positions(value, kept, old, new)
-        elif name.startswith("head/") and (
+        elif name.startswith(("head/", "linear/")) and (
             source.num_classes != target.num_classes
         ):
             continue

@@ -274,8 +274,10 @@ class EvaluationTask:
 
     def measured(self, robustness: bool) -> Results:
         """Returns the figures, and all that shows them."""
-        from har_keras.inference.attention_rollout import attention_rollout
-        from har_keras.model.vit import VideoViT
+        from har_keras.inference.attention_rollout import (
+            attention_rollout,
+            has_attention,
+        )
 
         model, info = self.classifier.model, self.classifier.info
         figures, probabilities = measure(
@@ -290,7 +292,7 @@ class EvaluationTask:
             probabilities,
             {**figures, "split": self.split},
             functools.partial(attention_rollout, model)
-            if isinstance(model, VideoViT)
+            if has_attention(model)
             else None,
             info.options() if info else None,
         )

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from har_keras.config import Config, flag
+from har_keras.config import Config
+from har_keras.ranges import flag
 from har_keras.report.evaluation_page import headline, percent
 
 
@@ -30,6 +31,7 @@ def model_card(
     parts = [
         f"# {markdown_text(name)}",
         _model(config, evaluation, num_parameters),
+        *_backbone(evaluation),
         "## Result",
         f"On the {evaluation['split']} split: {headline(evaluation)}",
         _class_table(evaluation, videos),
@@ -72,6 +74,20 @@ def _model(
         f"({clip.span_seconds:g} s) of {clip.crop_size} x {clip.crop_size} "
         f"pixels. It has {num_parameters:,} parameters."
     )
+
+
+def _backbone(evaluation: Mapping[str, Any]) -> list[str]:
+    backbone = evaluation.get("backbone")
+    if not backbone:
+        return []
+    return [
+        "It reads the features of a pretrained network, "
+        f"`{markdown_text(backbone['name'])}`, whose weights are from "
+        f"{markdown_text(backbone['source'])} under the licence "
+        f"{markdown_text(backbone['license'])}, which also holds for this "
+        "model and its exports (SHA-256 of the weights: "
+        f"`{backbone['weights_sha256']}`)."
+    ]
 
 
 def _class_table(

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
+from har_keras.backbones.classifier import build_classifier
 from har_keras.clips.dataset import ClipDataset
 from har_keras.config import Config
 from har_keras.errors import DataError, EnvironmentFault
+from har_keras.features.dataset import FeatureDataset
 from har_keras.files import remove_leftovers
 from har_keras.manifest.manifest import Manifest
-from har_keras.model.build import build_model
 from har_keras.run import Run
 from har_keras.store.store import Store
 from har_keras.training.callbacks import (
@@ -82,7 +84,8 @@ def fit(
         config: Config. Every option.
         store: Store. The decoded frames.
         manifest: Manifest. The videos; "train" and "val" are used.
-        objective: Objective or None. Defaults to classification.
+        objective: Objective or None. Defaults to classification, of features
+            where a backbone is frozen.
 
     Returns:
         The W&B callback, still open for the final metrics.
@@ -93,6 +96,7 @@ def fit(
         EnvironmentFault: If the disk is full, or memory is too small for one
             clip.
     """
+    objective = objective or classification(config)
     wandb: WeightsAndBiases | None = None
     clips_at_once = 0
     with device_scope(config.training.devices):
@@ -137,7 +141,7 @@ class Training:
         clips_at_once: int = 0,
         objective: Objective | None = None,
     ) -> None:
-        objective = objective or CLASSIFICATION
+        objective = objective or classification(config)
         keras.utils.set_random_seed(config.training.seed)
         self.run = run
         self.config = config
@@ -160,6 +164,9 @@ class Training:
         self.model = objective.compiled_model(
             config.changed(start), manifest, self.steps
         )
+        if config.features.backbone != "none":
+            # Of what is resumed, the checkpoint has it, too.
+            adapt(self.model.classifier, self.train_clips)
         self.state = self._start_or_resume(manifest)
         self.state.micro_batch_size = (
             clips_at_once or self.state.micro_batch_size
@@ -340,18 +347,35 @@ class Training:
         )
 
 
+def adapt(classifier: keras.Model, clips: ClipDataset) -> None:
+    """Sets the standardization of features by those of training clips.
+
+    Args:
+        classifier: keras.Model. A `FeatureViT`, or a `BackboneClassifier`
+            whose backbone is trained, too.
+        clips: ClipDataset. The clips to train on.
+    """
+    if isinstance(clips, FeatureDataset):
+        classifier.adapt(clips.all_features())
+        return
+    rows = [classifier.extractor.of_clips(x[None]) for x in clips.middles()]
+    classifier.reader.adapt(np.concatenate(rows))
+
+
 def compiled_model(
     config: Config, manifest: Manifest, steps_per_epoch: int
 ) -> keras.Model:
     """Returns the compiled model of a config, with its optimizer built."""
-    classifier = build_model(
-        config.model,
-        config.clip,
-        num_classes=len(manifest.class_names),
-        seed=config.training.seed,
+    whole = build_classifier(config, len(manifest.class_names))
+    trained = whole.reader if config.reads_features else whole
+    initialize_weights(trained, config.model.weights)
+    model = build_trainer(
+        trained,
+        config.training,
+        steps_per_epoch,
+        whole=whole,
+        factor=getattr(whole, "rate_factor", None),
     )
-    initialize_weights(classifier, config.model.weights)
-    model = build_trainer(classifier, config.training, steps_per_epoch)
     model.optimizer.build(model.trainable_variables)
     # Metrics create their variables at first use; checkpoints include them.
     labels = keras.ops.zeros((1,), "int32")
@@ -362,7 +386,10 @@ def compiled_model(
     return model
 
 
-CLASSIFICATION = Objective(ClipDataset, compiled_model)
+def classification(config: Config) -> Objective:
+    """Returns the objective of a classifier, of features or of pixels."""
+    dataset = FeatureDataset if config.reads_features else ClipDataset
+    return Objective(dataset, compiled_model)
 
 
 def _say_what_is_left_out(clips: ClipDataset, name: str, which: str) -> None:

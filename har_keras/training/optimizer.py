@@ -1,11 +1,14 @@
 """AdamW with its learning rate schedule and layer-wise decay."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from har_keras.config import TrainingConfig
+
+Factor = Callable[[Any], float]
 
 # Names of variables that are not kernels: biases, scales, position embeddings
 # and learned tokens.
@@ -13,7 +16,9 @@ NOT_DECAYED = ("bias", "gamma", "beta", "positions", "token")
 
 
 def build_optimizer(
-    training: TrainingConfig, steps_per_epoch: int
+    training: TrainingConfig,
+    steps_per_epoch: int,
+    factor: Factor | None = None,
 ) -> keras.optimizers.Optimizer:
     """Returns AdamW with its learning rate schedule.
 
@@ -23,6 +28,8 @@ def build_optimizer(
     Args:
         training: TrainingConfig. Rate, decay, schedule and length.
         steps_per_epoch: int. Optimizer steps in one epoch, at least 1.
+        factor: Callable or None. Returns the factor of the learning rate of a
+            variable. Defaults to 1 for all.
 
     Returns:
         An optimizer, not built yet.
@@ -38,10 +45,12 @@ def build_optimizer(
     """
     rate = learning_rate_schedule(training, steps_per_epoch)
     options = {"weight_decay": training.weight_decay}
-    if training.layer_decay == 1:
+    if training.layer_decay == 1 and factor is None:
         optimizer = keras.optimizers.AdamW(rate, **options)
     else:
-        optimizer = LayerwiseAdamW(training.layer_decay, rate, **options)
+        optimizer = LayerwiseAdamW(
+            training.layer_decay, rate, factor=factor, **options
+        )
     optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
     return optimizer
 
@@ -57,6 +66,8 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
     Args:
         layer_decay: float. Ratio of the rates of a layer and the one above.
         *args: Arguments of `keras.optimizers.AdamW`.
+        factor: Callable or None. Returns the factor of the rate of a variable;
+            it is not saved.
         **kwargs: Arguments of `keras.optimizers.AdamW`.
 
     Reference:
@@ -64,17 +75,25 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
           (layer-wise learning rate decay).
     """
 
-    def __init__(self, layer_decay: float, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        layer_decay: float,
+        *args: Any,
+        factor: Factor | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.layer_decay = layer_decay
+        self.factor = factor or (lambda variable: 1.0)
 
     def build(self, variables: list[Any]) -> None:
         super().build(variables)
         depths = [depth_of(variable.path) for variable in variables]
         last = 1 + max((d for d in depths if d is not None), default=0)
         self._scales = [
-            self.layer_decay ** (last - (last if d is None else d))
-            for d in depths
+            self.layer_decay ** (last - (last if depth is None else depth))
+            * self.factor(variable)
+            for depth, variable in zip(depths, variables, strict=True)
         ]
 
     def update_step(self, gradient: Any, variable: Any, rate: Any) -> None:

@@ -9,7 +9,7 @@ from keras import ops
 from har_keras.config import TrainingConfig
 from har_keras.model.layers import Shape, Tensor
 from har_keras.training.gradient_accumulation import TRAIN_STEPS, first_of
-from har_keras.training.optimizer import build_optimizer
+from har_keras.training.optimizer import Factor, build_optimizer
 
 # Tokens whose activations fit a CPU's cache: micro-batches of 2 clips of 392
 # tokens (112 pixels) or 1 of 1568 (224 pixels) were fastest. PyTorch's fused
@@ -35,6 +35,9 @@ class Trainer(keras.Model):
         classifier: keras.Model with `logits(clips, training)`.
         micro_batch_size: int or None. Clips in a micro-batch; `None` is the
             whole batch.
+        whole: keras.Model or None. What `save` saves, where the classifier is
+            only the part that is trained. Its other weights are no state of
+            the training. Defaults to the classifier.
         **kwargs: Arguments of `keras.Model`.
     """
 
@@ -42,6 +45,7 @@ class Trainer(keras.Model):
         self,
         classifier: keras.Model,
         micro_batch_size: int | None = None,
+        whole: keras.Model | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -52,6 +56,8 @@ class Trainer(keras.Model):
             )
         self.classifier = classifier
         self.micro_batch_size = micro_batch_size
+        # Behind a function, since Keras would track it as a part of this one.
+        self._whole = lambda: classifier if whole is None else whole
 
     def build(self, input_shape: Shape) -> None:
         if not self.classifier.built:
@@ -65,7 +71,7 @@ class Trainer(keras.Model):
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         """Saves the classifier, without this wrapper and the optimizer."""
-        self.classifier.save(filepath, *args, **kwargs)
+        self._whole().save(filepath, *args, **kwargs)
 
     def train_step(self, *args: Any) -> Any:
         """Updates the weights for one batch; `fit` calls it.
@@ -95,6 +101,8 @@ def build_trainer(
     *,
     loss: Callable[..., Tensor] | None = None,
     metrics: Sequence[keras.Metric] | None = None,
+    whole: keras.Model | None = None,
+    factor: Factor | None = None,
 ) -> Trainer:
     """Returns a trainer that is ready for `fit`.
 
@@ -108,6 +116,8 @@ def build_trainer(
         steps_per_epoch: int. Batches in one epoch, at least 1.
         loss: Callable or None. Defaults to the cross-entropy.
         metrics: Sequence of keras.Metric or None. Defaults to `accuracy`.
+        whole: keras.Model or None. As for `Trainer`.
+        factor: Callable or None. As for `build_optimizer`.
 
     Returns:
         A compiled `Trainer`.
@@ -118,14 +128,16 @@ def build_trainer(
     size = micro_batch_size(
         training.micro_batch_size,
         num_tokens=classifier.num_tokens,
-        accelerated=_has_accelerator(),
+        # Features are small, and the loss of the linear layer's weights would
+        # be counted in each micro-batch.
+        accelerated=_has_accelerator() or whole not in (None, classifier),
     )
-    trainer = Trainer(classifier, size)
+    trainer = Trainer(classifier, size, whole)
     trainer.compile(
-        optimizer=build_optimizer(training, steps_per_epoch),
+        optimizer=build_optimizer(training, steps_per_epoch, factor),
         loss=loss or build_loss(training.label_smoothing, mixed=mixed),
         metrics=metrics,
-        jit_compile=_can_jit(),
+        jit_compile=_can_jit() and not _is_slow_by_xla(classifier),
     )
     return trainer
 
@@ -185,6 +197,11 @@ def _can_jit() -> bool:
 
         return bool(tf.distribute.get_strategy().num_replicas_in_sync == 1)
     return bool(backend == "jax")
+
+
+def _is_slow_by_xla(classifier: keras.Model) -> bool:
+    """On a CPU XLA makes depthwise networks ten times slower."""
+    return hasattr(classifier, "backbone") and not _has_accelerator()
 
 
 def build_loss(
