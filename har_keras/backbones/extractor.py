@@ -147,7 +147,15 @@ def _fastest(backbone: Backbone, shape: tuple[int, ...]) -> Run:
         return _by_graph(lambda x: backbone(x, training=False), shape)
     if _has_accelerator():
         return _by_backend(backbone)
-    return _by_graph_of_other_process(backbone, shape)
+    key = (backbone.weights_hash, shape)
+    if key not in _GRAPHS:
+        _GRAPHS.clear()  # one is enough, and it is large
+        _GRAPHS[key] = _by_graph_of_other_process(backbone, shape)
+    return _GRAPHS[key]
+
+
+# Of this process, by weights and shape: they take ten seconds to make.
+_GRAPHS: dict[tuple[str, tuple[int, ...]], Run] = {}
 
 
 def _by_graph(call: Callable[[Any], Any], shape: tuple[int, ...]) -> Run:

@@ -347,11 +347,11 @@ class FeatureViT(VideoViT):
         x = self.linear_scale(x) * self._importance(int(x.shape[-1]))
         return logits + self.linear(x)
 
-    def _importance(self, size: int) -> np.ndarray:
+    def _importance(self, size: int) -> Tensor:
         """Deviation and change count half: they are as many again."""
         weights = np.full(size, 0.5, "float32")
         weights[: self.num_moving or self.feature_shape[-1]] = 1.0
-        return weights
+        return ops.convert_to_tensor(weights)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
