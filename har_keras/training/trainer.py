@@ -57,7 +57,7 @@ class Trainer(keras.Model):
         self.classifier = classifier
         self.micro_batch_size = micro_batch_size
         # Behind a function, since Keras would track it as a part of this one.
-        self._whole = lambda: classifier if whole is None else whole
+        self._whole: Callable[[], Any] = lambda: whole or classifier
 
     def build(self, input_shape: Shape) -> None:
         if not self.classifier.built:
