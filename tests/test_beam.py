@@ -67,6 +67,19 @@ def test_a_prepared_store_is_the_same_bytes(videos, tmp_path, capsys):
 
 
 @needs_beam
+def test_features_are_the_same_bytes(videos, tmp_path):
+    flags = (
+        *("--recipe", "transfer", "--crop-size", "64", "--num-frames", "4"),
+        *("--num-clips", "2"),
+    )
+    local = prepared(videos, tmp_path / "local", *flags)
+    assert (
+        prepared(videos, tmp_path / "beam", "--pool", "beam", *flags) == local
+    )
+    assert sum(name.endswith(".npy") for name in local) >= 10
+
+
+@needs_beam
 def test_what_is_done_is_not_done_again(videos, tmp_path, monkeypatch):
     whole = prepared(videos, tmp_path, "--pool", "beam")
     # Killed: one shard without its index, and half a file.
