@@ -195,7 +195,7 @@ class BackboneConfig:
     """Cells of a frame along each side to which features are averaged."""
     linear_path: bool = True
     """Add a linear layer on the mean features beside the transformer."""
-    linear_l2: Annotated[float, NOT_NEGATIVE] = 0.3
+    linear_penalty: Annotated[float, NOT_NEGATIVE] = 0.3
     """Weight of the squared weights of the linear layer in the loss."""
     feature_dropout_rate: Annotated[float, FRACTION] = 0.0
     """Dropout on the features."""

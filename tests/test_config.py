@@ -161,7 +161,7 @@ def test_recipes_leave_the_stated_dimensions_alone():
 def test_few_videos_are_told_of_their_recipe(options, num_videos, said, caplog):
     caplog.set_level("INFO")
     recommend_recipe(Config().replace(**options), num_videos)
-    assert ("--recipe small-data" in caplog.text) is said
+    assert ("--recipe transfer" in caplog.text) is said
 
 
 OLD_CONFIG = """

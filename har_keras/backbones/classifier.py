@@ -232,7 +232,7 @@ def classifier_on(
         num_classes,
         backbone.feature_shape(clip.num_frames, clip.crop_size),
         linear_path=features.linear_path,
-        linear_l2=features.linear_l2,
+        linear_penalty=features.linear_penalty,
         num_moving=backbone.num_moving,
         feature_dropout_rate=features.feature_dropout_rate,
         token_dropout_rate=features.token_dropout_rate,

@@ -231,7 +231,7 @@ class FeatureViT(VideoViT):
         feature_shape: tuple of int. Shape of a clip's features, `(t, g, g,
             C)`.
         linear_path: bool. Whether there is a linear layer beside it.
-        linear_l2: float. Weight of its squared weights in the loss.
+        linear_penalty: float. Weight of its squared weights in the loss.
         num_moving: int. Channels that were pooled by motion. Defaults to `0`.
         feature_dropout_rate: float. Dropout on features.
         token_dropout_rate: float. Share of the tokens that are dropped whole.
@@ -255,7 +255,7 @@ class FeatureViT(VideoViT):
         num_classes: int,
         feature_shape: tuple[int, int, int, int],
         linear_path: bool = True,
-        linear_l2: float = 0.0,
+        linear_penalty: float = 0.0,
         num_moving: int = 0,
         feature_dropout_rate: float = 0.0,
         token_dropout_rate: float = 0.0,
@@ -264,7 +264,7 @@ class FeatureViT(VideoViT):
         self.feature_shape = tuple(feature_shape)
         self.feature_dropout_rate = feature_dropout_rate
         self.token_dropout_rate = token_dropout_rate
-        self.linear_path, self.linear_l2 = linear_path, linear_l2
+        self.linear_path, self.linear_penalty = linear_path, linear_penalty
         self.num_moving = num_moving
         super().__init__(
             num_classes,
@@ -283,7 +283,7 @@ class FeatureViT(VideoViT):
             num_classes,
             use_bias=False,
             kernel_initializer="zeros",
-            kernel_regularizer=keras.regularizers.L2(linear_l2),
+            kernel_regularizer=keras.regularizers.L2(linear_penalty),
             name="linear",
             dtype="float32",
         )
@@ -360,7 +360,7 @@ class FeatureViT(VideoViT):
         return config | {
             "feature_shape": self.feature_shape,
             "linear_path": self.linear_path,
-            "linear_l2": self.linear_l2,
+            "linear_penalty": self.linear_penalty,
             "num_moving": self.num_moving,
             "feature_dropout_rate": self.feature_dropout_rate,
             "token_dropout_rate": self.token_dropout_rate,
