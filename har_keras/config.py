@@ -240,7 +240,8 @@ class TrainingConfig:
     augment: Literal["none", "light", "basic", "strong", "keras-cv"] = "basic"
     """Augmentation: none, light (shift, flip), basic (random resized crop,
     flip, color jitter), strong (basic, RandAugment and random erasing) or
-    keras-cv (its RandAugment and RandomCutout; slow, extra cv)."""
+    keras-cv (its RandAugment and RandomCutout; slow, extra cv). On the features
+    of a frozen backbone, light and basic are the same: crops and flips."""
     flip: bool = True
     """Flip half of the training clips left to right."""
     no_flip_classes: Annotated[str, Metavar("CLASS,...")] = ""

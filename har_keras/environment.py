@@ -4,10 +4,11 @@ import contextlib
 import netrc
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -158,3 +159,38 @@ def has_wandb_key() -> bool:
     except (OSError, netrc.NetrcParseError):
         return False
     return any("wandb" in host for host in hosts)
+
+
+def run_with_tensorflow(
+    module: str, arguments: Sequence[str], *, what: str
+) -> str:
+    """Runs a module in a process of its own, on the TensorFlow backend.
+
+    Args:
+        module: str. The name of the module.
+        arguments: Sequence of str. Its command-line arguments.
+        what: str. What it does, for the error.
+
+    Returns:
+        str. Its standard output.
+
+    Raises:
+        EnvironmentFault: If it fails; gives the last line of its errors.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        # The graph is small; the accelerator belongs to this process.
+        env=os.environ
+        | {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        reason = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise EnvironmentFault(
+            f"{what} through the TensorFlow backend failed: "
+            f"{reason.removeprefix('Error: ')}"
+        )
+    return done.stdout

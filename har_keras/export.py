@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from har_keras import cli
-from har_keras.environment import start_backend
+from har_keras.environment import run_with_tensorflow, start_backend
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.evaluation.measure import RunVideos
 from har_keras.files import whole_file
@@ -150,24 +149,11 @@ _NUM_COMPARED = 64
 
 
 def _export_in_other_process(run: Run, formats: Sequence[str]) -> Path:
-    command = [sys.executable, "-m", "har_keras.export", str(run.path)]
-    done = subprocess.run(
-        [*command, "--formats", ",".join(formats)],
-        # The graph is small; the accelerator belongs to this process.
-        env=os.environ
-        | {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
+    arguments = [str(run.path), "--formats", ",".join(formats)]
+    printed = run_with_tensorflow(
+        "har_keras.export", arguments, what="The export"
     )
-    if done.returncode:
-        reason = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise EnvironmentFault(
-            "The export through the TensorFlow backend failed: "
-            f"{reason.removeprefix('Error: ')}"
-        )
-    return Path(done.stdout.strip().splitlines()[-1])
+    return Path(printed.strip().splitlines()[-1])
 
 
 def chosen_formats(text: str) -> list[str]:

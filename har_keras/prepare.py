@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _FLAGS = cli.Flags(
     (
         *cli.DECODING.names, "backbone", "backbone_weights", "feature_grid",
-        "num_clips", "num_crops", "augment", "flip",
+        "feature_pooling", "num_clips", "num_crops", "augment", "flip",
     ),
     common=("backbone", *cli.DECODING.common),
 )  # fmt: skip

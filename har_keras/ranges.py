@@ -114,14 +114,36 @@ def _require_features(options: Mapping[str, Any]) -> None:
                 f"--backbone needs {flag(name)} {wanted}: the transformer "
                 f"reads its features. Received: {options[name]}."
             )
-    if options["unfreeze"]:
-        return
-    if options["augment"] in _OF_PIXELS or options["cutmix"]:
-        wrong = f"--augment {options['augment']}"
+    if options["feature_pooling"] == "motion" and options["num_frames"] < 2:
         raise UsageError(
-            f"{'--cutmix' if options['cutmix'] else wrong} changes pixels, "
-            "which a frozen backbone reads only once. Use --augment light and "
-            "--mixup, or train its last blocks, too, with --unfreeze."
+            "--feature-pooling motion needs --num-frames 2 or more. Received: "
+            f"{options['num_frames']}."
+        )
+    if not options["unfreeze"]:
+        _require_frozen(options)
+
+
+def _require_frozen(options: Mapping[str, Any]) -> None:
+    """Raises `UsageError` for what would be without effect on features."""
+    augment = f"--augment {options['augment']}"
+    for is_wrong, what in (
+        (options["cutmix"], "--cutmix changes pixels"),
+        (options["augment"] in _OF_PIXELS, f"{augment} changes pixels"),
+        (
+            options["speed_jitter"],
+            "--speed-jitter changes the frames of a clip",
+        ),
+    ):
+        if is_wrong:
+            raise UsageError(
+                f"{what}, which a frozen backbone reads only once. Use "
+                "--augment light and --mixup, or train its last blocks, too, "
+                "with --unfreeze."
+            )
+    if options["micro_batch_size"] > 0:
+        raise UsageError(
+            "--micro-batch-size is for pixels; the features of a batch are "
+            "small and are read at once. Remove it."
         )
 
 

@@ -166,7 +166,7 @@ def test_a_damaged_file_of_features_is_named(prepared):
     video = manifest.usable("val")[0]
     file = store.feature_file(video.sha256, View(0.123))
     file.write_bytes(b"no array")
-    with pytest.raises(OSError, match=file.name):
+    with pytest.raises(DataError, match=file.name):
         store.all_features(video.sha256, View(0.123))
     file.unlink()
 
@@ -287,6 +287,9 @@ def test_the_saved_model_answers_as_keras(run):
         ({"augment": "strong"}, "--augment strong changes pixels"),
         ({"cutmix": 1.0}, "--cutmix changes pixels"),
         ({"stem": "gradients"}, "--stem pixels"),
+        ({"speed_jitter": 0.2}, "--speed-jitter changes the frames"),
+        ({"micro_batch_size": 4}, "--micro-batch-size is for pixels"),
+        ({"num_frames": 1}, "--feature-pooling motion needs --num-frames 2"),
         ({"model": "cnn3d"}, "--model vit"),
         ({"backbone": "none", "unfreeze": 2}, "--unfreeze needs --backbone"),
     ],

@@ -6,12 +6,13 @@ grid, C channels.
 
 import hashlib
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import keras
 import numpy as np
 from keras import ops
 
+from har_keras.backbones.nested import Nested
 from har_keras.backbones.pooling import (
     Pooling,
     motion_weights,
@@ -54,7 +55,7 @@ class BackboneInfo:
     macs: float = 0.0
 
 
-class Backbone(keras.Model):
+class Backbone(Nested):
     """A pretrained network in front of the transformer.
 
     Pixels are scaled as in the network's own training, and its feature maps
@@ -115,13 +116,19 @@ class Backbone(keras.Model):
         images = self.images_of(clips)
         return self.pooled(self.maps_of_clips(self(images), clips.shape[1]))
 
-    def images_of(self, clips: Any) -> Any:
-        """Returns what one call reads of clips: the frames, or the clips."""
-        raise NotImplementedError
+    def call(self, images: Tensor, training: bool | None = None) -> Tensor:
+        return self.network(self.scaled(images), training=False)
 
-    def maps_of_clips(self, maps: Any, num_frames: int) -> Any:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return self.network.compute_output_shape(input_shape)
+
+    def images_of(self, clips: Tensor) -> Tensor:
+        """Returns what one call reads of clips: the frames, or the clips."""
+        return clips
+
+    def maps_of_clips(self, maps: Tensor, num_frames: int) -> Tensor:
         """Returns the maps of images as those of clips, `(B, t, h, w, C)`."""
-        raise NotImplementedError
+        return maps
 
     def pooled(self, maps: Tensor) -> Tensor:
         """Returns the features of clips, from their maps."""
@@ -152,7 +159,8 @@ class Backbone(keras.Model):
         if not many:
             shape = (None, num_frames, *shape[1:])
         shape = pooled_shape(shape, self.pooling, self.grid)
-        return tuple(int(n or 0) for n in shape[1:])  # type: ignore[return-value]
+        places, rows, columns, channels = (int(n or 0) for n in shape[1:])
+        return places, rows, columns, channels
 
     @property
     def frames_at_once(self) -> int:
@@ -189,22 +197,12 @@ class Backbone(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
-            "network": keras.saving.serialize_keras_object(self.network),
             "mean": self.mean,
             "std": self.std,
             "grid": self.grid,
             "pooling": self.pooling,
             "info": asdict(self.info),
         }
-
-    @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: Any = None
-    ) -> Self:
-        network = keras.saving.deserialize_keras_object(
-            config["network"], custom_objects
-        )
-        return cls(**config | {"network": network})
 
 
 @keras.saving.register_keras_serializable(package="har_keras")
@@ -224,21 +222,11 @@ class FrameBackbone(Backbone):
         `(batch_size, h, w, C)`
     """
 
-    def call(self, frames: Tensor, training: bool | None = None) -> Tensor:
-        return self.network(self.scaled(frames), training=False)
+    def images_of(self, clips: Tensor) -> Tensor:
+        return ops.reshape(clips, (-1, *clips.shape[2:]))
 
-    def images_of(self, clips: Any) -> Any:
-        return (
-            clips.reshape(-1, *clips.shape[2:])
-            if isinstance(clips, np.ndarray)
-            else ops.reshape(clips, (-1, *clips.shape[2:]))
-        )
-
-    def maps_of_clips(self, maps: Any, num_frames: int) -> Any:
+    def maps_of_clips(self, maps: Tensor, num_frames: int) -> Tensor:
         return ops.reshape(maps, (-1, num_frames, *maps.shape[1:]))
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return self.network.compute_output_shape(input_shape)
 
 
 @keras.saving.register_keras_serializable(package="har_keras")
@@ -257,15 +245,3 @@ class ClipBackbone(Backbone):
     Output shape:
         `(batch_size, t, h, w, C)`
     """
-
-    def call(self, clips: Tensor, training: bool | None = None) -> Tensor:
-        return self.network(self.scaled(clips), training=False)
-
-    def images_of(self, clips: Any) -> Any:
-        return clips
-
-    def maps_of_clips(self, maps: Any, num_frames: int) -> Any:
-        return maps
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return self.network.compute_output_shape(input_shape)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,6 +11,7 @@ from har_keras.backbones.backbone import Backbone
 from har_keras.backbones.catalog import load_backbone
 from har_keras.backbones.extractor import FeatureExtractor
 from har_keras.backbones.feature_vit import FeatureViT
+from har_keras.backbones.nested import Nested
 from har_keras.config import Config
 from har_keras.errors import UsageError
 from har_keras.model.build import POLICIES, build_model
@@ -19,7 +20,7 @@ from har_keras.model.options import transformer_options
 
 
 @keras.saving.register_keras_serializable(package="har_keras")
-class BackboneClassifier(keras.Model):
+class BackboneClassifier(Nested):
     """Classifies clips by the features of a pretrained backbone.
 
     Args:
@@ -35,6 +36,8 @@ class BackboneClassifier(keras.Model):
     Output shape:
         `(batch_size, num_classes)`, probabilities.
     """
+
+    parts = ("backbone", "reader")
 
     def __init__(
         self,
@@ -124,27 +127,10 @@ class BackboneClassifier(keras.Model):
         return input_shape[0], self.num_classes
 
     def get_config(self) -> dict[str, Any]:
-        parts = {"backbone": self.backbone, "reader": self.reader}
         return super().get_config() | {
-            **{
-                name: keras.saving.serialize_keras_object(part)
-                for name, part in parts.items()
-            },
             "crop_size": self.crop_size,
             "num_frames": self.num_frames,
         }
-
-    @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: Any = None
-    ) -> Self:
-        parts = {
-            name: keras.saving.deserialize_keras_object(
-                config[name], custom_objects
-            )
-            for name in ("backbone", "reader")
-        }
-        return cls(**config | parts)
 
 
 def last_blocks(

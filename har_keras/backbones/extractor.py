@@ -6,8 +6,6 @@ graph 8.4, ONNX Runtime 8.2, OpenVINO 8.8; PyTorch by way of Keras 55, XLA 79,
 which is slow at depthwise convolutions.
 """
 
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -20,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from har_keras.backbones.backbone import Backbone
-from har_keras.errors import EnvironmentFault
+from har_keras.environment import run_with_tensorflow
 
 # Constant, the last batch filled up, so that the network is compiled once and
 # the features of a frame don't depend on its company. Larger ones gain nothing
@@ -194,21 +192,11 @@ def _by_graph_of_other_process(
     with tempfile.TemporaryDirectory(prefix="har_keras-") as folder:
         file, graph = Path(folder, "backbone.keras"), Path(folder, "graph")
         backbone.save(file)
-        done = subprocess.run(
-            [sys.executable, "-m", __name__, file, graph, *map(str, shape)],
-            env=os.environ
-            | {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
+        run_with_tensorflow(
+            __name__,
+            [str(file), str(graph), *map(str, shape)],
+            what="Making the graph of the backbone",
         )
-        if done.returncode:
-            reason = (done.stderr.strip() or "no message").splitlines()[-1]
-            raise EnvironmentFault(
-                "The backbone could not be turned into a TensorFlow graph: "
-                f"{reason}"
-            )
         loaded = tf.saved_model.load(str(graph))
     # The graph refers to the variables weakly: what was loaded is kept here.
     return _by_graph(lambda x: loaded.call(x), shape)

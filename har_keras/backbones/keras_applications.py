@@ -179,8 +179,9 @@ def scaling(name: str) -> tuple[list[float], list[float], bool]:
     ([127.5, 127.5, 127.5], [127.5, 127.5, 127.5], False)
     """
     module = inspect.getmodule(_builders()[name])
+    assert module is not None
     pixels = np.concatenate([np.zeros((1, 3)), 255 * np.eye(3)])
-    found = module.preprocess_input(  # type: ignore[union-attr]
+    found = module.preprocess_input(
         pixels.reshape(4, 1, 1, 3).astype("float64"), "channels_last"
     ).reshape(4, 3)
     factors = (found[1:] - found[0]) / 255  # by channel read, then written

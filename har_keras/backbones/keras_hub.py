@@ -12,7 +12,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import keras
 import numpy as np
@@ -27,6 +27,7 @@ from har_keras.backbones.backbone import (
     Tensor,
 )
 from har_keras.backbones.hdf5 import first_line, require_hdf5
+from har_keras.backbones.nested import Nested
 from har_keras.config import ClipConfig
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 
@@ -97,7 +98,7 @@ PRESETS = {
 
 
 @keras.saving.register_keras_serializable(package="har_keras")
-class HubFeatures(keras.Model):
+class HubFeatures(Nested):
     """A backbone of keras-hub whose output is a map, whatever it was.
 
     Args:
@@ -116,6 +117,8 @@ class HubFeatures(keras.Model):
         super().__init__(**kwargs)
         self.backbone = backbone
         self.built = True  # the backbone is
+
+    parts = ("backbone",)
 
     def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         inputs = self.backbone.input
@@ -145,20 +148,6 @@ class HubFeatures(keras.Model):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         channels = self.backbone.output.shape[-1]
         return input_shape[0], *self._grid(input_shape), channels
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {
-            "backbone": keras.saving.serialize_keras_object(self.backbone)
-        }
-
-    @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: Any = None
-    ) -> Self:
-        backbone = keras.saving.deserialize_keras_object(
-            config["backbone"], custom_objects
-        )
-        return cls(**config | {"backbone": backbone})
 
 
 def names() -> list[str]:

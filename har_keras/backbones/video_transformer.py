@@ -9,7 +9,7 @@ import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import keras
 from keras import layers, ops
@@ -24,6 +24,7 @@ from har_keras.backbones.backbone import (
     Tensor,
 )
 from har_keras.backbones.hdf5 import first_line
+from har_keras.backbones.nested import Nested
 from har_keras.config import ClipConfig, Config
 from har_keras.errors import DataError, UsageError
 from har_keras.hub import download, hub_name, hub_options
@@ -107,7 +108,7 @@ class ClipTokens(VideoViT):
 
 
 @keras.saving.register_keras_serializable(package="har_keras")
-class FrameTokens(keras.Model):
+class FrameTokens(Nested):
     """A network of clips of one frame, for frames.
 
     Args:
@@ -131,20 +132,6 @@ class FrameTokens(keras.Model):
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], *self.network.compute_output_shape((None,))[2:])
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {
-            "network": keras.saving.serialize_keras_object(self.network)
-        }
-
-    @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: Any = None
-    ) -> Self:
-        network = keras.saving.deserialize_keras_object(
-            config["network"], custom_objects
-        )
-        return cls(**config | {"network": network})
 
 
 def names() -> list[str]:

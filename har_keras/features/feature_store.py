@@ -22,6 +22,7 @@ from har_keras.clips.sampling import (
     view_starts,
 )
 from har_keras.config import ClipConfig
+from har_keras.errors import DataError
 from har_keras.store.store import Store
 
 if TYPE_CHECKING:
@@ -78,6 +79,10 @@ class FeatureStore(Store):
             store.folder.parent / "features" / self._key(backbone)
         )
         self._opened = functools.lru_cache(_OPEN_FILES)(self._open)
+        # Of every clip that is read, for some hundred lengths of videos.
+        self._starts = functools.lru_cache(_OPEN_FILES)(
+            lambda num_frames: self.rows(num_frames)[:, 0]
+        )
 
     def _key(self, backbone: Backbone) -> str:
         clip = self.clip
@@ -139,7 +144,7 @@ class FeatureStore(Store):
             `float16` array of shape `(R, t, g, g, C)`, one row a clip.
 
         Raises:
-            OSError: If the file is missing or damaged.
+            DataError: If the file is missing or damaged.
         """
         return self._opened(self.feature_file(sha256, view))
 
@@ -147,8 +152,11 @@ class FeatureStore(Store):
     def _open(file: Path) -> np.ndarray:
         try:
             return np.load(file, mmap_mode="r", allow_pickle=False)
-        except ValueError as error:
-            raise OSError(f"'{file}' is damaged. Remove it.") from error
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(
+                f"The features '{file}' can't be read: {error}. Remove the "
+                "file; they are computed again."
+            ) from error
 
     def clip_features(
         self, sha256: str, view: View, num_frames: int, start: int
@@ -164,6 +172,5 @@ class FeatureStore(Store):
         Returns:
             `float16` array of shape `(t, g, g, C)`.
         """
-        starts = self.rows(num_frames)[:, 0]
-        nearest = int(np.abs(starts - start).argmin())
+        nearest = int(np.abs(self._starts(num_frames) - start).argmin())
         return np.asarray(self.all_features(sha256, view)[nearest])

@@ -67,7 +67,7 @@ def _rollout(model: Any, clip: Frames) -> np.ndarray:
         found = _contributions(model, _weights(model, clip))
         return found.reshape(1, *model.grid)
     maps = backbone.maps_of_clips(
-        model.extractor.maps(backbone.images_of(clip)), clip.shape[1]
+        backbone(backbone.images_of(clip)), clip.shape[1]
     )
     reader = model.reader
     weights = _weights(reader, backbone.pooled(maps))
