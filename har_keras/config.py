@@ -188,6 +188,11 @@ class BackboneConfig:
     backbone_weights: Path | None = None
     """File with the weights of --backbone. Default: those of its package, or
     of its library's cache."""
+    backbone_stride: Annotated[int, AT_LEAST_ONE] = 1
+    """The backbone reads every n-th frame of a clip."""
+    optical_flow: bool = False
+    """Add statistics of the optical flow between all frames of a clip to the
+    features: how people move, which a network for single images can't see."""
     feature_pooling: Literal["grid", "motion"] = "grid"
     """What is kept of a frame's features: the means of a grid of cells, or the
     mean where the clip moves most, and its change."""
@@ -412,13 +417,6 @@ class Config:
         for section in dataclasses.fields(self):
             require_ranges(getattr(self, section.name))
         require_agreement(self.flat())
-        split = self.split
-        if split.val_fraction + split.test_fraction >= 1:
-            raise UsageError(
-                "--val-fraction and --test-fraction must leave some videos for "
-                f"training. Received: {split.val_fraction} and "
-                f"{split.test_fraction}."
-            )
         return self
 
 

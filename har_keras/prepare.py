@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 _FLAGS = cli.Flags(
     (
         *cli.DECODING.names, "backbone", "backbone_weights", "feature_grid",
-        "feature_pooling", "num_clips", "num_crops", "augment", "flip",
+        "feature_pooling", "backbone_stride", "optical_flow", "num_clips",
+        "num_crops", "augment", "flip",
     ),
     common=("backbone", *cli.DECODING.common),
 )  # fmt: skip

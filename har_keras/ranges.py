@@ -61,13 +61,18 @@ def require_agreement(options: Mapping[str, Any]) -> None:
         options: Mapping. Every value by option name.
     """
     _require_multiples(options)
+    val, test = options["val_fraction"], options["test_fraction"]
+    if val + test >= 1:
+        raise UsageError(
+            "--val-fraction and --test-fraction must leave some videos for "
+            f"training. Received: {val} and {test}."
+        )
     if options["weights"] == "synthetic-actions":
         _require_synthetic(options)
     if options["backbone"] != "none":
         _require_features(options)
-    elif options["unfreeze"] or options["backbone_weights"]:
-        name = "unfreeze" if options["unfreeze"] else "backbone_weights"
-        raise UsageError(f"{flag(name)} needs --backbone NAME.")
+    else:
+        _require_no_features(options)
 
 
 def _require_multiples(options: Mapping[str, Any]) -> None:
@@ -76,6 +81,7 @@ def _require_multiples(options: Mapping[str, Any]) -> None:
         ("num_frames", "tubelet_frames"),
         ("hidden_dim", "num_heads"),
         ("batch_size", "repeats"),
+        ("num_frames", "backbone_stride"),
     ):
         value, divisor = options[name], options[unit]
         if value % divisor:
@@ -106,6 +112,18 @@ _SYNTHETIC = {
 }  # fmt: skip
 
 
+def _require_no_features(options: Mapping[str, Any]) -> None:
+    """Raises `UsageError` if an option is for a backbone that isn't named."""
+    for name, unset in (
+        ("unfreeze", 0),
+        ("backbone_weights", None),
+        ("backbone_stride", 1),
+        ("optical_flow", False),
+    ):
+        if options[name] != unset:
+            raise UsageError(f"{flag(name)} needs --backbone NAME.")
+
+
 def _require_features(options: Mapping[str, Any]) -> None:
     """Raises `UsageError` if an option is for a transformer on pixels."""
     for name, wanted in (("model", "vit"), ("stem", "pixels")):
@@ -114,11 +132,19 @@ def _require_features(options: Mapping[str, Any]) -> None:
                 f"--backbone needs {flag(name)} {wanted}: the transformer "
                 f"reads its features. Received: {options[name]}."
             )
-    if options["feature_pooling"] == "motion" and options["num_frames"] < 2:
-        raise UsageError(
-            "--feature-pooling motion needs --num-frames 2 or more. Received: "
-            f"{options['num_frames']}."
-        )
+    for name, is_on, least in (
+        (
+            "--feature-pooling motion",
+            options["feature_pooling"] == "motion",
+            2 * options["backbone_stride"],
+        ),
+        ("--optical-flow", options["optical_flow"], _FRAMES_OF_FLOW),
+    ):
+        if is_on and options["num_frames"] < least:
+            raise UsageError(
+                f"{name} needs --num-frames {least} or more. Received: "
+                f"{options['num_frames']}."
+            )
     if not options["unfreeze"]:
         _require_frozen(options)
 
@@ -147,4 +173,6 @@ def _require_frozen(options: Mapping[str, Any]) -> None:
         )
 
 
+# Three steps, for an autocorrelation of lag 2.
+_FRAMES_OF_FLOW = 4
 _OF_PIXELS = ("strong", "keras-cv")

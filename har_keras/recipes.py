@@ -64,9 +64,12 @@ RECIPES: dict[RecipeName, Recipe] = {
         {
             "backbone": "efficientnet-lite0",
             "feature_pooling": "motion",
+            "backbone_stride": 2,
+            "optical_flow": True,
+            "num_frames": 32,
             "crop_size": 320,
             "fit": "squeeze",
-            "fps": 1.6,
+            "fps": 3.2,
             "short_videos": "stretch",
             "num_crops": 1,
             "tubelet_frames": 1,

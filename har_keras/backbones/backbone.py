@@ -13,6 +13,10 @@ import numpy as np
 from keras import ops
 
 from har_keras.backbones.nested import Nested
+from har_keras.backbones.optical_flow import (
+    NUM_FLOW_STATISTICS,
+    flow_statistics,
+)
 from har_keras.backbones.pooling import (
     Pooling,
     motion_weights,
@@ -68,6 +72,11 @@ class Backbone(Nested):
         std: float or sequence of 3. Pixels are divided by it afterwards.
         grid: int. Cells of a frame along each side; 0 keeps the network's.
         pooling: str. "grid", or "motion": where a clip moves most.
+        frame_stride: int. The network reads every n-th frame of a clip.
+            Defaults to `1`.
+        optical_flow: bool. Whether statistics of the optical flow of all
+            frames stand beside the features, as the last channels. Defaults to
+            `False`.
         info: BackboneInfo or dict. What it is.
         **kwargs: Arguments of `keras.Model`.
     """
@@ -79,6 +88,8 @@ class Backbone(Nested):
         std: Any = 1.0,
         grid: int = 1,
         pooling: Pooling = "grid",
+        frame_stride: int = 1,
+        optical_flow: bool = False,
         info: BackboneInfo | dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -86,6 +97,7 @@ class Backbone(Nested):
         self.network = network
         self.mean, self.std = mean, std
         self.grid, self.pooling = grid, pooling
+        self.frame_stride, self.optical_flow = frame_stride, optical_flow
         known = asdict(info) if isinstance(info, BackboneInfo) else info
         self.info = BackboneInfo(**(known or {}))
         self._pixel_mean = np.asarray(mean, "float32")
@@ -113,8 +125,9 @@ class Backbone(Nested):
         Returns:
             float tensor of shape `(B, t, g, g, C)`.
         """
-        images = self.images_of(clips)
-        return self.pooled(self.maps_of_clips(self(images), clips.shape[1]))
+        read = clips[:, :: self.frame_stride]
+        maps = self.maps_of_clips(self(self.images_of(read)), read.shape[1])
+        return self.with_flow(self.pooled(maps), clips)
 
     def call(self, images: Tensor, training: bool | None = None) -> Tensor:
         return self.network(self.scaled(images), training=False)
@@ -133,6 +146,24 @@ class Backbone(Nested):
     def pooled(self, maps: Tensor) -> Tensor:
         """Returns the features of clips, from their maps."""
         return pooled(maps, self.pooling, self.grid)
+
+    def with_flow(self, features: Tensor, clips: Tensor) -> Tensor:
+        """Returns the features of clips with their optical flow, if wanted.
+
+        Args:
+            features: float tensor of shape `(B, t, g, g, C)`.
+            clips: uint8 tensor of shape `(B, T, H, W, 3)`.
+
+        Returns:
+            float tensor of shape `(B, t, g, g, C + 56)`: the statistics are
+            those of the clip, at every place.
+        """
+        if not self.optical_flow:
+            return features
+        x = ops.cast(flow_statistics(clips), features.dtype)
+        places = ops.ones_like(features[..., :1])
+        flow = places * x[:, None, None, None]
+        return ops.concatenate([features, flow], axis=-1)
 
     def places_of(self, maps: Tensor) -> np.ndarray:
         """Returns what share of a feature each place has, for pictures.
@@ -157,10 +188,10 @@ class Backbone(Nested):
         many = (num_frames,) if self.frames_at_once > 1 else ()
         shape = self.compute_output_shape((None, *many, *frame))
         if not many:
-            shape = (None, num_frames, *shape[1:])
+            shape = (None, num_frames // self.frame_stride, *shape[1:])
         shape = pooled_shape(shape, self.pooling, self.grid)
         places, rows, columns, channels = (int(n or 0) for n in shape[1:])
-        return places, rows, columns, channels
+        return places, rows, columns, channels + self.num_flow
 
     @property
     def frames_at_once(self) -> int:
@@ -176,6 +207,11 @@ class Backbone(Nested):
         many = (self.frames_at_once,) if self.frames_at_once > 1 else ()
         shape = self.compute_output_shape((None, *many, size, size, 3))
         return int(shape[-1] or 0)
+
+    @property
+    def num_flow(self) -> int:
+        """Channels of the features that are statistics of optical flow."""
+        return NUM_FLOW_STATISTICS if self.optical_flow else 0
 
     def described(self) -> dict[str, str]:
         """Returns its name, licence, source and the hash of its weights."""
@@ -201,6 +237,8 @@ class Backbone(Nested):
             "std": self.std,
             "grid": self.grid,
             "pooling": self.pooling,
+            "frame_stride": self.frame_stride,
+            "optical_flow": self.optical_flow,
             "info": asdict(self.info),
         }
 

@@ -1,5 +1,6 @@
 """Backbones by name: each family of networks is one file, listed here."""
 
+import dataclasses
 import difflib
 from pathlib import Path
 from typing import Protocol
@@ -92,7 +93,13 @@ def require_backbone(
     family = family_of(config.backbone)
     family.require(config.backbone, config.backbone_weights)
     if clip is not None:
-        _require_clip(family.info(config.backbone), clip)
+        _require_clip(family.info(config.backbone), _clip_read(config, clip))
+
+
+def _clip_read(config: BackboneConfig, clip: ClipConfig) -> ClipConfig:
+    """Returns the clip that a backbone reads of a clip."""
+    num_frames = clip.num_frames // config.backbone_stride
+    return dataclasses.replace(clip, num_frames=num_frames)
 
 
 def _require_clip(info: BackboneInfo, clip: ClipConfig) -> None:
@@ -130,8 +137,11 @@ def load_backbone(config: BackboneConfig, clip: ClipConfig) -> Backbone:
     """
     family = family_of(config.backbone)
     family.require(config.backbone, config.backbone_weights)
-    _require_clip(family.info(config.backbone), clip)
-    backbone = family.load(config.backbone, config.backbone_weights, clip)
+    read = _clip_read(config, clip)
+    _require_clip(family.info(config.backbone), read)
+    backbone = family.load(config.backbone, config.backbone_weights, read)
     backbone.grid = config.feature_grid
     backbone.pooling = config.feature_pooling
+    backbone.frame_stride = config.backbone_stride
+    backbone.optical_flow = config.optical_flow
     return backbone

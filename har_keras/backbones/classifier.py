@@ -220,6 +220,7 @@ def classifier_on(
         linear_path=features.linear_path,
         linear_penalty=features.linear_penalty,
         num_moving=backbone.num_moving,
+        num_flow=backbone.num_flow,
         feature_dropout_rate=features.feature_dropout_rate,
         token_dropout_rate=features.token_dropout_rate,
         seed=config.training.seed,

@@ -8,7 +8,7 @@ which is slow at depthwise convolutions.
 
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ class FeatureExtractor:
         self._remembered: dict[bytes, np.ndarray] = {}
         self._run: Run | None = None
         self._pool = _by_pieces(backbone.pooled)
+        self._with_flow = _by_pieces(backbone.with_flow)
 
     def features(self, frames: np.ndarray, clips: np.ndarray) -> np.ndarray:
         """Returns the features of clips.
@@ -61,10 +62,28 @@ class FeatureExtractor:
         Returns:
             `float16` array of shape `(B, t, g, g, C)`.
         """
+        read = clips[:, :: self.backbone.frame_stride]
         if self.backbone.frames_at_once > 1:
-            return self._pool(self.maps(frames[clips]))
-        maps = self.maps(frames)
-        return np.concatenate([self._pool(maps[clip][None]) for clip in clips])
+            pooled = self._pool(self.maps(frames[read]))
+        else:
+            needed, places = np.unique(read, return_inverse=True)
+            maps = self.maps(frames[needed])
+            rows = places.reshape(read.shape)
+            pooled = np.concatenate(
+                [self._pool(maps[row][None]) for row in rows]
+            )
+        return self._finished(pooled, (frames[clip] for clip in clips))
+
+    def _finished(
+        self, pooled: np.ndarray, clips: Iterable[np.ndarray]
+    ) -> np.ndarray:
+        """Returns pooled maps with the optical flow, as they are kept."""
+        if self.backbone.optical_flow:
+            rows = zip(pooled, clips, strict=True)
+            pooled = np.concatenate(
+                [self._with_flow(x[None], clip[None]) for x, clip in rows]
+            )
+        return pooled.astype("float16")
 
     def maps(self, images: np.ndarray) -> np.ndarray:
         """Returns the feature maps of frames, or of clips.
@@ -101,9 +120,10 @@ class FeatureExtractor:
         Returns:
             `float16` array of shape `(B, t, g, g, C)`.
         """
+        read = clips[:, :: self.backbone.frame_stride]
         if self.backbone.frames_at_once > 1:
-            return self._pool(self.maps(clips))
-        frames = clips.reshape(-1, *clips.shape[2:])
+            return self._finished(self._pool(self.maps(read)), clips)
+        frames = read.reshape(-1, *read.shape[2:])
         keys = [blake2b(x.tobytes(), digest_size=16).digest() for x in frames]
         places = {key: place for place, key in enumerate(keys)}
         new = [key for key in places if key not in self._remembered]
@@ -112,29 +132,33 @@ class FeatureExtractor:
             maps = self.maps(frames[[places[key] for key in new]])
             found |= dict(zip(new, maps, strict=True))
         self._remember({key: found[key] for key in places})
-        depth = clips.shape[1]
+        depth = read.shape[1]
         rows = [
             self._pool(
                 np.stack([found[key] for key in keys[i : i + depth]])[None]
             )
             for i in range(0, len(keys), depth)
         ]
-        return np.concatenate(rows)
+        return self._finished(np.concatenate(rows), clips)
 
     def _remember(self, found: dict[bytes, np.ndarray]) -> None:
         kept = list(found.items())[-self.num_remembered :]
         self._remembered = dict(kept) if self.num_remembered else {}
 
 
-def _by_pieces(pooled: Callable[[Any], Any]) -> Run:
-    """Returns the pooling of maps, one clip after the other."""
+def _by_pieces(call: Callable[..., Any]) -> Callable[..., np.ndarray]:
+    """Returns a function of arrays that runs one clip after the other."""
+    if keras.backend.backend() == "tensorflow":
+        call = tf.function(call, jit_compile=False, autograph=False)
 
-    def run(maps: np.ndarray) -> np.ndarray:
+    def run(*arrays: np.ndarray) -> np.ndarray:
         rows = [
-            keras.ops.convert_to_numpy(pooled(keras.ops.convert_to_tensor(x)))
-            for x in maps[:, None]
+            keras.ops.convert_to_numpy(
+                call(*(keras.ops.convert_to_tensor(x[None]) for x in row))
+            )
+            for row in zip(*arrays, strict=True)
         ]
-        return np.concatenate(rows).astype("float16")
+        return np.concatenate(rows)
 
     return run
 

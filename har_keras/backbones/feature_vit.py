@@ -195,27 +195,64 @@ class Standardization(layers.Layer):
         return input_shape
 
 
-def statistics(features: Tensor, num_moving: int) -> Tensor:
+def statistics(
+    features: Tensor, num_moving: int = 0, num_flow: int = 0
+) -> Tensor:
     """Returns what a linear layer reads of a clip's features.
 
     Args:
-        features: float tensor of shape `(B, t, g, g, C)`.
+        features: float tensor of shape `(B, t, g, g, C + F)`.
         num_moving: int. Channels, M, that were pooled by motion, of which the
-            mean is enough; 0 if none were.
+            mean is enough. Defaults to `0`.
+        num_flow: int. Channels at the end, F, that are the same at all
+            places. Defaults to `0`.
 
     Returns:
-        float32 tensor of shape `(B, M + 2 (C - M))`, or `(B, 3C)` without
-        motion: the mean, and of the other channels deviation and mean absolute
-        change.
+        float32 tensor of shape `(B, M + 2 (C - M) + F)`, or `(B, 3C + F)`
+        without motion: the mean; of the channels that weren't pooled by motion
+        deviation and mean absolute change; and the optical flow.
     """
     x = ops.cast(features, "float32")
+    flow = x[:, 0, 0, 0, x.shape[-1] - num_flow :]
+    x = x[..., : x.shape[-1] - num_flow]
     mean, still = ops.mean(x, axis=(1, 2, 3)), x[..., num_moving:]
     center = ops.mean(still, axis=(1, 2, 3), keepdims=True)
     spread = ops.mean(ops.square(still - center), axis=(1, 2, 3))
     moved = ops.mean(ops.absolute(changes(still)), axis=(1, 2, 3))
     if num_moving:
         mean = mean[:, :num_moving]
-    return ops.concatenate([mean, ops.sqrt(spread + _EPSILON), moved], axis=-1)
+    return ops.concatenate(
+        [mean, ops.sqrt(spread + _EPSILON), moved, flow], axis=-1
+    )
+
+
+# So that each kind weighs in the penalty: deviation and change are twice as
+# many as the means, and the flow is few.
+_MEAN, _CHANGE, _FLOW = 1.0, 0.5, 3.0
+
+
+def statistics_weights(
+    num_channels: int, num_moving: int = 0, num_flow: int = 0
+) -> np.ndarray:
+    """Returns by what `statistics` are multiplied once they are standardized.
+
+    Args:
+        num_channels: int. All channels of the features.
+        num_moving: int. As for `statistics`.
+        num_flow: int. As for `statistics`.
+
+    Returns:
+        `float32` array, one value for each of the statistics.
+
+    Example:
+
+    >>> statistics_weights(5, num_moving=2, num_flow=1).tolist()
+    [1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 3.0]
+    """
+    channels = num_channels - num_flow
+    means = num_moving or channels
+    numbers = (means, 2 * (channels - num_moving), num_flow)
+    return np.repeat((_MEAN, _CHANGE, _FLOW), numbers).astype("float32")
 
 
 @keras.saving.register_keras_serializable(package="har_keras")
@@ -233,6 +270,8 @@ class FeatureViT(VideoViT):
         linear_path: bool. Whether there is a linear layer beside it.
         linear_penalty: float. Weight of its squared weights in the loss.
         num_moving: int. Channels that were pooled by motion. Defaults to `0`.
+        num_flow: int. Channels at the end that are statistics of optical
+            flow. Defaults to `0`.
         feature_dropout_rate: float. Dropout on features.
         token_dropout_rate: float. Share of the tokens that are dropped whole.
         **options: Arguments of `VideoViT`.
@@ -257,6 +296,7 @@ class FeatureViT(VideoViT):
         linear_path: bool = True,
         linear_penalty: float = 0.0,
         num_moving: int = 0,
+        num_flow: int = 0,
         feature_dropout_rate: float = 0.0,
         token_dropout_rate: float = 0.0,
         **options: Any,
@@ -265,7 +305,7 @@ class FeatureViT(VideoViT):
         self.feature_dropout_rate = feature_dropout_rate
         self.token_dropout_rate = token_dropout_rate
         self.linear_path, self.linear_penalty = linear_path, linear_penalty
-        self.num_moving = num_moving
+        self.num_moving, self.num_flow = num_moving, num_flow
         super().__init__(
             num_classes,
             **{"tubelet_frames": 1}
@@ -309,13 +349,10 @@ class FeatureViT(VideoViT):
         return (None, *self.feature_shape)
 
     def build(self, input_shape: Shape | None = None) -> None:
-        channels = self.feature_shape[-1]
-        self.scale.build((None, channels))
+        self.scale.build((None, self.feature_shape[-1]))
         if self.linear_path:
-            still = channels - self.num_moving
-            shape = (None, (self.num_moving or channels) + 2 * still)
-            self.linear_scale.build(shape)
-            self.linear.build(shape)
+            self.linear_scale.build((None, len(self._weights_of_statistics)))
+            self.linear.build((None, len(self._weights_of_statistics)))
         super().build(input_shape)
 
     def adapt(self, features: np.ndarray) -> None:
@@ -327,7 +364,7 @@ class FeatureViT(VideoViT):
         found = features.astype("float32")
         self.scale.adapt(found.reshape(-1, found.shape[-1]))
         if self.linear_path:
-            rows = statistics(found, self.num_moving)
+            rows = statistics(found, self.num_moving, self.num_flow)
             self.linear_scale.adapt(ops.convert_to_numpy(rows))
 
     def logits(self, clips: Tensor, training: bool | None = None) -> Tensor:
@@ -343,15 +380,15 @@ class FeatureViT(VideoViT):
         logits = super().logits(clips, training=training)
         if not self.linear_path:
             return logits
-        x = statistics(clips, self.num_moving)
-        x = self.linear_scale(x) * self._importance(int(x.shape[-1]))
-        return logits + self.linear(x)
+        x = statistics(clips, self.num_moving, self.num_flow)
+        weights = ops.convert_to_tensor(self._weights_of_statistics)
+        return logits + self.linear(self.linear_scale(x) * weights)
 
-    def _importance(self, size: int) -> Tensor:
-        """Deviation and change count half: they are as many again."""
-        weights = np.full(size, 0.5, "float32")
-        weights[: self.num_moving or self.feature_shape[-1]] = 1.0
-        return ops.convert_to_tensor(weights)
+    @property
+    def _weights_of_statistics(self) -> np.ndarray:
+        return statistics_weights(
+            self.feature_shape[-1], self.num_moving, self.num_flow
+        )
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
@@ -362,6 +399,7 @@ class FeatureViT(VideoViT):
             "linear_path": self.linear_path,
             "linear_penalty": self.linear_penalty,
             "num_moving": self.num_moving,
+            "num_flow": self.num_flow,
             "feature_dropout_rate": self.feature_dropout_rate,
             "token_dropout_rate": self.token_dropout_rate,
         }

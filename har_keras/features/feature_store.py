@@ -90,9 +90,14 @@ class FeatureStore(Store):
         kept = "motion"
         if backbone.pooling == "grid":
             kept = f"grid{backbone.grid}"
+        if backbone.optical_flow:
+            kept += "-flow"
+        stride = ""
+        if backbone.frame_stride > 1:
+            stride = f"by{backbone.frame_stride}"
         return (
             f"{name}-{backbone.weights_hash[:16]}-{clip.crop_size}px-{kept}-"
-            f"{self.num_clips}x{clip.num_frames}-{clip.fps:g}fps-"
+            f"{self.num_clips}x{clip.num_frames}{stride}-{clip.fps:g}fps-"
             f"{clip.short_videos}-of-{self.spec.key}-v{_FORMAT_VERSION}"
         )
 
