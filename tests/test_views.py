@@ -99,6 +99,22 @@ def test_controls_take_time_out_and_leave_the_frames(control):
         assert found == clips_of(control=control)[0, :, 0, 0, 0].tolist()
 
 
+def test_controls_share_the_frames_of_a_video_and_keep_their_order():
+    videos = [video(f"{n}.mp4", kept_frames=n) for n in (30, 60, 90)]
+    store, options = NumberedFrames(), (CLIP, EvaluationConfig(2, 1))
+    found = views.predict_controls(MeanModel(), store, videos, *options)
+    assert list(found) == list(views.CONTROLS)
+    for control, rows in found.items():
+        for row, one in zip(rows, videos, strict=True):
+            clips = views.view_clips(
+                NumberedFrames(), one, *options, control=control
+            )
+            expected = clips[..., 0].mean() / 200
+            np.testing.assert_allclose(row, [expected, 1 - expected], atol=1e-6)
+    # Two threads may each read a video, but not each control.
+    assert len(store.reads) <= 2 * len(videos)
+
+
 def test_shuffling_differs_between_videos():
     options = (CLIP, EvaluationConfig(4, 1))
     orders = [

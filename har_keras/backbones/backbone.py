@@ -125,9 +125,12 @@ class Backbone(Nested):
         Returns:
             float tensor of shape `(B, t, g, g, C)`.
         """
+        return self.with_flow(self.pooled(self.maps_of(clips)), clips)
+
+    def maps_of(self, clips: Tensor) -> Tensor:
+        """Returns the feature maps of clips, `(B, t, h, w, C)`."""
         read = clips[:, :: self.frame_stride]
-        maps = self.maps_of_clips(self(self.images_of(read)), read.shape[1])
-        return self.with_flow(self.pooled(maps), clips)
+        return self.maps_of_clips(self(self.images_of(read)), read.shape[1])
 
     def call(self, images: Tensor, training: bool | None = None) -> Tensor:
         return self.network(self.scaled(images), training=False)

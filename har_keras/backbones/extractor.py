@@ -8,7 +8,7 @@ which is slow at depthwise convolutions.
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ class FeatureExtractor:
         return np.concatenate([images, np.repeat(images[-1:], missing, 0)])
 
     def of_clips(self, clips: np.ndarray) -> np.ndarray:
-        """Returns the features of clips; equal frames are read once.
+        """Returns the features of clips; what is equal is computed once.
 
         Args:
             clips: `uint8` array of shape `(B, T, H, W, 3)`.
@@ -120,30 +120,51 @@ class FeatureExtractor:
         Returns:
             `float16` array of shape `(B, t, g, g, C)`.
         """
-        read = clips[:, :: self.backbone.frame_stride]
-        if self.backbone.frames_at_once > 1:
-            return self._finished(self._pool(self.maps(read)), clips)
-        frames = read.reshape(-1, *read.shape[2:])
-        keys = [blake2b(x.tobytes(), digest_size=16).digest() for x in frames]
+        keys = [_keys(clip) for clip in clips]
         places = {key: place for place, key in enumerate(keys)}
+        different = clips[list(places.values())]
+        if self.backbone.frames_at_once > 1:
+            read = different[:, :: self.backbone.frame_stride]
+            found = self._finished(self._pool(self.maps(read)), different)
+        else:
+            found = self._of_frames(different, list(places))
+        order = {key: row for row, key in enumerate(places)}
+        return found[[order[key] for key in keys]]
+
+    def _of_frames(
+        self, clips: np.ndarray, keys: Sequence[tuple[bytes, ...]]
+    ) -> np.ndarray:
+        """Returns the features of clips whose frames have these keys."""
+        stride = self.backbone.frame_stride
+        read = clips[:, ::stride]
+        places = {
+            key: (row, column)
+            for row, one in enumerate(keys)
+            for column, key in enumerate(one[::stride])
+        }
         new = [key for key in places if key not in self._remembered]
         found = dict(self._remembered)
         if new:
-            maps = self.maps(frames[[places[key] for key in new]])
-            found |= dict(zip(new, maps, strict=True))
-        self._remember({key: found[key] for key in places})
-        depth = read.shape[1]
-        rows = [
-            self._pool(
-                np.stack([found[key] for key in keys[i : i + depth]])[None]
-            )
-            for i in range(0, len(keys), depth)
+            frames = np.stack([read[places[key]] for key in new])
+            found |= dict(zip(new, self.maps(frames), strict=True))
+        before = {key: found[key] for key in found if key not in places}
+        self._remember(before | {key: found[key] for key in places})
+        pooled = [
+            self._pool(np.stack([found[key] for key in one[::stride]])[None])
+            for one in keys
         ]
-        return self._finished(np.concatenate(rows), clips)
+        return self._finished(np.concatenate(pooled), clips)
 
     def _remember(self, found: dict[bytes, np.ndarray]) -> None:
         kept = list(found.items())[-self.num_remembered :]
         self._remembered = dict(kept) if self.num_remembered else {}
+
+
+def _keys(clip: np.ndarray) -> tuple[bytes, ...]:
+    """Returns a hash of each frame of a clip."""
+    return tuple(
+        blake2b(frame.tobytes(), digest_size=16).digest() for frame in clip
+    )
 
 
 def _by_pieces(call: Callable[..., Any]) -> Callable[..., np.ndarray]:

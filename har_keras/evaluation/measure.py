@@ -22,6 +22,7 @@ from har_keras.inference.calibration import apply_temperature, fit_calibration
 from har_keras.inference.classifier import Classifier
 from har_keras.inference.views import (
     CONTROLS,
+    predict_controls,
     predict_videos,
     predict_views_of_videos,
     spread_over_classes,
@@ -68,16 +69,19 @@ def measure(
                 progress=bar.advance, **options,
             )  # fmt: skip
 
-        def accuracy(**options: Any) -> float:
-            return float((predicted(**options).argmax(1) == labels).mean())
+        def accuracy(found: np.ndarray) -> float:
+            return float((found.argmax(1) == labels).mean())
 
         probabilities = predicted()
-        controls = {name: accuracy(control=name) for name in CONTROLS}
+        controls = predict_controls(
+            classifier.model, store, scored,
+            config.clip, config.evaluation, progress=bar.advance,
+        )  # fmt: skip
         worse = [
             {
                 "name": corruption.name,
                 "what": corruption.text,
-                "accuracy": accuracy(change=corruption.change),
+                "accuracy": accuracy(predicted(change=corruption.change)),
             }
             for corruption in corruptions
         ]
@@ -89,7 +93,9 @@ def measure(
         failed=[(v.file, v.reason) for v in chosen if not v.kept_frames],
     )
     figures["views"] = dataclasses.asdict(config.evaluation)
-    figures["controls"] = controls
+    figures["controls"] = {
+        name: accuracy(found) for name, found in controls.items()
+    }
     figures["robustness"] = worse
     figures["ranking"] = ranking(labels, probabilities, manifest.class_names)
     figures["damaged"] = [

@@ -66,11 +66,9 @@ def _rollout(model: Any, clip: Frames) -> np.ndarray:
     if backbone is None:
         found = _contributions(model, _weights(model, clip))
         return found.reshape(1, *model.grid)
-    maps = backbone.maps_of_clips(
-        backbone(backbone.images_of(clip)), clip.shape[1]
-    )
-    reader = model.reader
-    weights = _weights(reader, backbone.pooled(maps))
+    maps, reader = backbone.maps_of(clip), model.reader
+    features = backbone.with_flow(backbone.pooled(maps), clip)
+    weights = _weights(reader, features)
     found = _contributions(reader, weights).reshape(1, *reader.grid)
     return found * backbone.places_of(maps)
 

@@ -42,7 +42,6 @@ def predict_videos(
     clip: ClipConfig,
     evaluation: EvaluationConfig,
     *,
-    control: Control | None = None,
     change: Change | None = None,
     progress: Callable[[], object] | None = None,
 ) -> np.ndarray:
@@ -55,10 +54,6 @@ def predict_videos(
         videos: Sequence of Video. Usable ones: each has `kept_frames > 0`.
         clip: ClipConfig. What the model was trained on.
         evaluation: EvaluationConfig. Number of views in time and in space.
-        control: str or None. Removes information from the clips, to measure
-            what it contributes: "single_frame" repeats the middle frame,
-            "shuffled" puts the frames in a random order, "reversed" plays
-            them backwards, "background" shows only what does not move.
         change: Callable or None. Corrupts the frames of a clip, from `uint8`
             `(T, H, W, 3)` to the same shape, with a random generator that is
             the video's own.
@@ -69,7 +64,7 @@ def predict_videos(
     """
     return predict_views_of_videos(
         model, store, manifest, videos, clip, evaluation,
-        control=control, change=change, progress=progress,
+        change=change, progress=progress,
     ).mean(1)  # fmt: skip
 
 
@@ -81,7 +76,6 @@ def predict_views_of_videos(
     clip: ClipConfig,
     evaluation: EvaluationConfig,
     *,
-    control: Control | None = None,
     change: Change | None = None,
     progress: Callable[[], object] | None = None,
 ) -> np.ndarray:
@@ -97,7 +91,6 @@ def predict_views_of_videos(
         videos: Sequence of Video. Usable ones: each has `kept_frames > 0`.
         clip: ClipConfig. What the model was trained on.
         evaluation: EvaluationConfig. Number of views in time and in space.
-        control: str or None. As for `predict_videos`.
         change: Callable or None. As for `predict_videos`.
         progress: Callable or None. Called after each video.
 
@@ -106,11 +99,9 @@ def predict_views_of_videos(
     """
 
     def read(video: Video) -> tuple[np.ndarray, None]:
-        if isinstance(store, FeatureStore) and not (control or change):
+        if isinstance(store, FeatureStore) and not change:
             return view_features(store, video, evaluation), None
-        return view_clips(
-            store, video, clip, evaluation, control=control, change=change
-        ), None
+        return view_clips(store, video, clip, evaluation, change=change), None
 
     num_views = evaluation.num_clips * evaluation.num_crops
     found = np.empty((len(videos), num_views, len(manifest.class_names)))
@@ -119,6 +110,62 @@ def predict_views_of_videos(
         if progress:
             progress()
     return found
+
+
+def predict_controls(
+    model: Any,
+    store: Store,
+    videos: Sequence[Video],
+    clip: ClipConfig,
+    evaluation: EvaluationConfig,
+    *,
+    progress: Callable[[], object] | None = None,
+) -> dict[Control, np.ndarray]:
+    """Returns the probabilities of videos with information taken away.
+
+    It measures what the information contributes: "single_frame" repeats the
+    middle frame, "shuffled" puts the frames in a random order, "reversed" plays
+    them backwards, "background" shows only what does not move.
+
+    Args:
+        model: `keras.Model` from uint8 clips to probabilities `(B, K)`.
+        store: Store. The decoded frames, which are read once.
+        videos: Sequence of Video. Usable ones.
+        clip: ClipConfig. What the model was trained on.
+        evaluation: EvaluationConfig. Number of views in time and in space.
+        progress: Callable or None. Called after each video and control.
+
+    Returns:
+        dict. By control a `float64` array of shape `(num_videos, K)`.
+    """
+    frames = functools.lru_cache(2)(
+        lambda video: _frames_of_views(store, video, clip, evaluation)
+    )
+
+    def read(item: tuple[Video, Control]) -> tuple[np.ndarray, Control]:
+        video, control = item
+        return views_of_frames(
+            frames(video), video.kept_frames, clip, evaluation,
+            control=control, seed=_seed_of(video),
+        ), control  # fmt: skip
+
+    found: dict[Control, list[np.ndarray]] = {name: [] for name in CONTROLS}
+    items = itertools.product(videos, CONTROLS)
+    for rows, control in predict_views(model, read, items):
+        found[control].append(rows.mean(0))
+        if progress:
+            progress()
+    return {name: np.array(rows) for name, rows in found.items()}
+
+
+def _frames_of_views(
+    store: Store, video: Video, clip: ClipConfig, evaluation: EvaluationConfig
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Reads all frames of a video's views, and returns a reader of them."""
+    indices = view_indices(video.kept_frames, clip, evaluation.num_clips)
+    needed = np.unique(indices)
+    frames = store.frames(video.sha256, needed)
+    return lambda wanted: frames[np.searchsorted(needed, wanted)]
 
 
 def predict_views(
@@ -148,7 +195,7 @@ def predict_views(
     def views() -> Iterator[np.ndarray]:
         for clips, known in map_ahead(read, items):
             waiting.append((len(clips), known))
-            yield from clips
+            yield from _features_of(model, clips)
 
     def taken(number: int) -> np.ndarray:
         found = [rows.popleft() for _ in range(number)]
@@ -180,15 +227,13 @@ def view_clips(
         video: Video. A usable one.
         clip: ClipConfig. What the model was trained on.
         evaluation: EvaluationConfig. Number of views.
-        control: str or None. As for `predict_videos`.
+        control: str or None. As for `predict_controls`.
         change: Callable or None. As for `predict_videos`.
 
     Returns:
         `uint8` array of shape `(V, T, crop_size, crop_size, 3)`: clips in time
         slowest, crops fastest.
     """
-    name = video.file.encode(errors="surrogateescape")
-    seed = zlib.crc32(name)
     return views_of_frames(
         functools.partial(store.frames, video.sha256),
         video.kept_frames,
@@ -196,8 +241,12 @@ def view_clips(
         evaluation,
         control=control,
         change=change,
-        seed=seed,
+        seed=_seed_of(video),
     )
+
+
+def _seed_of(video: Video) -> int:
+    return zlib.crc32(video.file.encode(errors="surrogateescape"))
 
 
 def view_features(
@@ -243,7 +292,7 @@ def views_of_frames(
         num_frames: int. How many there are, at least 1.
         clip: ClipConfig. What the model was trained on.
         evaluation: EvaluationConfig. Number of views.
-        control: str or None. As for `predict_videos`.
+        control: str or None. As for `predict_controls`.
         change: Callable or None. As for `predict_videos`.
         seed: int. Of the random numbers of `control` and `change`.
 
@@ -257,16 +306,24 @@ def views_of_frames(
     # Clips overlap in a short video: each of its frames is read once.
     needed, places = np.unique(indices, return_inverse=True)
     read = frames(needed)
-    clips = (read[row] for row in places.reshape(indices.shape))
-    if control == "background":
-        clips = (background_of(x) for x in clips)
-    return np.stack(
-        [
+    rows = places.reshape(indices.shape)
+
+    def crops(row: np.ndarray) -> list[np.ndarray]:
+        shown = read[row]
+        if control == "background":
+            shown = background_of(shown)
+        if change:
+            shown = change(shown, rng)
+        return [
             crop_clip(shown, clip.crop_size, position=position)
-            for shown in (change(x, rng) if change else x for x in clips)
             for position in crop_positions(evaluation.num_crops)
         ]
-    )
+
+    found: list[np.ndarray] = []
+    for place, row in enumerate(rows):
+        same = place > 0 and not change and (row == rows[place - 1]).all()
+        found += found[-evaluation.num_crops :] if same else crops(row)
+    return np.stack(found)
 
 
 def view_indices(
@@ -328,6 +385,17 @@ def background_of(frames: np.ndarray) -> np.ndarray:
     """
     middle = np.median(frames, axis=0).astype("uint8")
     return np.broadcast_to(middle, frames.shape)
+
+
+def _features_of(model: Any, clips: np.ndarray) -> np.ndarray:
+    """Returns clips as the model's transformer reads them.
+
+    A batch of a frozen backbone's features is a hundredth of that of clips.
+    """
+    extractor = getattr(model, "extractor", None)
+    if extractor is None or clips.dtype != np.uint8 or not len(clips):
+        return clips
+    return np.asarray(extractor.of_clips(clips))
 
 
 def _batches(views: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:

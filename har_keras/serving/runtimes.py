@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -239,10 +240,20 @@ def in_slices(
     >>> sizes
     [6, 2]
     """
-    pixels = int(np.prod(clips.shape[1:4]))
-    size = max(1, _PIXELS_AT_ONCE // pixels)
+    size = clips_at_once(clips.shape[1:])
     parts = [clips[i : i + size] for i in range(0, len(clips), size)]
     return np.concatenate([predict(part) for part in parts])
+
+
+def clips_at_once(shape: Sequence[int]) -> int:
+    """Returns how many clips of a shape, `(T, H, W, 3)`, a batch should have.
+
+    Example:
+
+    >>> clips_at_once((16, 112, 112, 3)), clips_at_once((32, 320, 320, 3))
+    (24, 1)
+    """
+    return max(1, _PIXELS_AT_ONCE // math.prod(shape[:3]))
 
 
 def package(name: str) -> Any:

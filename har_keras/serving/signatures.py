@@ -19,6 +19,7 @@ from har_keras.serving.preprocessing import (
     clips_from_gifs,
     clips_from_images,
 )
+from har_keras.serving.runtimes import clips_at_once, in_slices
 from har_keras.serving.tensorflow_serving import write_checksums, write_warm_up
 
 _NUM_TOP = 5
@@ -83,7 +84,10 @@ def require_same_predictions(
     served = tf.saved_model.load(str(version)).signatures
     for name, (sent, clips) in example_requests(clip).items():
         found = served[name](**sent)["probabilities"].numpy()
-        expected = keras.ops.convert_to_numpy(model(clips, training=False))
+        expected = in_slices(
+            lambda x: keras.ops.convert_to_numpy(model(x, training=False)),
+            clips,
+        )
         difference = float(np.abs(found - expected).max())
         if not difference <= _TOLERANCE:
             raise EnvironmentFault(
@@ -101,10 +105,10 @@ def example_requests(
 
     The clips of lossy encodings are decoded from the request.
     """
-    size = clip.crop_size
-    clips = np.random.default_rng(0).integers(
-        0, 256, (_NUM_CHECKED, clip.num_frames, size, size, 3), "uint8"
-    )
+    shape = (clip.num_frames, clip.crop_size, clip.crop_size, 3)
+    # Of large clips two, for a backbone takes half a gigabyte for each.
+    number = max(2, min(_NUM_CHECKED, clips_at_once(shape)))
+    clips = np.random.default_rng(0).integers(0, 256, (number, *shape), "uint8")
     # The last frame of each clip as a PNG, the others as JPEGs.
     encoders = [*[tf.io.encode_jpeg] * (clip.num_frames - 1), tf.io.encode_png]
     images = [
