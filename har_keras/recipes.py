@@ -78,7 +78,7 @@ RECIPES: dict[RecipeName, Recipe] = {
             "learning_rate": 0.0001,
             "warmup_epochs": 6.0,
             "schedule": "cosine",
-            "augment": "light",
+            "augment": "none",
             "feature_dropout_rate": 0.5,
             "keep": "last",
         },

@@ -9,7 +9,7 @@ from support.videos import draw_video
 from har_keras.benchmark.__main__ import main
 from har_keras.benchmark.study import plot_study, study_rows, study_table
 from har_keras.errors import DataError, UsageError
-from har_keras.manifest.folds import folds
+from har_keras.manifest.folds import drawn, folds
 from har_keras.manifest.manifest import Manifest, Video
 
 
@@ -67,6 +67,43 @@ def result(recipe, seed, fold, right):
         "recipe": recipe, "seed": seed, "fold": fold, "cpu_seconds": 30.0,
         "videos": videos,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("per_class", [2, 5])
+def test_a_draw_has_as_many_of_each_class_and_whole_groups(manifest, per_class):
+    one, same, other = (
+        drawn(manifest, per_class, val_fraction=0.3, seed=seed)
+        for seed in (0, 0, 1)
+    )
+    assert one == same
+    assert {v.file for v in one.videos} != {v.file for v in other.videos}
+    assert one.split("test") == manifest.split("test")
+    trained = [v for v in one.videos if v.split != "test"]
+    names = [v.class_name for v in trained]
+    assert [names.count(n) for n in one.class_names] == [per_class] * len(
+        one.class_names
+    )
+    val, train = ({v.group for v in one.split(n)} for n in ("val", "train"))
+    assert not val & train
+
+
+def test_a_draw_of_more_videos_than_there_are_is_refused(manifest):
+    with pytest.raises(DataError, match="of --videos-per-class"):
+        drawn(manifest, 1000)
+    with pytest.raises(UsageError, match="at least 2. Received: 1"):
+        drawn(manifest, 1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--videos-per-class", "5"], "needs --test"),
+        (["--videos-per-class", "5;6", "--test"], "separated by commas"),
+    ],
+)
+def test_wrong_sizes_of_a_learning_curve(flags, message, tmp_path, capsys):
+    assert main(["recipes", str(tmp_path), *flags]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_videos_of_all_folds_count_together():

@@ -15,7 +15,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from har_keras.backbones.backbone import Backbone
 from har_keras.environment import run_with_tensorflow
@@ -170,6 +169,8 @@ def _keys(clip: np.ndarray) -> tuple[bytes, ...]:
 def _by_pieces(call: Callable[..., Any]) -> Callable[..., np.ndarray]:
     """Returns a function of arrays that runs one clip after the other."""
     if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
         call = tf.function(call, jit_compile=False, autograph=False)
 
     def run(*arrays: np.ndarray) -> np.ndarray:
@@ -202,6 +203,9 @@ _GRAPHS: dict[tuple[str, tuple[int, ...]], Run] = {}
 
 
 def _by_graph(call: Callable[[Any], Any], shape: tuple[int, ...]) -> Run:
+    # Here, since a GPU may be used where there is only JAX or PyTorch.
+    import tensorflow as tf
+
     graph = tf.function(
         call, input_signature=[tf.TensorSpec(shape, tf.uint8)],
         jit_compile=False,
@@ -234,6 +238,8 @@ def _by_graph_of_other_process(
     backbone: Backbone, shape: tuple[int, ...]
 ) -> Run:
     """Returns the network as a TensorFlow graph, under another backend."""
+    import tensorflow as tf
+
     with tempfile.TemporaryDirectory(prefix="har_keras-") as folder:
         file, graph = Path(folder, "backbone.keras"), Path(folder, "graph")
         backbone.save(file)
@@ -255,6 +261,8 @@ def write_graph(source: Path, target: Path, shape: tuple[int, ...]) -> None:
         target: Path. The folder of the graph.
         shape: tuple of int. Shape of its batches.
     """
+    import tensorflow as tf
+
     backbone = keras.models.load_model(source, compile=False)
     module = tf.Module()
     module.weights = [weight.value for weight in backbone.weights]

@@ -78,9 +78,26 @@ def _recipes(options: RecipesOptions) -> None:
         num_folds=options.folds,
         num_seeds=options.seeds,
         on_test=options.test,
+        sizes=_sizes(options),
         jobs=options.jobs,
         output=options.output,
     )
+
+
+def _sizes(options: RecipesOptions) -> tuple[int, ...]:
+    """Returns the numbers of videos per class; 0 is all."""
+    text = options.videos_per_class
+    if not text:
+        return (0,)
+    if not options.test:
+        raise UsageError("--videos-per-class needs --test.")
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise UsageError(
+            "--videos-per-class must be numbers, separated by commas. "
+            f"Received: {text}."
+        ) from None
 
 
 OPTIONS: dict[str, type] = {

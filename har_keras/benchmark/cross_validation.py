@@ -18,7 +18,7 @@ import numpy as np
 from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
 from har_keras.files import remove, whole_file
-from har_keras.manifest.folds import folds
+from har_keras.manifest.folds import drawn, folds
 from har_keras.manifest.manifest import Manifest
 from har_keras.run import Run
 from har_keras.store.preparation import decode_usable
@@ -26,7 +26,6 @@ from har_keras.store.preparation import decode_usable
 Predict = Callable[..., np.ndarray]
 # Environment variables that limit the threads of libraries.
 _THREADS = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-Parts = tuple[Config, dict[str, Manifest]]
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,7 @@ def benchmark_recipes(
     num_folds: int = 5,
     num_seeds: int = 3,
     on_test: bool = False,
+    sizes: Sequence[int] = (0,),
     jobs: int = 1,
     output: Path = Path("study"),
 ) -> list[dict[str, Any]]:
@@ -73,6 +73,8 @@ def benchmark_recipes(
         num_seeds: int. Runs per recipe and fold. Defaults to `3`.
         on_test: bool. Whether to test on the test split of the folder instead
             of on folds of the other videos. Defaults to `False`.
+        sizes: Sequence of int. Videos of each class to train on, with
+            `on_test`; 0 is all. Defaults to all.
         jobs: int. Parallel runs. Defaults to `1`.
         output: Path. Folder of the results. Defaults to `study`.
 
@@ -105,21 +107,21 @@ def benchmark_recipes(
             part,
             output / "trials" / f"{name}-{seed}-{fold}",
         )
-        for name, config in recipes.items()
-        for chosen, parts in [
-            _on_test(videos, config)
-            if on_test
-            else _in_folds(videos, config, num_folds)
-        ]
+        for recipe, config in recipes.items()
+        for chosen, manifest in [_decoded(videos, config, on_test)]
+        for size in sizes
+        for name in [f"{recipe}, {size} a class" if size else recipe]
         for seed in range(num_seeds)
-        for fold, part in parts.items()
+        for fold, part in _parts(
+            manifest, config, seed, size, 0 if on_test else num_folds
+        )
     ]
     with ProgressBar("Training", len(trials)) as bar:
         results = []
         for result in run_trials(trials, predict_videos, jobs=jobs):
             results.append(result)
             bar.advance()
-    order = list(recipes)
+    order = list(dict.fromkeys(trial.name for trial in trials))
     results.sort(key=lambda r: (order.index(r["recipe"]), r["seed"], r["fold"]))
     rows = study_rows(results, len(trials[0].manifest.class_names))
     labels = [video["label"] for r in results for video in r["videos"]]
@@ -226,38 +228,39 @@ def run_trial(trial: Trial, predict: Predict) -> dict[str, Any]:
     return result
 
 
-def _in_folds(videos: Path, config: Config, num_folds: int) -> Parts:
-    """Returns the config, and a manifest per fold, which is its test split."""
-    decoded, manifest = _decoded(videos, config, val_fraction=0.0)
-    found = folds(
-        manifest,
-        num_folds,
-        val_fraction=config.split.val_fraction,
-        seed=config.split.split_seed,
-    )
-    return decoded, {str(number): part for number, part in enumerate(found)}
-
-
-def _on_test(videos: Path, config: Config) -> Parts:
-    """Returns the config, and the manifest with the folder's test split."""
-    share = config.split.val_fraction
-    decoded, manifest = _decoded(videos, config, val_fraction=share)
-    if not manifest.usable("test"):
-        raise DataError(f"'{videos}' has no usable videos in a test split.")
-    return decoded, {"test": manifest}
+def _parts(
+    manifest: Manifest, config: Config, seed: int, size: int, num_folds: int
+) -> Iterator[tuple[str, Manifest]]:
+    """Yields manifests to train and test on, by the name of their test."""
+    val_fraction = config.split.val_fraction
+    if num_folds:
+        found = folds(
+            manifest,
+            num_folds,
+            val_fraction=val_fraction,
+            seed=config.split.split_seed,
+        )
+        yield from ((str(number), part) for number, part in enumerate(found))
+    elif size:
+        part = drawn(manifest, size, val_fraction=val_fraction, seed=seed)
+        yield "test", part
+    else:
+        yield "test", manifest
 
 
 def _decoded(
-    videos: Path, config: Config, *, val_fraction: float
+    videos: Path, config: Config, on_test: bool
 ) -> tuple[Config, Manifest]:
     """Returns the config with the store's format, and the decoded videos."""
     manifest = Manifest.from_folder(
         videos,
-        val_fraction=val_fraction,
+        val_fraction=config.split.val_fraction if on_test else 0.0,
         test_fraction=0.0,
         seed=config.split.split_seed,
     )
     store, manifest = decode_usable(manifest, config.clip, config.decoding)
+    if on_test and not manifest.usable("test"):
+        raise DataError(f"'{videos}' has no usable videos in a test split.")
     return config.replace(cache=store.spec.form, wandb="off"), manifest
 
 

@@ -104,6 +104,9 @@ class RecipesOptions:
     """Runs per recipe and fold, with seeds 0, 1, ..."""
     test: bool = False
     """Test on the test split instead of folds; use once, at the end."""
+    videos_per_class: Annotated[str, Metavar("N,...")] = ""
+    """With --test, a learning curve: train on N videos of each class, drawn by
+    group, others for each seed."""
     jobs: int = 1
     """Parallel runs; they share the CPU cores."""
     output: Path = Path("study")

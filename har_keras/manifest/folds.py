@@ -7,6 +7,8 @@ cross-validation can still be tested on them.
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
+
 from har_keras.errors import DataError, UsageError
 from har_keras.manifest.groups import split_groups
 from har_keras.manifest.manifest import Manifest, Video
@@ -76,6 +78,64 @@ def folds(
         ]
         parts.append(manifest.with_videos(videos))
     return parts
+
+
+def drawn(
+    manifest: Manifest,
+    per_class: int,
+    *,
+    val_fraction: float = 0.15,
+    seed: int = 0,
+) -> Manifest:
+    """Draws some training videos of each class, by group.
+
+    Args:
+        manifest: Manifest. Its "test" videos are kept as they are.
+        per_class: int. Videos of each class for training and validation
+            together: those of groups in a random order, of the last one as
+            many as are missing.
+        val_fraction: float. Share of them that is used for validation.
+        seed: int. Seed of the draw.
+
+    Returns:
+        A manifest of the drawn videos and those of the test split.
+
+    Raises:
+        UsageError: If fewer than two videos of each class are asked for.
+        DataError: If a class has fewer videos.
+
+    Example:
+
+    >>> from pathlib import Path
+    >>> videos = [
+    ...     Video(f"{name}/{i}.mp4", name, "train", group=f"{name}{i // 3}")
+    ...     for name in ("gym", "walk") for i in range(9)
+    ... ]
+    >>> found = drawn(Manifest(Path(), ("gym", "walk"), tuple(videos)), 4)
+    >>> [len({v.group for v in found.videos if v.class_name == name})
+    ...  for name in ("gym", "walk")]
+    [2, 2]
+    """
+    if per_class < 2:
+        raise UsageError(
+            f"--videos-per-class must be at least 2. Received: {per_class}."
+        )
+    pool = [video for video in manifest.videos if video.split != "test"]
+    groups = sorted({video.group for video in pool})
+    order = np.random.default_rng(seed).permutation(len(groups))
+    rank = {groups[place]: row for row, place in enumerate(order)}
+    chosen: list[Video] = []
+    for name in manifest.class_names:
+        mine = [video for video in pool if video.class_name == name]
+        if len(mine) < per_class:
+            raise DataError(
+                f"Class '{name}' has {len(mine)} videos for training, fewer "
+                f"than the {per_class} of --videos-per-class."
+            )
+        chosen += sorted(mine, key=lambda v: rank[v.group])[:per_class]
+    splits = _divided(chosen, {"val": val_fraction}, seed)
+    tested = manifest.split("test")
+    return manifest.with_videos([*_in_splits(chosen, splits), *tested])
 
 
 def _divided(
