@@ -236,7 +236,7 @@ def _require_weights_of(family: str, file: Path, exact: HubName) -> None:
         raise _damaged(exact, file, error) from error
     if f"{family}.embeddings.patch_embeddings.projection.weight" not in names:
         raise UsageError(
-            f"--weights '{exact}' is a {family} by its {_CONFIG}, but not by "
+            f"'{exact}' is a {family} by its {_CONFIG}, but not by "
             f"its weights, such as '{min(names, default='')}'. Choose a model "
             "that was saved with its head."
         )
@@ -247,7 +247,7 @@ def _damaged(exact: HubName, file: Path, error: Exception) -> DataError:
     for path in (file.resolve(), file):  # the content, and the link to it
         path.unlink(missing_ok=True)
     return DataError(
-        f"The {file.name} of --weights '{exact}' is damaged ({error}). It was "
+        f"The {file.name} of '{exact}' is damaged ({error}). It was "
         "removed from the cache; the same command downloads it again."
     )
 
@@ -261,7 +261,7 @@ def _unreadable(file: Path, error: OSError) -> EnvironmentFault:
 
 def _without_config(name: HubName) -> UsageError:
     return UsageError(
-        f"--weights '{name}' has no {_CONFIG}, so it is no model of "
+        f"'{name}' has no {_CONFIG}, so it is no model of "
         "transformers. Choose a ViViT, VideoMAE, TimeSformer or image ViT."
     )
 
@@ -274,12 +274,12 @@ def _without_weights(exact: HubName) -> HarError:
         return _fault(exact, error)
     if _INDEX in files:
         return UsageError(
-            f"--weights '{exact}' has its weights in several files, listed in "
+            f"'{exact}' has its weights in several files, listed in "
             f"{_INDEX}. Save them as one {_WEIGHTS} and give that file."
         )
     others = [x for x in files if x.endswith((".bin", ".h5", ".msgpack"))]
     return UsageError(
-        f"--weights '{exact}' has no {_WEIGHTS}, the only format that is read. "
+        f"'{exact}' has no {_WEIGHTS}, the only format that is read. "
         f"It has {', '.join(others) or 'no weights'}. Choose a revision with "
         f"one, such as {exact.repo}@refs/pr/1, or another model."
     )
@@ -294,7 +294,7 @@ def _package(name: HubName) -> Any:
         import huggingface_hub.errors
     except ImportError as error:
         raise EnvironmentFault(
-            f"--weights '{name}' is no file or folder here, and a model of a "
+            f"'{name}' is no file or folder here, and a model of a "
             f"hub needs the package huggingface_hub ({error}). Install it "
             'with: pip install "har_keras[hub]".'
         ) from error
@@ -309,14 +309,14 @@ def _fault(name: HubName, error: Exception) -> HarError:
     found, place = hub.errors, str(hub.constants.ENDPOINT)
     if isinstance(error, found.GatedRepoError):
         return EnvironmentFault(
-            f"--weights '{name}' is gated. Accept its terms on "
+            f"'{name}' is gated. Accept its terms on "
             f"{place}/{name.repo} and set HF_TOKEN."
         )
     if isinstance(
         error, found.RepositoryNotFoundError | found.HFValidationError
     ):
         return UsageError(
-            f"--weights '{name}' is neither a file or folder here nor a model "
+            f"'{name}' is neither a file or folder here nor a model "
             f"of the hub {place}. Check the name; a private model needs "
             "HF_TOKEN."
         )
@@ -327,7 +327,7 @@ def _fault(name: HubName, error: Exception) -> HarError:
         )
     if _is_offline(hub):
         return EnvironmentFault(
-            f"--weights '{name}' is no file or folder here and not in the "
+            f"'{name}' is no file or folder here and not in the "
             "cache of huggingface_hub, which is offline. Unset HF_HUB_OFFLINE "
             "to download it."
         )
@@ -344,7 +344,7 @@ def _not_downloaded(
     if getattr(error, "errno", None) == errno.ENOSPC:
         way = "Free some space, or set HF_HUB_CACHE to a folder elsewhere."
     return EnvironmentFault(
-        f"--weights '{name}' is no file or folder here, and could not be "
+        f"'{name}' is no file or folder here, and could not be "
         f"downloaded from the hub {place} ({_reason(error)}). {way}"
     )
 

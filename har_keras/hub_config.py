@@ -58,7 +58,7 @@ def family_of(settings: Mapping[str, Any], name: str) -> str:
     family = settings.get("model_type")
     if family not in _FAMILIES:
         raise UsageError(
-            f"--weights '{name}' is a model of the type {family}. Choose a "
+            f"'{name}' is a model of the type {family}. Choose a "
             "ViViT, VideoMAE, TimeSformer or image ViT "
             f"({', '.join(_FAMILIES)})."
         )
@@ -148,7 +148,7 @@ def _other_setting(
     name: str, key: str, value: object, needed: str
 ) -> UsageError:
     return UsageError(
-        f"--weights '{name}' can't be loaded: its config.json has {key} "
+        f"'{name}' can't be loaded: its config.json has {key} "
         f"{value}, and it must be {needed}. Choose another model."
     )
 
@@ -159,7 +159,7 @@ def _whole_number(
     value = settings.get(key, default)
     if type(value) is not int or value < 1:
         raise DataError(
-            f"The config.json of --weights '{name}' is wrong: {key} must be a "
+            f"The config.json of '{name}' is wrong: {key} must be a "
             f"whole number of at least 1. Received: {value}."
         )
     return value

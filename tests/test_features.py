@@ -289,7 +289,7 @@ def test_the_saved_model_answers_as_keras(run):
         ({"stem": "gradients"}, "--stem pixels"),
         ({"speed_jitter": 0.2}, "--speed-jitter changes the frames"),
         ({"micro_batch_size": 4}, "--micro-batch-size is for pixels"),
-        ({"num_frames": 1}, "--feature-pooling motion needs --num-frames 2"),
+        ({"num_frames": 2}, "--feature-pooling motion needs --num-frames 4"),
         ({"model": "cnn3d"}, "--model vit"),
         ({"backbone": "none", "unfreeze": 2}, "--unfreeze needs --backbone"),
     ],

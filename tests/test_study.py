@@ -90,7 +90,7 @@ def test_a_draw_has_as_many_of_each_class_and_whole_groups(manifest, per_class):
 def test_a_draw_of_more_videos_than_there_are_is_refused(manifest):
     with pytest.raises(DataError, match="of --videos-per-class"):
         drawn(manifest, 1000)
-    with pytest.raises(UsageError, match="at least 2. Received: 1"):
+    with pytest.raises(UsageError, match=r"at least 2\. Received: 1"):
         drawn(manifest, 1)
 
 
