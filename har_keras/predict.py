@@ -214,7 +214,7 @@ def _warn_of(found: Prediction) -> None:
     if found.failed:
         logger.warning("'%s' can't be used: %s.", found.name, found.reason)
     elif found.reason:
-        logger.warning("'%s' is used in part: %s.", found.name, found.reason)
+        logger.warning("'%s': %s.", found.name, found.reason)
 
 
 def _sources(videos: Sequence[str], allow_network: bool) -> list[Source]:

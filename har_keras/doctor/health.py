@@ -31,7 +31,8 @@ from har_keras.environment import free_memory_bytes, has_wandb_key
 from har_keras.errors import HarError
 from har_keras.progress import ProgressBar
 from har_keras.store.store import default_store_dir
-from har_keras.video.ffmpeg import ffmpeg_binary, read_frames
+from har_keras.video.commands import ffmpeg_binary
+from har_keras.video.ffmpeg import read_frames
 from har_keras.video.writer import encode_mp4
 
 _GIB = 2**30

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from har_keras.errors import EnvironmentFault
 from har_keras.files import full_disk_named
-from har_keras.video.ffmpeg import CONTAINERS, Frames, ffmpeg_binary
+from har_keras.processes import Process
+from har_keras.video.commands import CONTAINERS, ffmpeg_binary
+from har_keras.video.ffmpeg import Frames
+from har_keras.video.header import require_file
 
 _END_SECONDS = 60.0
 
@@ -50,12 +53,13 @@ class VideoWriter:
             *("-movflags", "+faststart", "-f", "mp4"),
             f"file:{os.path.abspath(path)}",
         ]
-        self._process = subprocess.Popen(
+        if sound:
+            require_file(sound)
+        self._process = Process(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._complaints,
-            start_new_session=True,
         )
 
     def __enter__(self) -> "VideoWriter":
@@ -63,7 +67,7 @@ class VideoWriter:
 
     def __exit__(self, kind: object, *rest: object) -> None:
         if kind is not None:
-            self._process.kill()
+            self._process.end()
         assert self._process.stdin is not None
         try:
             self._process.stdin.close()
@@ -84,8 +88,10 @@ class VideoWriter:
             EnvironmentFault: If ffmpeg failed, for example on a full disk.
         """
         assert self._process.stdin is not None
+        rest = memoryview(frame.tobytes())
         try:
-            self._process.stdin.write(frame.tobytes())
+            while rest:  # a signal may cut a write short
+                rest = rest[self._process.stdin.write(rest) :]
         except BrokenPipeError as error:
             self._process.wait(_END_SECONDS)
             raise self._fault() from error
