@@ -41,6 +41,7 @@ class Prediction:
         seconds: float. Duration of the part that was used.
         reason: str. Why the video can't be used, or what is wrong with it.
         timeline: Timeline or None. Segments in time, if requested.
+        unwritten: str. Why its files, such as an overlay, are not there.
         delay_seconds: float or None. Of a live source: from the arrival of
             the newest frame to the prediction.
     """
@@ -52,6 +53,7 @@ class Prediction:
     seconds: float = 0.0
     reason: str = ""
     timeline: Timeline | None = None
+    unwritten: str = ""
     delay_seconds: float | None = None
 
     @property

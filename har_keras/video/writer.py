@@ -1,11 +1,12 @@
 """Encodes frames as an MP4 that browsers and players open."""
 
 import os
+import re
 import subprocess
 import tempfile
 from pathlib import Path
 
-from har_keras.errors import EnvironmentFault
+from har_keras.errors import DataError, EnvironmentFault, HarError
 from har_keras.files import full_disk_named
 from har_keras.processes import Process
 from har_keras.video.commands import CONTAINERS, ffmpeg_binary
@@ -41,6 +42,7 @@ class VideoWriter:
         quality: int = 23,
     ) -> None:
         self.path = path
+        self._sound = sound
         self._complaints = tempfile.TemporaryFile()
         command = [
             *(ffmpeg_binary(), "-hide_banner", "-nostats", "-loglevel"),
@@ -86,6 +88,7 @@ class VideoWriter:
 
         Raises:
             EnvironmentFault: If ffmpeg failed, for example on a full disk.
+            DataError: If it failed at the sound.
         """
         assert self._process.stdin is not None
         rest = memoryview(frame.tobytes())
@@ -96,14 +99,23 @@ class VideoWriter:
             self._process.wait(_END_SECONDS)
             raise self._fault() from error
 
-    def _fault(self) -> EnvironmentFault:
+    def _fault(self) -> HarError:
         self._complaints.seek(0)
         text = self._complaints.read(2000).decode("utf-8", "replace").strip()
         said = text.splitlines()[-1] if text else "it gave no reason"
+        told = f"'{self.path}' could not be written by ffmpeg: {said}."
+        if self._sound and not _OF_THE_DISK.search(text):
+            return DataError(f"{told} Its sound is from '{self._sound}'.")
         return EnvironmentFault(
-            f"'{self.path}' could not be written by ffmpeg: {said}. Choose a "
-            "folder with free space that can be written to."
+            f"{told} Choose a folder with free space that can be written to."
         )
+
+
+_OF_THE_DISK = re.compile(
+    "No space left|quota|File too large|Permission denied|Read-only|"
+    "No such file",
+    re.IGNORECASE,
+)
 
 
 def _sound(file: Path) -> tuple[str, ...]:
