@@ -45,6 +45,7 @@ Frames = NDArray[np.uint8]
 """Decoded frames, of shape `(T, H, W, 3)` in RGB, or one of `(H, W, 3)`."""
 
 _SAMPLE_SECONDS = 60.0
+_CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL}
 # A frame that is to stay longer than this is where a clock was set, and not
 # what a camera saw; in all, frames of one file may be held for a day.
 _LONGEST_HOLD_SECONDS = 6 * 3600.0
@@ -346,6 +347,11 @@ class FrameReader(Iterator[np.ndarray]):
             reason = NO_MEMORY
         elif status < 0:
             reason = f"ffmpeg was ended by signal {-status}"
+            if -status in _CRASHES:
+                reason = (
+                    f"ffmpeg itself crashed (signal {-status}): try another "
+                    "version, and see har-keras doctor"
+                )
         if reason:
             raise VideoError(self.path, reason, passing=True)
 
