@@ -43,7 +43,7 @@ class Process(subprocess.Popen[bytes]):
         stdout: int = subprocess.PIPE,
         stderr: "int | IO[bytes]" = subprocess.PIPE,
     ) -> None:
-        _children.require_open()
+        _children.prepare()
         try:
             super().__init__(
                 command,
@@ -134,15 +134,20 @@ class _Children:
         self._ended_by = 0
         self._guardian = _Guardian()
 
-    def require_open(self) -> None:
+    def prepare(self) -> None:
+        """Gets ready for a process, which is told of as soon as it runs."""
         if self._ended_by:
             raise Interrupted(self._ended_by)
+        with self._lock:
+            if self._guardian.begin():
+                for process in self._running:
+                    self._guardian.tell("+", process.pid)
 
     def add(self, process: Process) -> None:
         with self._lock:
             self._running.add(process)
             self._guardian.tell("+", process.pid)
-        if self._ended_by:  # a signal came since `require_open`
+        if self._ended_by:  # a signal came since `prepare`
             process.end()
 
     def discard(self, process: Process) -> None:
@@ -189,16 +194,22 @@ for one in $running; do kill -s KILL -- "-$one"; done
         self._shell: subprocess.Popen[bytes] | None = None
         atexit.register(self.close)
 
+    def begin(self) -> bool:
+        """Starts the shell, unless it runs; returns whether it is new."""
+        if os.name != "posix" or self._shell is not None:
+            return False
+        with contextlib.suppress(OSError):
+            self._shell = self._started()
+        return self._shell is not None
+
     def tell(self, sign: str, pid: int) -> None:
         """Tells the shell that a process has begun or ended."""
-        if os.name != "posix":
+        if self._shell is None or self._shell.stdin is None:
             return
         try:
-            if self._shell is None:
-                self._shell = self._started()
-            assert self._shell.stdin is not None
             self._shell.stdin.write(f"{sign} {pid}\n".encode())
-        except OSError:  # There is no shell, or it was killed.
+        except OSError:  # It was killed; the next process gets another.
+            self.close()
             self._shell = None
 
     def close(self) -> None:

@@ -333,10 +333,11 @@ class FrameReader(Iterator[np.ndarray]):
 
     def _fault(self) -> VideoError:
         """Returns why there is no frame at all, if it is the file's fault."""
-        reason = reason_from_content(self.path)
-        if not reason and self.path != _SAMPLE:
+        known = reason_from_content(self.path)
+        fault = VideoError(self.path, known or reason_from_log(self._log))
+        if not known and not fault.passing and self.path != _SAMPLE:
             require_working_ffmpeg()
-        return VideoError(self.path, reason or reason_from_log(self._log))
+        return fault
 
     def _raise_if_killed(self, status: int) -> None:
         limit = self._watchdog.timeout_seconds

@@ -208,7 +208,7 @@ NO_MEMORY = "decoding it takes too much memory"
 _DISK_FULL = "the disk is full"
 
 _REASONS = (
-    (r"Cannot allocate memory", NO_MEMORY),
+    (r"Cannot allocate memory|Resource temporarily unavail", NO_MEMORY),
     (r"matches no streams", "no video stream in it"),
     (
         r"exceeds specified max pixel count",
