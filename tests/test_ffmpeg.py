@@ -17,6 +17,7 @@ from har_keras.video import commands
 from har_keras.video import ffmpeg as door
 from har_keras.video.ffmpeg import VideoError, probe, read_frames
 from har_keras.video.ffmpeg_log import reason_from_content
+from har_keras.video.mov import is_mirrored
 
 OPTIONS = {"short_side": 48, "timeout_seconds": 60}
 
@@ -97,15 +98,49 @@ def test_rotated_videos_stand_upright(tmp_path, turn, corner):
     assert probe(turned).rotation == (-turn) % 360
 
 
-def test_a_mirrored_video_is_shown_as_players_show_it(tmp_path):
+@pytest.mark.parametrize(
+    ("options", "corner", "rotation"),
+    [
+        (("-display_hflip",), "top right", 0),
+        (("-display_vflip",), "bottom left", 180),
+        (("-display_rotation", 90, "-display_hflip"), None, None),
+    ],
+)
+def test_a_mirrored_video_is_shown_as_players_show_it(
+    tmp_path, options, corner, rotation
+):
     frames = np.zeros((4, 48, 64, 3), np.uint8)
     frames[:, :16, :16] = 255
     path = write_video(tmp_path / "plain.mp4", frames)
     mirrored = tmp_path / "mirrored.mp4"
-    ffmpeg("-display_hflip", "-i", path, "-c", "copy", mirrored)
-    frame = decode(mirrored)[0]
-    assert frame[:9, -9:].mean() > 200
-    assert frame[:9, :9].mean() < 50
+    ffmpeg(*options, "-i", path, "-c", "copy", mirrored)
+    frame, info = decode(mirrored)[0], probe(mirrored)
+    corners = {
+        "top left": frame[:9, :9], "top right": frame[:9, -9:],
+        "bottom left": frame[-9:, :9], "bottom right": frame[-9:, -9:],
+    }  # fmt: skip
+    bright = max(corners, key=lambda x: corners[x].mean())
+    assert info.mirrored
+    assert not probe(path).mirrored
+    # What `info` says, done to the stored frame, gives what is shown.
+    turned = np.rot90(frames[0][:, ::-1], -info.rotation // 90)
+    assert np.abs(turned.mean((0, 1)) - frame.mean((0, 1))).max() < 5
+    assert turned.shape == frame.shape
+    assert np.abs(turned.astype(int) - frame).mean() < 8
+    if corner:
+        assert (bright, info.rotation) == (corner, rotation)
+
+
+def test_boxes_that_lie_about_their_size_end_the_search(tmp_path):
+    data = bytearray(draw_video(tmp_path / "a.mp4").read_bytes())
+    rng = np.random.default_rng(0)
+    path = tmp_path / "bad.mp4"
+    for _ in range(200):
+        damaged = bytearray(data)
+        for place in rng.integers(0, len(data), 60):
+            damaged[place] = rng.choice([0, 1, 0xFF])
+        path.write_bytes(damaged[: rng.integers(1, len(data))])
+        assert is_mirrored(path, int(rng.integers(3))) in (True, False)
 
 
 def test_a_track_of_timecodes_does_not_hide_the_video(tmp_path):
@@ -220,6 +255,7 @@ def test_a_frame_is_held_over_a_gap(tmp_path):
     assert changes == [*range(17), *range(16 * 10801, 16 * 10802)]
     assert time.monotonic() - began < 20
     assert reader.damage == ""
+    assert reader.note == "it stands still for 180 minutes at 1.0 s"
     assert reader.variable_rate
 
 

@@ -223,7 +223,10 @@ def test_damaged_tags_neither_fail_nor_take_memory(kind):
     rng = np.random.default_rng(0)
     frame = smooth_clips(1, num_frames=1)[0, 0]
     data, _ = tagged(frame, 6, kind)
-    read = jpeg_orientation if kind == "JPEG" else png_orientation
+    read = tf.function(
+        jpeg_orientation if kind == "JPEG" else png_orientation,
+        input_signature=[tf.TensorSpec((), tf.string)],
+    )
     assert int(read(tf.constant(data))) == 6
     for _ in range(150):
         damaged = bytearray(data)

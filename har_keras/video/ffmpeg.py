@@ -33,11 +33,10 @@ from har_keras.video.ffmpeg_log import (
     VideoInfo,
     reason_from_content,
     reason_from_log,
-    video_info,
     video_streams,
 )
 from har_keras.video.header import VideoError as VideoError
-from har_keras.video.header import best_stream, require_file
+from har_keras.video.header import best_stream, described, require_file
 from har_keras.video.header import probe as probe
 from har_keras.video.watchdog import Watchdog
 
@@ -48,6 +47,7 @@ _SAMPLE_SECONDS = 60.0
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL}
 # A frame that is to stay longer than this is where a clock was set, and not
 # what a camera saw; in all, frames of one file may be held for a day.
+_LONG_HOLD_SECONDS = 600.0  # is told
 _LONGEST_HOLD_SECONDS = 6 * 3600.0
 _LONGEST_HOLDS_SECONDS = 24 * 3600.0
 
@@ -131,6 +131,7 @@ class FrameReader(Iterator[np.ndarray]):
         self._frame: Frames | None = None
         self._repeats = 0
         self._held_seconds = 0.0
+        self._longest_hold = (0.0, 0.0)
         self._stopped = False
         self._begin()
 
@@ -176,7 +177,8 @@ class FrameReader(Iterator[np.ndarray]):
     @property
     def info(self) -> VideoInfo:
         """The file's header; complete after the first frame."""
-        return video_info(self._log.lines, self._stream) or VideoInfo()
+        found = described(self.path, self._log, self._stream)
+        return found or VideoInfo()
 
     @property
     def variable_rate(self) -> bool:
@@ -193,12 +195,19 @@ class FrameReader(Iterator[np.ndarray]):
     @property
     def note(self) -> str:
         """What else is to be known of the frames, or ""."""
-        if self.changed_seconds is None:
-            return ""
-        return (
-            f"its shape changes at {self.changed_seconds:.1f} s: what follows "
-            "is cropped and padded to the first shape"
-        )
+        told = []
+        if self.changed_seconds is not None:
+            told.append(
+                f"its shape changes at {self.changed_seconds:.1f} s: what "
+                "follows is cropped and padded to the first shape"
+            )
+        length, begin = self._longest_hold
+        if length > _LONG_HOLD_SECONDS:
+            told.append(
+                f"it stands still for {length / 60:.0f} minutes at "
+                f"{begin:.1f} s"
+            )
+        return "; ".join(told)
 
     def close(self) -> None:
         """Ends ffmpeg and the reading threads, if they still run."""
@@ -299,6 +308,7 @@ class FrameReader(Iterator[np.ndarray]):
         self._repeats = repeats
         seconds = (repeats - 1) / self._output.fps
         self._held_seconds += seconds
+        self._longest_hold = max(self._longest_hold, (seconds, self._seconds))
         if seconds > _LONGEST_HOLD_SECONDS:
             gap = f"a gap of {seconds / 3600:.1f} h"
         elif self._held_seconds > _LONGEST_HOLDS_SECONDS:

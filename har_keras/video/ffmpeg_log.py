@@ -35,6 +35,8 @@ class VideoInfo:
         rotation: int. Degrees of rotation for display, in {0, 90, 180, 270};
             applied by decoding.
         has_audio: bool. Whether there is an audio track.
+        mirrored: bool. Whether it is mirrored left to right before it is
+            rotated; applied by decoding.
     """
 
     container: str = ""
@@ -46,6 +48,7 @@ class VideoInfo:
     duration_seconds: float = 0.0
     rotation: int = 0
     has_audio: bool = False
+    mirrored: bool = False
 
 
 class Listener(Protocol):

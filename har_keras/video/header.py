@@ -1,6 +1,7 @@
 """Reads what ffmpeg says of a file, without decoding it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from har_keras.errors import DataError
@@ -17,6 +18,7 @@ from har_keras.video.ffmpeg_log import (
     video_info,
     video_streams,
 )
+from har_keras.video.mov import is_mirrored
 from har_keras.video.watchdog import Watchdog
 
 _PROBE_SECONDS = 60.0
@@ -63,12 +65,36 @@ def probe(
     stream = None
     if len(video_streams(log.lines)) > 1:
         stream = best_stream(path, command, log, timeout_seconds)
-    info = video_info(log.lines, stream)
+    info = described(path, log, stream)
     if info is None:
         log.add("matches no streams" if log.search(r"Input #0") else "")
         reason = reason_from_content(path) or reason_from_log(log)
         raise VideoError(path, reason)
     return info
+
+
+def described(
+    path: Path, log: FFmpegLog, stream: int | None
+) -> VideoInfo | None:
+    """Returns the header as ffmpeg logs it, and what it does not log.
+
+    Args:
+        path: Path. The file.
+        log: FFmpegLog. Of its header.
+        stream: int or None. Index of the video stream. Defaults to the first.
+
+    Returns:
+        A `VideoInfo`, or None if there is no video stream.
+    """
+    info = video_info(log.lines, stream)
+    if info is None or info.container != "mov":
+        return info
+    track = video_streams(log.lines)[0].index if stream is None else stream
+    if not is_mirrored(path, track):
+        return info
+    # The angle that ffmpeg tells is that of an axis which is turned about.
+    rotation = (info.rotation + 180) % 360
+    return replace(info, mirrored=True, rotation=rotation)
 
 
 def log_of(
