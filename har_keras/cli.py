@@ -24,6 +24,7 @@ from typing import Annotated, Any, TypeVar
 
 from har_keras.config import Config, section_of
 from har_keras.errors import HarError, Interrupted
+from har_keras.processes import kill_all, start_again
 from har_keras.ranges import Metavar, Range
 from har_keras.recipes import PRESETS, RECIPES
 from har_keras.run import Run, with_model_of_weights
@@ -397,17 +398,27 @@ class _Sentence(logging.Formatter):
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Lets SIGTERM unwind the stack, so that half-written files are removed."""
+    """Lets SIGTERM and Ctrl-C unwind the stack, also while ffmpeg is silent.
+
+    Half-written files are then removed. Threads that wait for a frame would
+    hold that up, so their processes are ended first.
+    """
 
     def interrupt(number: int, _: Any) -> None:
+        kill_all(number)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         raise Interrupted(number)
 
+    numbers = (signal.SIGTERM, signal.SIGINT)
     try:
-        before = signal.signal(signal.SIGTERM, interrupt)
+        before = [signal.signal(number, interrupt) for number in numbers]
     except ValueError:  # Not the main thread: its owner handles signals.
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+        start_again()

@@ -35,7 +35,7 @@ from har_keras.environment import num_cores
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.store.preparation import decode_all
 from har_keras.store.store import LazyFrames, Store, decode_jpeg
-from har_keras.video.ffmpeg import ffmpeg_binary
+from har_keras.video.commands import ffmpeg_binary
 
 _CLIPS_A_ROUND = 320
 _DIRECT_CLIPS_A_ROUND = 16

@@ -41,6 +41,7 @@ class Prediction:
         seconds: float. Duration of the part that was used.
         reason: str. Why the video can't be used, or what is wrong with it.
         timeline: Timeline or None. Segments in time, if requested.
+        unwritten: str. Why its files, such as an overlay, are not there.
         delay_seconds: float or None. Of a live source: from the arrival of
             the newest frame to the prediction.
     """
@@ -52,6 +53,7 @@ class Prediction:
     seconds: float = 0.0
     reason: str = ""
     timeline: Timeline | None = None
+    unwritten: str = ""
     delay_seconds: float | None = None
 
     @property
@@ -215,7 +217,7 @@ class Classifier:
         except DataError as error:
             return np.empty((0,)), replace(known, reason=_reason(error))
         seconds = spool.num_frames / clip.store_fps
-        return views, replace(known, seconds=seconds, reason=reader.damage)
+        return views, replace(known, seconds=seconds, reason=_told(reader))
 
     def with_classes(
         self,
@@ -276,7 +278,7 @@ class Classifier:
         known = Prediction(
             _name(video),
             seconds=seconds,
-            reason=reader.damage,
+            reason=_told(reader),
             timeline=timeline,
         )
         return self.with_classes(known, rows.mean(0))
@@ -307,6 +309,11 @@ def _window(item: tuple[int, np.ndarray]) -> tuple[np.ndarray, int]:
 
 def _name(video: VideoLike) -> str:
     return "frames" if isinstance(video, np.ndarray) else str(video)
+
+
+def _told(reader: FrameReader) -> str:
+    """Returns what is to be known of the frames that were read, or ""."""
+    return reader.damage or reader.note
 
 
 def _reason(error: DataError) -> str:

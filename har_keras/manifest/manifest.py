@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from har_keras.errors import DataError
-from har_keras.files import whole_file
+from har_keras.files import open_regular, whole_file
 from har_keras.manifest.entries import FolderListing, FoundVideo, require_folder
 from har_keras.manifest.folders import find_every_video, find_videos
 from har_keras.manifest.groups import guess_groups, join_groups, split_groups
@@ -298,7 +298,7 @@ def _hashes(root: Path, videos: Sequence[FoundVideo]) -> list[str]:
 def content_hash(path: str | Path) -> str:
     """Returns the SHA-256 of a file, in hex; "" if it can't be read."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""

@@ -241,7 +241,10 @@ _KINDS: dict[str, Callable[[StoredVideo], str]] = {
     "sizes": lambda video: f"{video.info.width}x{video.info.height}",
     "rates": lambda video: f"{video.info.fps:g}/s",
     "codecs": lambda video: f"{video.info.codec} in {video.info.container}",
-    "rotation": lambda video: f"{video.info.rotation}\N{DEGREE SIGN}",
+    "rotation": lambda video: (
+        f"{video.info.rotation}\N{DEGREE SIGN}"
+        + (", mirrored" if video.info.mirrored else "")
+    ),
     "rate": lambda video: "variable" if video.variable_rate else "even",
     "audio": lambda video: "with" if video.info.has_audio else "without",
 }

@@ -65,7 +65,8 @@ class Csv:
         row += [] if found.failed else [str(found.confidence)]
         row += [""] * found.failed
         row += [str(shares.get(name, "")) for name in self.class_names]
-        self.writer.writerow([*row, spreadsheet_text(found.reason)])
+        reason = found.reason or found.unwritten
+        self.writer.writerow([*row, spreadsheet_text(reason)])
         sys.stdout.flush()
 
 
@@ -88,7 +89,7 @@ def _as_json(found: Prediction) -> dict[str, Any]:
         "probabilities": found.probabilities,
         "seconds": found.seconds,
         "segments": [asdict(segment) for segment in found.segments],
-        "reason": found.reason,
+        "reason": found.reason or found.unwritten,
     }
 
 

@@ -103,6 +103,8 @@ def _kept(
         frames, reason = 0, f"{stored.damage}, before one clip is full"
     elif frames and not fills_clip and clip.short_videos == "repeat":
         reason = f"{seconds} long, {_PADDED}"
+    elif frames and stored.note:
+        reason = stored.note
     return dataclasses.replace(video, kept_frames=frames, reason=reason)
 
 
@@ -112,10 +114,12 @@ def _say_what_failed(manifest: Manifest) -> None:
     for video in manifest.videos:
         if not video.kept_frames and video.reason != _NOT_YET:
             logger.warning("'%s' is not used: %s.", video.file, video.reason)
-        elif video.kept_frames and video.reason and video.file not in padded:
+        elif ", kept " in video.reason:
             logger.warning(
                 "'%s' is used in part: %s.", video.file, video.reason
             )
+        elif video.kept_frames and video.reason and video.file not in padded:
+            logger.warning("'%s': %s.", video.file, video.reason)
     if padded:
         logger.info(
             "%s shorter than a clip, such as '%s': the last frame is repeated.",

@@ -28,6 +28,7 @@ from har_keras.store.shards import (
     read_index,
     read_thumbnails,
 )
+from har_keras.video.commands import ffmpeg_id
 from har_keras.video.ffmpeg import Frames
 
 JPEG_QUALITY = 90
@@ -181,9 +182,15 @@ class Store:
         for index in sorted(self.folder.glob("[!.]*.npz")):
             if index.name not in self._seen:
                 self._seen.add(index.name)
-                self._videos |= {
-                    video.sha256: video for video in read_index(index)
-                }
+                for video in read_index(index):
+                    self._add(video)
+
+    def _add(self, video: StoredVideo) -> None:
+        """Takes an entry, unless it says what another ffmpeg could not do."""
+        if not video.reason:
+            self._videos[video.sha256] = video
+        elif video.decoder == ffmpeg_id():
+            self._videos.setdefault(video.sha256, video)
 
 
 class LazyFrames:

@@ -12,14 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from har_keras.video.ffmpeg import (
-    FrameReader,
-    Frames,
-    VideoError,
-    frame_arguments,
-    input_command,
-    probe,
-)
+from har_keras.video.commands import FrameOutput, input_command
+from har_keras.video.ffmpeg import FrameReader, Frames, VideoError, probe
 from har_keras.video.ffmpeg_log import MAX_PIXELS
 
 IMAGE_EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
@@ -108,9 +102,8 @@ def read_images(
         *("-f", "image2", "-framerate", repr(images_fps)),
         formats="image2",
     )
-    return _reader(
-        folder, command, numbered, fps, short_side, timeout_seconds, squeeze
-    )
+    output = FrameOutput(fps, short_side, squeeze, thinned=False)
+    return _reader(folder, command, output, numbered, timeout_seconds)
 
 
 def read_array(
@@ -162,28 +155,18 @@ def read_array(
         *("-f", "image2pipe", "-c:v", "ppm", "-framerate", repr(frames_fps)),
         formats="image2pipe",
     )
-    path = Path("frames")
-    return _reader(
-        path, command, kept, fps, short_side, timeout_seconds, squeeze
-    )
+    output = FrameOutput(fps, short_side, squeeze)
+    return _reader(Path("frames"), command, output, kept, timeout_seconds)
 
 
 def _reader(
     path: Path,
     command: list[str],
+    output: FrameOutput,
     folder: "tempfile.TemporaryDirectory[str]",
-    fps: float,
-    short_side: int,
     timeout_seconds: float,
-    squeeze: bool = False,
 ) -> FrameReader:
     """Returns a reader whose temporary folder is removed with it."""
-    reader = FrameReader(
-        path,
-        [*command, *frame_arguments(fps, short_side, squeeze=squeeze)],
-        fps=fps,
-        short_side=short_side,
-        timeout_seconds=timeout_seconds,
-    )
+    reader = FrameReader(path, command, output, timeout_seconds=timeout_seconds)
     weakref.finalize(reader, folder.cleanup)
     return reader
