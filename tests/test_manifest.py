@@ -53,12 +53,14 @@ def test_split_folders(tmp_path):
     }
 
 
-def test_a_class_may_be_called_train(tmp_path):
+def test_a_split_name_is_a_class_in_a_table_only(tmp_path):
     touch(tmp_path, "train/1.mp4", "plane/2.mp4")
+    with pytest.raises(DataError, match="'train'.*not of a class.*manifest"):
+        found(tmp_path)
+    (tmp_path / "manifest.csv").write_text(
+        "file,class\ntrain/1.mp4,train\nplane/2.mp4,plane\n"
+    )
     assert found(tmp_path).class_names == ("plane", "train")
-    touch(tmp_path, "test/3.mp4")
-    shutil.rmtree(tmp_path / "plane")
-    assert found(tmp_path).class_names == ("test", "train")
 
 
 def test_only_val_is_cut_where_only_val_is_missing(tmp_path):
@@ -105,12 +107,12 @@ def test_tables_as_spreadsheets_save_them(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("name,class\n1.mp4,a\n", "no column 'file'"),
+        ("one,class\n1.mp4,a\n", "no column 'file'"),
         ("file,class\n1.mp4,a\n,b\n", "line 3: file or class is empty"),
         ("file,class\n1.mp4,a\n../2.mp4,b\n", "line 3.*lies outside"),
         ("file,class\n1.mp4,a\n/etc/passwd,b\n", "line 3.*lies outside"),
         ("file,class\n1.mp4,a\n1.mp4,b\n", "line 3.*second time"),
-        ("file,class,split\n1.mp4,a,dev\n", "line 2.*train, val or test"),
+        ("file,class,split\n1.mp4,a,both\n", "line 2.*train, val or test"),
         ("file,class,split\n1.mp4,a,train\n2.mp4,b,\n", "line 3.*is empty"),
     ],
 )

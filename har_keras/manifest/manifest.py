@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +15,11 @@ from typing import Any
 
 from har_keras.errors import DataError
 from har_keras.files import whole_file
+from har_keras.manifest.cells import guarded, unguarded
 from har_keras.manifest.entries import FolderListing, FoundVideo, require_folder
 from har_keras.manifest.folders import find_every_video, find_videos
 from har_keras.manifest.groups import guess_groups, join_groups, split_groups
+from har_keras.manifest.layouts import NoClassFolders, inner_folders
 from har_keras.progress import ProgressBar, plural
 
 logger = logging.getLogger(__name__)
@@ -84,10 +86,11 @@ class Manifest:
     ) -> "Manifest":
         """Lists the videos of a folder and splits them if they are not split.
 
-        Four layouts are supported; the first match wins: a `manifest.csv` with
-        columns `file` and `class` (optionally `split` and `group`), lists
-        `train.txt` or `.csv` (and val, test) with a path and a label per line,
-        `{train,val,test}/<class>/...`, and `<class>/...`. A missing split is
+        The first description that there is counts: a `manifest.csv` with
+        columns `file` and `class` (optionally `split` and `group`);
+        annotations of another program or data set, as they are; lists
+        `train.txt` or `.csv` (and val, test) with a path and a label per line;
+        `{train,val,test}/<class>/...`; `<class>/...`. A missing split is
         drawn from the training videos, by group and stratified by class.
         Files with the same content are one group.
 
@@ -102,13 +105,40 @@ class Manifest:
 
         Raises:
             UsageError: If there is no such folder.
-            DataError: If it has no videos, or fewer than two classes.
+            DataError: If it has no videos, fewer than two classes, or splits
+                without one for training.
         """
         folder = require_folder(root)
         found = find_videos(folder)
         _require_classes(folder, found.videos)
+        _require_training(folder, found.videos)
         fractions = {"val": val_fraction, "test": test_fraction}
         return cls._divided(folder, found, fractions, seed)
+
+    @classmethod
+    def to_evaluate(
+        cls, root: Path, class_names: Collection[str]
+    ) -> "Manifest":
+        """Lists the videos of a folder on which a model is to be evaluated.
+
+        They are read as by `from_folder`, but may be of a single class and of
+        a single split, and none is drawn. The folder may be that of a class.
+
+        Args:
+            root: Path. The folder.
+            class_names: Collection of str. The model's classes.
+
+        Returns:
+            A `Manifest` with the classes that were found.
+
+        Raises:
+            UsageError: If there is no such folder.
+            DataError: If it has no videos.
+        """
+        folder = require_folder(root)
+        found = find_videos(folder, class_names)
+        _require_videos(folder, found.videos)
+        return cls._divided(folder, found, {}, seed=0)
 
     @classmethod
     def without_labels(
@@ -140,7 +170,10 @@ class Manifest:
             DataError: If it has no videos.
         """
         folder = require_folder(root)
-        found = find_videos(folder)
+        try:
+            found = find_videos(folder)
+        except NoClassFolders:
+            found = FolderListing((), ())
         if len({video.class_name for video in found.videos}) < 2:
             found, test_fraction = find_every_video(folder, "unlabelled"), 0.0
         if not found.videos:
@@ -265,18 +298,40 @@ class Manifest:
         return dataclasses.replace(self, videos=tuple(videos))
 
 
-def _require_classes(root: Path, videos: Sequence[FoundVideo]) -> None:
-    names = sorted({video.class_name for video in videos})
+def _require_videos(root: Path, videos: Sequence[FoundVideo]) -> None:
     if not videos:
         raise DataError(
             f"There is no video in '{root}'. Put videos in a folder per class, "
             "as in data/walk/one.mp4 and data/gym/two.mp4."
         )
+
+
+def _require_classes(root: Path, videos: Sequence[FoundVideo]) -> None:
+    _require_videos(root, videos)
+    names = sorted({video.class_name for video in videos})
     if len(names) < 2:
+        folder, inner = inner_folders(videos)
+        advice = "Put the videos of each class in a folder of its own."
+        if len(inner) > 1:
+            listed = ", ".join(inner[:4]) + (", ..." if inner[4:] else "")
+            advice = (
+                f"If the folders in it ({listed}) are the classes, give "
+                f"'{root / folder}' instead."
+            )
         raise DataError(
             f"Every video in '{root}' ({len(videos)}) is of one class, "
-            f"'{names[0]}'; a classifier needs at least two. Put the videos of "
-            "each class in a folder of its own."
+            f"'{names[0]}'; a classifier needs at least two. {advice}"
+        )
+
+
+def _require_training(root: Path, videos: Sequence[FoundVideo]) -> None:
+    """Raises if there are splits, but none to train on."""
+    splits = sorted({video.split for video in videos if video.split})
+    if splits and "train" not in splits:
+        raise DataError(
+            f"The videos in '{root}' are of the split {' and '.join(splits)}, "
+            "and none is for training. Put those for training beside them, in "
+            "a folder train or with train as their split."
         )
 
 
@@ -348,22 +403,6 @@ def _splits(
     sizes = ", ".join(f"{counts[name]} {name}" for name in SPLITS)
     names = " and ".join(missing)
     return splits, [f"Cut {names} from the training videos: {sizes}."]
-
-
-# Spreadsheets run a cell with one of these prefixes as a formula. Such cells,
-# with or without leading quotes, get one more quote, which `read` removes.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-def guarded(cell: str) -> str:
-    """Returns a table cell that no spreadsheet runs as a formula."""
-    return f"'{cell}" if cell.lstrip("'").startswith(_FORMULA) else cell
-
-
-def unguarded(cell: str) -> str:
-    """Returns the cell that was given to `guarded`."""
-    is_guarded = cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA)
-    return cell[1:] if is_guarded else cell
 
 
 def _row_from_video(video: Video, root: Path) -> dict[str, Any]:
