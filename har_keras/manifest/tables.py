@@ -323,7 +323,7 @@ def _listed(row: Row, columns: Mapping[str, str]) -> ListedVideo:
 
 def column_notes(table: Table) -> list[str]:
     """Returns notes on the columns that are kept and not used."""
-    used = {table.role(role) for role in ROLES} | _OWN
+    used = {table.role(role) for role in ROLES} - {""} | _OWN
     others = [name for name in table.columns if name not in used]
     notes = []
     index = [name for name in others if _INDEX.fullmatch(name)]
