@@ -55,7 +55,7 @@ def test_split_folders(tmp_path):
 
 def test_a_split_name_is_a_class_in_a_table_only(tmp_path):
     touch(tmp_path, "train/1.mp4", "plane/2.mp4")
-    with pytest.raises(DataError, match="'train'.*not of a class.*manifest"):
+    with pytest.raises(DataError, match=r"'train'.*not of a class.*manifest"):
         found(tmp_path)
     (tmp_path / "manifest.csv").write_text(
         "file,class\ntrain/1.mp4,train\nplane/2.mp4,plane\n"

@@ -375,8 +375,8 @@ def manifest_text(rows: Iterable[Mapping[str, str]]) -> str:
     columns = [*MANIFEST_COLUMNS, *times]
     columns += [x for x in others if x not in (*columns, "start", "end")]
     out = io.StringIO(newline="")
-    writer = csv.DictWriter(out, columns, restval="")
-    writer.writeheader()
+    writer = csv.writer(out)
+    writer.writerow(columns)
     for row in listed:
-        writer.writerow({name: guarded(cell) for name, cell in row.items()})
+        writer.writerow([guarded(row.get(name, "")) for name in columns])
     return out.getvalue()

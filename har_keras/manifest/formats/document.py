@@ -80,10 +80,12 @@ class Document:
         """The value that a JSON file holds; None if it holds none."""
         if self.suffix not in (".json", ".jsonl") or not self.head:
             return None
+        if self.suffix == ".jsonl":
+            return json_records(self.text.content)
         try:
             return json.loads(self.text.content)
         except (ValueError, RecursionError):
-            return json_records(self.text.content)
+            return None
 
     @functools.cached_property
     def xml(self) -> ElementTree.Element | None:

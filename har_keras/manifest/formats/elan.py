@@ -26,11 +26,13 @@ def read_elan(
 ) -> FolderListing:
     """Reads `.eaf` files: the values on one tier are the classes."""
     labelled, left = Labelled(files), 0
+    unread: set[str] = set()
     for document in documents:
         root = document.xml
         assert root is not None
         times = _time_slots(root, document)
-        tier = _tier(root, document)
+        tier, others = _tier(root, document)
+        unread |= others
         found = [] if tier is None else tier.findall(".//ALIGNABLE_ANNOTATION")
         videos = _videos(root, document, labelled) if found else []
         for item in found:
@@ -52,6 +54,9 @@ def read_elan(
             f"{plural(left, 'annotation')} of ELAN without a value or a time "
             "left out."
         )
+    if unread:
+        named = ", ".join(sorted(unread))
+        notes.append(f"Tiers of ELAN that are not read: {named}.")
     return labelled.listing(notes)
 
 
@@ -78,8 +83,8 @@ def _time_slots(root: Element, document: Document) -> dict[str, float]:
     return found
 
 
-def _tier(root: Element, document: Document) -> Element | None:
-    """Returns the tier that holds the classes; None if all are empty."""
+def _tier(root: Element, document: Document) -> tuple[Element | None, set[str]]:
+    """Returns the tier of the classes (None if all are empty), and others."""
     tiers = [
         tier
         for tier in root.iterfind("TIER")
@@ -98,7 +103,9 @@ def _tier(root: Element, document: Document) -> Element | None:
             "Name the one that holds the classes 'class' in ELAN, and save it "
             "again."
         )
-    return chosen[0] if chosen else None
+    others = [tier for tier in root.iterfind("TIER") if tier not in chosen]
+    unread = {x.get("TIER_ID", "") for x in others if len(x)}
+    return chosen[0] if chosen else None, unread
 
 
 def _videos(

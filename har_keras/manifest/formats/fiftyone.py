@@ -45,10 +45,12 @@ def read_fiftyone(
     tag that is the name of a split is the split.
     """
     labelled, bare = Labelled(files), 0
+    notes: list[str] = []
     for document in documents:
         place = f"'{document.path}'"
         samples = objects(document.json["samples"], place)
-        name = _label_field(samples, place)
+        name, others = _label_field(samples, place)
+        notes += others
         for number, sample in enumerate(samples, 1):
             where = f"{place}, sample {number}"
             labels = sample.get(name) or {}
@@ -61,7 +63,7 @@ def read_fiftyone(
                 label = field(item, "label", str, where)
                 split = _split(sample, where)
                 labelled.add(where, file, label, times, split=split)
-    return labelled.listing(_notes(documents, bare))
+    return labelled.listing([*_notes(documents, bare), *notes])
 
 
 def read_fiftyone_labels(
@@ -96,25 +98,31 @@ def _notes(documents: Sequence[Document], bare: int) -> Iterator[str]:
         yield f"{plural(bare, 'video')} without a label left out."
 
 
-def _label_field(samples: list[dict[str, Any]], place: str) -> str:
-    """Returns the field of the samples that holds the class."""
-    kinds = ("Classification", "TemporalDetections")
-    names = {
-        name: None
+def _label_field(
+    samples: list[dict[str, Any]], place: str
+) -> tuple[str, list[str]]:
+    """Returns the field that holds the class, and a note on the others."""
+    kinds = {
+        name: str(value.get("_cls"))
         for sample in samples
         for name, value in sample.items()
-        if isinstance(value, dict) and value.get("_cls") in kinds
+        if isinstance(value, dict) and "_cls" in value and name != "metadata"
     }
-    if "ground_truth" in names:
-        return "ground_truth"
-    if len(names) != 1:
+    names = [k for k, kind in kinds.items() if kind in _LABEL_KINDS]
+    chosen = [x for x in names if x == "ground_truth"] or names
+    if len(chosen) != 1:
         listed = ", ".join(names) or "none"
         raise DataError(
             f"{place}: one field must hold labels, a Classification or "
             f"TemporalDetections. Found: {listed}. Export one, or name the "
             "right one ground_truth."
         )
-    return next(iter(names))
+    others = ", ".join(name for name in kinds if name != chosen[0])
+    note = f"Fields of FiftyOne that are not read: {others}."
+    return chosen[0], [note] if others else []
+
+
+_LABEL_KINDS = ("Classification", "TemporalDetections")
 
 
 def _split(sample: dict[str, Any], place: str) -> str:

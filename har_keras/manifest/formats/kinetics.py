@@ -19,6 +19,7 @@ from har_keras.progress import plural
 from har_keras.video.ffmpeg import VideoError, probe
 
 _TIMES = ("time_start", "time_end")
+_COLUMNS = {"label", "youtube_id", *_TIMES, "split", ""}
 # A clip may be longer than its label by the distance of key frames.
 _SLACK_SECONDS = 1.5
 
@@ -91,6 +92,9 @@ def _read(
     notes = [f"Listed in {', '.join(d.file for d in documents)}."]
     if bare:
         notes.append(f"{plural(bare, 'video')} without a label left out.")
+    others = sorted({x for d in documents for x in d.columns} - _COLUMNS)
+    if others:
+        notes.append(f"Columns that are not used: {', '.join(others)}.")
     return labelled.listing(notes)
 
 

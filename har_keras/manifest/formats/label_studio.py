@@ -50,8 +50,10 @@ def read_label_studio(
 ) -> FolderListing:
     """Reads exports in Label Studio's formats JSON and JSON-MIN."""
     labelled, bare, in_frames = Labelled(files), 0, False
+    unused: set[str] = set()
     for document in documents:
         for number, task in enumerate(objects(document.json, document.file), 1):
+            unused |= _unused(task)
             place = f"'{document.path}', task {task.get('id', number)}"
             labels = _labels(task, place)
             if not labels:
@@ -69,6 +71,11 @@ def read_label_studio(
     notes = [f"Listed in {', '.join(d.file for d in documents)}."]
     if bare:
         notes.append(f"{plural(bare, 'task')} without a label left out.")
+    if unused:
+        notes.append(
+            f"Results of Label Studio that are not labels are not read: "
+            f"{', '.join(sorted(unused))}."
+        )
     if in_frames:
         notes.append(
             "Label Studio writes times as frames and not their rate: "
@@ -147,7 +154,7 @@ def _of_results(results: list[Any], place: str) -> Iterator[_Label]:
             yield _Label(_only(field(value, "choices", list, place), place))
         elif kind in ("timelinelabels", "timeserieslabels", "labels"):
             yield from _of_timeline(value, kind, place)
-        elif kind not in _UNUSED:
+        elif kind not in _NO_LABELS:
             raise DataError(
                 f"{place}: a result of type '{kind}' is not understood. Labels "
                 "are read from Choices, TimelineLabels and Labels."
@@ -155,7 +162,20 @@ def _of_results(results: list[Any], place: str) -> Iterator[_Label]:
 
 
 # What people note beside the label.
-_UNUSED = frozenset({"textarea", "rating", "number", "datetime", "pairwise"})
+_NO_LABELS = frozenset({"textarea", "rating", "number", "datetime", "pairwise"})
+
+
+def _unused(task: dict[str, Any]) -> set[str]:
+    """Returns the kinds of a task's results that are no labels."""
+    found = task.get("annotations", task.get("completions"))
+    results = [
+        result
+        for annotation in (found if isinstance(found, list) else [])
+        if isinstance(annotation, dict)
+        for result in annotation.get("result") or []
+        if isinstance(result, dict)
+    ]
+    return {str(result.get("type")) for result in results} & _NO_LABELS
 
 
 def _of_timeline(

@@ -44,10 +44,12 @@ def refuse_other_via(
 def read_via(documents: Sequence[Document], files: VideoFiles) -> FolderListing:
     """Reads projects: an attribute's value is the class of a segment."""
     labelled, left = Labelled(files), 0
+    unread: set[str] = set()
     for document in documents:
         project, place = document.json, f"'{document.path}'"
         metadata = field(project, "metadata", dict, place)
-        attribute = _attribute(project, metadata, place)
+        attribute, others = _attribute(project, metadata, place)
+        unread |= others
         for key in metadata:
             where = f"{place}, segment '{key}'"
             record = field(metadata, key, dict, where)
@@ -65,13 +67,16 @@ def read_via(documents: Sequence[Document], files: VideoFiles) -> FolderListing:
             f"{plural(left, 'entry').replace('entrys', 'entries')} of VIA left "
             "out: without a label, of a single frame, or of a region."
         )
+    if unread:
+        named = ", ".join(sorted(unread))
+        notes.append(f"Attributes of VIA that are not read: {named}.")
     return labelled.listing(notes)
 
 
 def _attribute(
     project: dict[str, Any], metadata: dict[str, Any], place: str
-) -> str:
-    """Returns the id of the attribute that holds the class."""
+) -> tuple[str, set[str]]:
+    """Returns the id of the class's attribute, and the names of others."""
     known = field(project, "attribute", dict, place)
     used = {
         key
@@ -92,7 +97,8 @@ def _attribute(
             f"{place} has several attributes of segments ({listed}). Name the "
             "one that holds the class 'class' in VIA, and save it again."
         )
-    return chosen[0] if chosen else ""
+    others = {name for key, name in named.items() if key not in chosen}
+    return chosen[0] if chosen else "", others
 
 
 def _label(
