@@ -109,7 +109,7 @@ def write_listing(videos: Path, file: Path) -> None:
     from har_keras.manifest.collecting import rows_of
     from har_keras.manifest.entries import require_folder
     from har_keras.manifest.folders import find_videos
-    from har_keras.manifest.tables import manifest_text
+    from har_keras.manifest.formats.tables import manifest_text
 
     root = require_folder(videos)
     if file.exists():

@@ -12,13 +12,13 @@ from har_keras.manifest.entries import (
     listed_file,
     missing,
 )
-from har_keras.manifest.split_names import split_of, splits_of
-from har_keras.manifest.tables import (
+from har_keras.manifest.formats.tables import (
     ListedVideo,
     Table,
     column_notes,
     listed_videos,
 )
+from har_keras.manifest.split_names import split_of, splits_of
 from har_keras.manifest.texts import read_text
 from har_keras.manifest.video_files import VideoFiles
 
@@ -73,8 +73,9 @@ def _require_other_part(
     place: str, video: FoundVideo, other: FoundVideo
 ) -> None:
     """Raises if two entries label the same part, or a part and the whole."""
-    same = (video.start, video.end) == (other.start, other.end)
-    if not same and None not in (video.start, other.start):
+    times = (video.start, video.end), (other.start, other.end)
+    same = times[0] == times[1]
+    if not same and (None, None) not in times:
         return
     if video.class_name != other.class_name and same:
         raise DataError(

@@ -24,10 +24,10 @@ from har_keras.manifest.entries import (
 )
 from har_keras.manifest.formats.catalog import FORMATS, Format
 from har_keras.manifest.formats.document import Document
+from har_keras.manifest.formats.lists import find_lists, videos_from_lists
+from har_keras.manifest.formats.tables import read_table
 from har_keras.manifest.layouts import NoClassFolders, videos_in_folders
-from har_keras.manifest.lists import find_lists, videos_from_lists
 from har_keras.manifest.split_names import splits_of
-from har_keras.manifest.tables import read_table
 from har_keras.manifest.video_files import VideoFiles
 from har_keras.progress import plural
 

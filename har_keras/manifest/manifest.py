@@ -15,9 +15,9 @@ from typing import Any
 
 from har_keras.errors import DataError
 from har_keras.files import whole_file
-from har_keras.manifest.cells import guarded, unguarded
 from har_keras.manifest.entries import FolderListing, FoundVideo, require_folder
 from har_keras.manifest.folders import find_every_video, find_videos
+from har_keras.manifest.formats.cells import guarded, unguarded
 from har_keras.manifest.groups import guess_groups, join_groups, split_groups
 from har_keras.manifest.layouts import NoClassFolders, inner_folders
 from har_keras.progress import ProgressBar, plural

@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +44,10 @@ def read_text(path: Path) -> Text:
         DataError: If the file is too large, or can't be read or decoded.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would wait forever
+            raise DataError(f"'{path}' is no file that can be read.")
+        if status.st_size > MAX_BYTES:
             raise DataError(
                 f"'{path}' is larger than {MAX_BYTES >> 20} MiB, so it is not "
                 "read as a list of videos. Split it, or move it away."

@@ -27,19 +27,19 @@ from har_keras.manifest.formats.label_studio import (
     is_label_studio,
     read_label_studio,
 )
+from har_keras.manifest.formats.lists import split_in_name
 from har_keras.manifest.formats.something import (
     is_something_csv,
     is_something_json,
     read_something,
 )
+from har_keras.manifest.formats.tables import ROLES
 from har_keras.manifest.formats.via import (
     is_other_via,
     is_via,
     read_via,
     refuse_other_via,
 )
-from har_keras.manifest.lists import split_in_name
-from har_keras.manifest.tables import ROLES
 from har_keras.manifest.video_files import VideoFiles
 
 Reader = Callable[[Sequence[Document], VideoFiles], FolderListing]

@@ -9,8 +9,13 @@ from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 from har_keras.errors import DataError
+from har_keras.manifest.formats.tables import (
+    Table,
+    json_records,
+    read_table,
+    table_of,
+)
 from har_keras.manifest.split_names import split_of
-from har_keras.manifest.tables import Table, json_records, read_table, table_of
 from har_keras.manifest.texts import MAX_BYTES, Text, read_text
 
 Kind = TypeVar("Kind")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from har_keras.errors import DataError
-from har_keras.manifest.cells import seconds_between
 from har_keras.manifest.entries import FolderListing
+from har_keras.manifest.formats.cells import seconds_between
 from har_keras.manifest.formats.document import Document, field, objects
 from har_keras.manifest.formats.labelled import Labelled
 from har_keras.manifest.split_names import split_of

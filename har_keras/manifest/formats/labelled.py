@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from har_keras.errors import DataError
-from har_keras.manifest.cells import seconds_between
 from har_keras.manifest.collecting import Collected
 from har_keras.manifest.entries import FolderListing, FoundVideo
+from har_keras.manifest.formats.cells import seconds_between
 from har_keras.manifest.video_files import VideoFiles
 from har_keras.progress import plural
 from har_keras.video.ffmpeg import VideoError, probe

@@ -18,8 +18,8 @@ from har_keras.manifest.collecting import (
     videos_from_table,
 )
 from har_keras.manifest.entries import FolderListing, FoundVideo, listed_file
+from har_keras.manifest.formats.tables import ROLES, read_table
 from har_keras.manifest.split_names import split_of
-from har_keras.manifest.tables import ROLES, read_table
 from har_keras.manifest.texts import read_text
 from har_keras.manifest.video_files import VideoFiles
 from har_keras.video.extensions import EXTENSIONS

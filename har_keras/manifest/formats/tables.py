@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from har_keras.errors import DataError
-from har_keras.manifest.cells import (
+from har_keras.manifest.formats.cells import (
     guarded,
     one_label,
     seconds_between,
@@ -46,7 +46,9 @@ ROLES: dict[str, tuple[str, ...]] = {
 """Names of columns by what they hold; the first is our own."""
 
 # Written by `prepare` and by training, beside what a user's table has.
-_OWN = frozenset({"sha256", "kept_frames", "reason", "root"})
+_OWN = frozenset(
+    {"sha256", "kept_frames", "first_kept_frame", "reason", "root"}
+)
 # A table that this package wrote as a result, and no list of videos to read.
 _RESULTS = frozenset({"verdict", "prediction", "predicted"})
 _FRAMES = re.compile(

@@ -37,15 +37,16 @@ def one_label(text: str, place: str) -> str:
 def seconds_between(
     start: object, end: object, place: str
 ) -> tuple[float | None, float | None]:
-    """Returns the times of a part in seconds, or None for a whole video.
+    """Returns the times of a part in seconds; both None is a whole video.
 
     Args:
-        start: str, number or None. Seconds, or hours:minutes:seconds.
+        start: str, number or None. Seconds, or hours:minutes:seconds; "" is
+            None.
         end: As `start`.
         place: str. Where they stand, for messages.
 
     Raises:
-        DataError: If one is missing, or they are not in order.
+        DataError: If they are no times, or not in order.
 
     Example:
 
@@ -53,17 +54,12 @@ def seconds_between(
     (1.5, 62.0)
     """
     first, last = _seconds(start, place), _seconds(end, place)
-    if first is None and last is None:
-        return None, None
-    if first is None or last is None:
-        raise DataError(
-            f"{place}: a part has a start and an end. Received: start "
-            f"{start!r}, end {end!r}."
-        )
-    if not 0 <= first < last:
+    # One may be missing: the part begins, or ends, with the video.
+    if not 0 <= (first or 0.0) < (math.inf if last is None else last):
         raise DataError(
             f"{place}: the start of a part must be before its end, and not "
-            f"negative. Received: start {first:g}, end {last:g}."
+            f"negative. Received: start {first or 0:g}, end "
+            f"{'of the video' if last is None else f'{last:g}'}."
         )
     return first, last
 
