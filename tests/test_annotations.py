@@ -9,9 +9,10 @@ import json
 import os
 
 import pytest
-from support.videos import draw_video
+from support.videos import draw_video, ffmpeg
 
-from har_keras.check import main, write_listing
+from har_keras.check import check, main, write_listing
+from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
 from har_keras.manifest.folders import find_videos
 from har_keras.manifest.formats.catalog import FORMATS
@@ -712,6 +713,35 @@ def test_fiftyone_temporal_detections(folder):
         ("data/a.mp4", "run", "", 1.5, 2.5),
     ]
     assert "1 video without a label" in notes(root)
+
+
+# --- Folders of images --------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(25, 2.4), (20, 3.0)])
+def test_folders_of_images_are_decoded(tmp_path, drawn, rate, seconds):
+    root = tmp_path / "data"
+    for name in ("up/a", "up/b", "down/a", "down/b"):
+        (root / name).mkdir(parents=True)
+        ffmpeg("-ss", len(name) / 50 * (name[-1] == "b"), "-i", drawn,
+               root / name / f"{name[0]}%03d.jpg")  # fmt: skip
+    config = Config().replace(cache="jpeg", store_dir=tmp_path / "s",
+                              images_fps=rate)  # fmt: skip
+    report = check(root, None, config)
+    lengths = {v.file: v.kept_frames / 16 for v in report.manifest.videos}
+    assert set(lengths) == {"up/a", "up/b", "down/a", "down/b"}
+    assert abs(lengths["up/a"] - seconds) <= 1 / 16
+    assert len({v.sha256 for v in report.manifest.videos}) == 4
+    image = root / "up/a/u001.jpg"
+    before = Manifest.from_folder(root).videos
+    image.write_bytes((root / "down/b/d009.jpg").read_bytes())
+    after = Manifest.from_folder(root).videos
+    changed = [
+        new.file
+        for old, new in zip(before, after, strict=True)
+        if old.sha256 != new.sha256
+    ]
+    assert changed == ["up/a"]
 
 
 # --- All of them --------------------------------------------------------------

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from har_keras.errors import UsageError
 from har_keras.manifest.texts import windows_bytes
+from har_keras.video.images import images_in
 
 MISSING = "the file is missing"
 """Why a listed video can't be used that is not there."""
@@ -117,20 +118,24 @@ def listed_file(root: Path, path: str, base: str = "") -> str | None:
 
 def refusal(root: Path, file: str) -> str:
     """Returns why a file must not be opened, or ""."""
-    if not Path(root, file).resolve().is_relative_to(root):
-        return (
-            "refused: it is a link that leads out of the folder; put the file "
-            "itself there"
-        )
-    return ""
+    path = Path(root, file)
+    paths = [path, *(images_in(path) if path.is_dir() else ())]
+    if all(x.resolve().is_relative_to(root) for x in paths):
+        return ""
+    return (
+        "refused: it is a link that leads out of the folder; put the file "
+        "itself there"
+    )
 
 
 def missing(root: Path, file: str) -> str:
     """Returns why a listed file can't be used (link, missing), or ""."""
     refused = refusal(root, file)
-    if refused or Path(root, file).exists():
+    if refused or Path(root, file).is_file():
         return refused
-    return MISSING
+    if not Path(root, file).is_dir():
+        return MISSING
+    return "" if images_in(Path(root, file)) else "there is no image in it"
 
 
 def require_folder(root: Path) -> Path:

@@ -26,10 +26,15 @@ from har_keras.manifest.formats.catalog import FORMATS, Format
 from har_keras.manifest.formats.document import Document
 from har_keras.manifest.formats.lists import find_lists, videos_from_lists
 from har_keras.manifest.formats.tables import read_table
-from har_keras.manifest.layouts import NoClassFolders, videos_in_folders
+from har_keras.manifest.layouts import (
+    NoClassFolders,
+    inner_folders,
+    videos_in_folders,
+)
 from har_keras.manifest.split_names import splits_of
-from har_keras.manifest.video_files import VideoFiles
+from har_keras.manifest.video_files import VideoFiles, suffix_of
 from har_keras.progress import plural
+from har_keras.video.extensions import EXTENSIONS
 
 _FILE_NAME = "manifest.csv"
 # Annotations lie in the folder, or in a folder of their own. A folder of more
@@ -64,7 +69,25 @@ def find_videos(root: Path, known: Collection[str] = ()) -> FolderListing:
     else:
         found = with_splits_of_folders(found)
         _require_files(root, found.videos)
-    return dataclasses.replace(found, videos=_with_one_spelling(found.videos))
+    notes = (*found.notes, *_note_on_images(root, found.videos))
+    return FolderListing(_with_one_spelling(found.videos), notes)
+
+
+def _note_on_images(root: Path, videos: Sequence[FoundVideo]) -> list[str]:
+    """Returns a note where videos are folders of images, without a rate."""
+    # A suffix of a video is that of a file: most folders need no look.
+    folders = [
+        video.file
+        for video in videos
+        if suffix_of(video.file) not in EXTENSIONS
+        and (root / video.file).is_dir()
+    ]
+    if not folders:
+        return []
+    return [
+        f"{plural(len(folders), 'video')} of folders of images, such as "
+        f"'{folders[0]}'. Their rate is that of --images-fps."
+    ]
 
 
 def find_every_video(root: Path, class_name: str) -> FolderListing:
@@ -234,3 +257,42 @@ def _require_unicode(video: FoundVideo) -> None:
             f"The class '{shown}' has a name that is not UTF-8, as zip files "
             f"from Windows leave them. Rename the folder, as '{meant}'."
         ) from error
+
+
+def require_videos(root: Path, videos: Sequence[FoundVideo]) -> None:
+    """Raises `DataError` if there is no video."""
+    if not videos:
+        raise DataError(
+            f"There is no video in '{root}'. Put videos in a folder per class, "
+            "as in data/walk/one.mp4 and data/gym/two.mp4."
+        )
+
+
+def require_classes(root: Path, videos: Sequence[FoundVideo]) -> None:
+    """Raises `DataError` if there are fewer than two classes."""
+    require_videos(root, videos)
+    names = sorted({video.class_name for video in videos})
+    if len(names) < 2:
+        folder, inner = inner_folders(videos)
+        advice = "Put the videos of each class in a folder of its own."
+        if len(inner) > 1:
+            listed = ", ".join(inner[:4]) + (", ..." if inner[4:] else "")
+            advice = (
+                f"If the folders in it ({listed}) are the classes, give "
+                f"'{root / folder}' instead."
+            )
+        raise DataError(
+            f"Every video in '{root}' ({len(videos)}) is of one class, "
+            f"'{names[0]}'; a classifier needs at least two. {advice}"
+        )
+
+
+def require_training(root: Path, videos: Sequence[FoundVideo]) -> None:
+    """Raises `DataError` if there are splits, but none to train on."""
+    splits = sorted({video.split for video in videos if video.split})
+    if splits and "train" not in splits:
+        raise DataError(
+            f"The videos in '{root}' are of the split {' and '.join(splits)}, "
+            "and none is for training. Put those for training beside them, in "
+            "a folder train or with train as their split."
+        )

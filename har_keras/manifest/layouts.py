@@ -13,8 +13,13 @@ from pathlib import Path, PurePosixPath
 from har_keras.errors import DataError
 from har_keras.manifest.entries import FolderListing, FoundVideo, refusal
 from har_keras.manifest.split_names import require_one_each, split_of, splits_of
-from har_keras.manifest.video_files import VideoFiles, is_system_folder
+from har_keras.manifest.video_files import (
+    VideoFiles,
+    is_system_folder,
+    suffix_of,
+)
 from har_keras.progress import plural
+from har_keras.video.extensions import EXTENSIONS
 
 # Folders that hold a data set, and are no classes of it.
 _WRAPPERS = re.compile(
@@ -213,6 +218,10 @@ def _require_split_folders(
         for name in named
         if not any(x.folders[:1] == (name,) and x.folders[1:] for x in places)
     ]
+    if flat and not any(
+        suffix_of(place.file) in EXTENSIONS for place in places
+    ):
+        raise NoClassFolders(_images_only(root, places[0].file))
     if flat:
         raise NoClassFolders(_flat_splits(root, flat, others))
     if others:
@@ -251,11 +260,21 @@ def _quoted(names: Iterable[str]) -> str:
 
 
 def _no_folders(root: Path, loose: Sequence[str]) -> str:
+    if (root / loose[0]).is_dir():
+        return _images_only(root, loose[0])
     return (
         f"There is no video in a class folder of '{root}': its "
         f"{plural(len(loose), 'video')}, such as '{loose[0]}', lie in no "
         "folder of a class. Sort them as <class>/<video>, or list them in a "
         "manifest.csv with the columns file and class."
+    )
+
+
+def _images_only(root: Path, folder: str) -> str:
+    return (
+        f"There is no video in '{root}', but images. A folder of images is one "
+        "video: sort them as <class>/<video>/<image>. Images straight in "
+        f"'{folder}' are those of one video, which lies in no class."
     )
 
 

@@ -16,11 +16,18 @@ from typing import Any
 from har_keras.errors import DataError
 from har_keras.files import whole_file
 from har_keras.manifest.entries import FolderListing, FoundVideo, require_folder
-from har_keras.manifest.folders import find_every_video, find_videos
+from har_keras.manifest.folders import (
+    find_every_video,
+    find_videos,
+    require_classes,
+    require_training,
+    require_videos,
+)
 from har_keras.manifest.formats.cells import guarded, unguarded
 from har_keras.manifest.groups import guess_groups, join_groups, split_groups
-from har_keras.manifest.layouts import NoClassFolders, inner_folders
+from har_keras.manifest.layouts import NoClassFolders
 from har_keras.progress import ProgressBar, plural
+from har_keras.video.images import images_in
 
 logger = logging.getLogger(__name__)
 
@@ -110,8 +117,8 @@ class Manifest:
         """
         folder = require_folder(root)
         found = find_videos(folder)
-        _require_classes(folder, found.videos)
-        _require_training(folder, found.videos)
+        require_classes(folder, found.videos)
+        require_training(folder, found.videos)
         fractions = {"val": val_fraction, "test": test_fraction}
         return cls._divided(folder, found, fractions, seed)
 
@@ -137,7 +144,7 @@ class Manifest:
         """
         folder = require_folder(root)
         found = find_videos(folder, class_names)
-        _require_videos(folder, found.videos)
+        require_videos(folder, found.videos)
         return cls._divided(folder, found, {}, seed=0)
 
     @classmethod
@@ -298,43 +305,6 @@ class Manifest:
         return dataclasses.replace(self, videos=tuple(videos))
 
 
-def _require_videos(root: Path, videos: Sequence[FoundVideo]) -> None:
-    if not videos:
-        raise DataError(
-            f"There is no video in '{root}'. Put videos in a folder per class, "
-            "as in data/walk/one.mp4 and data/gym/two.mp4."
-        )
-
-
-def _require_classes(root: Path, videos: Sequence[FoundVideo]) -> None:
-    _require_videos(root, videos)
-    names = sorted({video.class_name for video in videos})
-    if len(names) < 2:
-        folder, inner = inner_folders(videos)
-        advice = "Put the videos of each class in a folder of its own."
-        if len(inner) > 1:
-            listed = ", ".join(inner[:4]) + (", ..." if inner[4:] else "")
-            advice = (
-                f"If the folders in it ({listed}) are the classes, give "
-                f"'{root / folder}' instead."
-            )
-        raise DataError(
-            f"Every video in '{root}' ({len(videos)}) is of one class, "
-            f"'{names[0]}'; a classifier needs at least two. {advice}"
-        )
-
-
-def _require_training(root: Path, videos: Sequence[FoundVideo]) -> None:
-    """Raises if there are splits, but none to train on."""
-    splits = sorted({video.split for video in videos if video.split})
-    if splits and "train" not in splits:
-        raise DataError(
-            f"The videos in '{root}' are of the split {' and '.join(splits)}, "
-            "and none is for training. Put those for training beside them, in "
-            "a folder train or with train as their split."
-        )
-
-
 def _hashes(root: Path, videos: Sequence[FoundVideo]) -> list[str]:
     """Returns the hash of each file's content, "" if it can't be read."""
     paths = ["" if v.reason else os.path.join(root, v.file) for v in videos]
@@ -351,12 +321,28 @@ def _hashes(root: Path, videos: Sequence[FoundVideo]) -> list[str]:
 
 
 def content_hash(path: str | Path) -> str:
-    """Returns the SHA-256 of a file, in hex; "" if it can't be read."""
+    """Returns the SHA-256 of a file, in hex; "" if it can't be read.
+
+    That of a folder of images is of their names and contents, in order.
+    """
     try:
+        if os.path.isdir(path):
+            return _hash_of_images(Path(path))
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
+
+
+def _hash_of_images(folder: Path) -> str:
+    """Returns the hash of a folder of images; "" if there is none in it."""
+    found = hashlib.sha256()
+    images = images_in(folder)
+    for image in images:
+        found.update(os.fsencode(image.name) + b"\0")
+        with image.open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest() if images else ""
 
 
 def _groups(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -27,7 +27,8 @@ from har_keras.store.shards import (
     write_index,
 )
 from har_keras.store.store import Store, StoreSpec, encode_jpeg
-from har_keras.video.ffmpeg import Frames, VideoError, read_frames
+from har_keras.video.ffmpeg import FrameReader, Frames, VideoError, read_frames
+from har_keras.video.images import images_in, read_images
 
 # Bytes of video files per shard, which bounds the work lost on each core when
 # the process is killed. Few videos make smaller shards, to use all cores.
@@ -265,13 +266,7 @@ def _append(
 ) -> StoredVideo:
     """Appends a video's frames, until `stopped` is set."""
     writer = _FrameWriter(file, spec)
-    with read_frames(
-        task.path,
-        fps=spec.fps,
-        short_side=spec.short_side,
-        squeeze=spec.squeeze,
-        timeout_seconds=timeout_seconds,
-    ) as reader:
+    with _reader(task.path, spec, timeout_seconds) as reader:
         for frame in reader:
             writer.add(frame)
             if stopped and stopped.is_set():
@@ -319,8 +314,23 @@ class _FrameWriter:
         self._last = frame
 
 
+def _reader(path: Path, spec: StoreSpec, timeout_seconds: float) -> FrameReader:
+    """Returns a reader of a video file, or of a folder of images."""
+    options: dict[str, Any] = {
+        "fps": spec.fps,
+        "short_side": spec.short_side,
+        "squeeze": spec.squeeze,
+        "timeout_seconds": timeout_seconds,
+    }
+    if path.is_dir():
+        return read_images(path, images_fps=spec.images_fps, **options)
+    return read_frames(path, **options)
+
+
 def _size(task: Task) -> int:
     try:
+        if task.path.is_dir():
+            return sum(file.stat().st_size for file in images_in(task.path))
         return task.path.stat().st_size
     except OSError:
         return 0
