@@ -84,10 +84,13 @@ def test_a_manifest_comes_before_folders_and_keeps_other_columns(tmp_path):
     write_csv(
         tmp_path,
         "camera,Class,file,split,group\nfront,a,1.mp4,train,g\n"
-        "back,b,2.mp4,validation,g\n",
+        "back,b,2.mp4,validation,g\nback,b,3.mp4,train,h\n",
+        "1.mp4",
+        "2.mp4",
+        "3.mp4",
     )
     manifest = found(tmp_path, test_fraction=0)
-    first, second = manifest.videos
+    first, second, _ = manifest.videos
     assert (first.class_name, first.split, first.group) == ("a", "train", "g")
     assert (second.split, second.others) == ("val", (("camera", "back"),))
     manifest.write(tmp_path / "run.csv")

@@ -288,7 +288,7 @@ def require_classes(root: Path, videos: Sequence[FoundVideo]) -> None:
 
 
 def require_training(root: Path, videos: Sequence[FoundVideo]) -> None:
-    """Raises `DataError` if there are splits, but none to train on."""
+    """Raises `DataError` if a class, or all, have none in the split train."""
     splits = sorted({video.split for video in videos if video.split})
     if splits and "train" not in splits:
         raise DataError(
@@ -296,3 +296,10 @@ def require_training(root: Path, videos: Sequence[FoundVideo]) -> None:
             "and none is for training. Put those for training beside them, in "
             "a folder train or with train as their split."
         )
+    trained = {video.class_name for video in videos if video.split == "train"}
+    for name in sorted({video.class_name for video in videos} - trained):
+        if splits:
+            raise DataError(
+                f"Class '{name}' has no training video: all of its videos are "
+                "in other splits. Add some to train."
+            )
