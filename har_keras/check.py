@@ -16,7 +16,7 @@ import tyro
 
 from har_keras import cli
 from har_keras.config import Config
-from har_keras.errors import UsageError
+from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.ranges import Metavar
 
 if TYPE_CHECKING:
@@ -78,13 +78,15 @@ def check(
 
     config = config or Config()
     if to is not None:
-        write_listing(Path(videos), Path(to))
+        _require_new(Path(to))
     manifest = Manifest.from_folder(
         Path(videos),
         val_fraction=config.split.val_fraction,
         test_fraction=config.split.test_fraction,
         seed=config.split.split_seed,
     )
+    if to is not None:
+        write_listing(manifest.root, Path(to))
     store, manifest = decode_all(manifest, config.clip, config.store)
     duplicates = find_duplicates(store, manifest)
     report = CheckReport(manifest.root.name, manifest, store, duplicates)
@@ -111,15 +113,25 @@ def write_listing(videos: Path, file: Path) -> None:
     from har_keras.manifest.folders import find_videos
     from har_keras.manifest.formats.tables import manifest_text
 
+    _require_new(file)
     root = require_folder(videos)
+    text = manifest_text(rows_of(find_videos(root).videos))
+    try:
+        with whole_file(file) as temporary:
+            temporary.write_text(text, "utf-8", "surrogateescape", newline="")
+    except OSError as error:
+        raise EnvironmentFault(
+            f"'{file}' can't be written: {error.strerror}. Name another place "
+            "with --to."
+        ) from error
+
+
+def _require_new(file: Path) -> None:
     if file.exists():
         raise UsageError(
             f"--to must name a new file. '{file}' exists: move it away, or "
             "choose another name."
         )
-    text = manifest_text(rows_of(find_videos(root).videos))
-    with whole_file(file) as temporary:
-        temporary.write_text(text, "utf-8", "surrogateescape", newline="")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -332,12 +332,28 @@ def test_a_part_may_begin_or_end_with_the_video(folder):
     ]
 
 
-def test_a_start_without_ends_is_refused(folder):
+@pytest.mark.parametrize(
+    "columns",
+    ["start_time,end_time", "time_start,time_end", "start_frame,end_frame",
+     "Begin,Stop", "start_ms,end_ms"],
+)  # fmt: skip
+def test_times_under_other_names_are_refused(folder, columns):
+    """They may be those of a longer video, from which this one was cut."""
     root = folder(
-        ["a.mp4"], manifest_csv="file,class,start,duration\na.mp4,x,1,2\n"
+        ["a.mp4"], manifest_csv=f"file,class,{columns}\na.mp4,x,1,2\n"
     )
-    with pytest.raises(DataError, match="none for the end of a part"):
+    with pytest.raises(
+        DataError, match="give them in seconds as start and end"
+    ):
         rows(root)
+
+
+def test_where_a_clip_was_cut_is_kept(folder):
+    root = folder(
+        ["a.mp4"], manifest_csv="file,class,start_s,length_s\na.mp4,x,1,2\n"
+    )
+    assert rows(root) == whole(("a.mp4", "x", ""))
+    assert "kept and not used: start_s, length_s" in notes(root)
 
 
 def test_a_column_of_people_is_named(folder):

@@ -294,7 +294,7 @@ CASES = [
     Case("frames for seconds", OWN,
          (*videos("a.mp4"), *text("manifest.csv",
           "file,class,start_frame,end_frame\na.mp4,x,1,9\n")),
-         "a column 'start_frame'. Times are read in seconds"),
+         "columns 'start_frame' and 'end_frame'. If they say which part"),
     Case("an unquoted comma", OWN,
          (*videos("a, b.mp4", "c.mp4"),
           *text("manifest.csv", "file,class\na, b.mp4,x\nc.mp4,y\n")),

@@ -34,14 +34,8 @@ ROLES: dict[str, tuple[str, ...]] = {
     ),
     "split": ("split", "subset", "set", "partition"),
     "group": ("group", "group_id"),
-    "start": (
-        "start", "start_time", "time_start", "starttime", "start_seconds",
-        "start_sec", "start_s", "t_start", "begin",
-    ),
-    "end": (
-        "end", "end_time", "time_end", "endtime", "end_seconds", "end_sec",
-        "end_s", "t_end", "stop",
-    ),
+    "start": ("start",),
+    "end": ("end",),
 }  # fmt: skip
 """Names of columns by what they hold; the first is our own."""
 
@@ -49,11 +43,15 @@ ROLES: dict[str, tuple[str, ...]] = {
 _OWN = frozenset(
     {"sha256", "kept_frames", "first_kept_frame", "reason", "root"}
 )
-# A table that this package wrote as a result, and no list of videos to read.
-_RESULTS = frozenset({"verdict", "prediction", "predicted"})
-_FRAMES = re.compile(
-    r"(?:start|end|begin|stop|first|last)[-_ ]?frame|frame[-_ ]?(?:start|end)"
-    r"|(?:start|end)[-_ ]?(?:ms|msec|milliseconds)"
+# Names of times that are in no unit that is known, or of the source from which
+# a clip was cut: a pair of them may be a label's part, and must be said to be.
+_BEGINS = re.compile(
+    r"(?:t_|time_?|frame_?)?(?:start|begin|first|onset)(?:_?(?:time|s|secs?|"
+    r"seconds|ms|frame|frames|timestamp|at))?"
+)
+_ENDS = re.compile(
+    r"(?:t_|time_?|frame_?)?(?:end|stop|last|offset)(?:_?(?:time|s|secs?|"
+    r"seconds|ms|frame|frames|timestamp|at))?"
 )
 _PEOPLE = re.compile(
     r"(?:subject|person|people|actor|participant|patient|player|camera|session"
@@ -100,16 +98,6 @@ class Table:
                 f"{name}."
             )
         return found[0] if found else ""
-
-    @property
-    def lists_videos(self) -> bool:
-        """Whether it has columns of files and classes, and is no result."""
-        names = set(self.columns)
-        return (
-            bool(names & set(ROLES["file"]))
-            and bool(names & set(ROLES["class"]))
-            and not names & _RESULTS
-        )
 
 
 def read_table(path: Path) -> Table:
@@ -188,7 +176,7 @@ def _rows(
 
 def _with_points(cells: dict[str, str]) -> dict[str, str]:
     """Writes 1,5 as 1.5 in times: separators are semicolons where it is so."""
-    times = {*ROLES["start"], *ROLES["end"]}
+    times = ("start", "end")
     return {
         name: cell.replace(",", ".") if name in times else cell
         for name, cell in cells.items()
@@ -277,20 +265,21 @@ def _require_columns(table: Table, columns: Mapping[str, str]) -> None:
             "name the columns file and class, and may name split, group, start "
             f"and end. Received: {named[:120]!r}."
         )
-    for name in table.columns:
-        if _FRAMES.fullmatch(name):
-            raise DataError(
-                f"'{table.path}' has a column '{name}'. Times are read in "
-                "seconds, from columns start and end: divide frames by the "
-                "video's rate, milliseconds by 1000."
-            )
-    if bool(columns["start"]) != bool(columns["end"]):
-        there, other = (
-            ("start", "end") if columns["start"] else ("end", "start")
-        )
+    if not columns["start"] and not columns["end"]:
+        _refuse_other_times(table)
+
+
+def _refuse_other_times(table: Table) -> None:
+    """Raises if a pair of columns may be the times of parts."""
+    names = [x.replace(" ", "_").replace("-", "_") for x in table.columns]
+    first = [i for i, x in enumerate(names) if _BEGINS.fullmatch(x)]
+    last = [i for i, x in enumerate(names) if _ENDS.fullmatch(x)]
+    if first and last:
+        begin, end = table.columns[first[0]], table.columns[last[0]]
         raise DataError(
-            f"'{table.path}' has a column '{columns[there]}' but none for the "
-            f"{other} of a part. Add one, in seconds."
+            f"'{table.path}' has columns '{begin}' and '{end}'. If they say "
+            "which part of the video has the label, give them in seconds as "
+            "start and end; else give them names such as source_start."
         )
 
 
