@@ -452,6 +452,22 @@ def test_label_studio_json_min(folder):
     ]
 
 
+def test_label_studio_csv(folder):
+    ranges = [{"ranges": [{"start": 1, "end": 12}],
+               "timelinelabels": ["walk"]}]  # fmt: skip
+    cell = json.dumps(ranges).replace('"', '""')
+    root = folder(
+        ["a.mp4", "b.mp4"],
+        project_csv="annotation_id,annotator,choice,id,lead_time,label,video\n"
+        "1,1,gym,1,2.5,,/data/upload/1/0a1b2c3d-a.mp4\n"
+        f'2,1,,2,3.5,"{cell}",/data/upload/1/0a1b2c3d-b.mp4\n',
+    )
+    assert rows(root) == [
+        ("a.mp4", "gym", "", None, None),
+        ("b.mp4", "walk", "", 0.0, 0.5),
+    ]
+
+
 def test_a_task_of_label_studio_without_a_list(folder):
     broken = {"id": 1, "data": {"video": "a.mp4"}, "annotations": 1}
     root = folder(["a.mp4"], x_json=[broken])

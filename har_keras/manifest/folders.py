@@ -32,7 +32,11 @@ from har_keras.manifest.layouts import (
     videos_in_folders,
 )
 from har_keras.manifest.split_names import splits_of
-from har_keras.manifest.video_files import VideoFiles, suffix_of
+from har_keras.manifest.video_files import (
+    TABLE_SUFFIXES,
+    VideoFiles,
+    suffix_of,
+)
 from har_keras.progress import plural
 from har_keras.video.extensions import EXTENSIONS
 
@@ -42,8 +46,10 @@ _FILE_NAME = "manifest.csv"
 _DEEPEST = 2
 _MOST_TEXTS = 500
 # Names of files that hold labels, whatever program wrote them.
-_LABEL_FILES = frozenset({"metadata", "annotations", "annotation", "labels"})
-_LABEL_SUFFIXES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".xml"})
+_LABEL_FILES = frozenset(
+    {"manifest", "metadata", "annotations", "annotation", "labels"}
+)
+_LABEL_SUFFIXES = TABLE_SUFFIXES | {".csv", ".tsv", ".json", ".jsonl", ".xml"}
 
 
 def find_videos(root: Path, known: Collection[str] = ()) -> FolderListing:
@@ -69,8 +75,23 @@ def find_videos(root: Path, known: Collection[str] = ()) -> FolderListing:
     else:
         found = with_splits_of_folders(found)
         _require_files(root, found.videos)
+        found = _with_note_on_others(files, found)
     notes = (*found.notes, *_note_on_images(root, found.videos))
     return FolderListing(_with_one_spelling(found.videos), notes)
+
+
+def _with_note_on_others(
+    files: VideoFiles, found: FolderListing
+) -> FolderListing:
+    """Adds a note on the videos of the folder that no list names."""
+    others = sorted({*files.videos} - {video.file for video in found.videos})
+    if not others:
+        return found
+    note = (
+        f"{plural(len(others), 'video')} in the folder not listed and left "
+        f"out, such as '{others[0]}'."
+    )
+    return FolderListing(found.videos, (*found.notes, note))
 
 
 def _note_on_images(root: Path, videos: Sequence[FoundVideo]) -> list[str]:
@@ -136,6 +157,11 @@ def _described(files: VideoFiles) -> FolderListing | None:
 def _in_folders(files: VideoFiles, known: Collection[str]) -> FolderListing:
     """Returns the videos as they are sorted into folders."""
     _, strange = _annotations(files)
+    if not files.videos and not files.image_folders and files.archives:
+        raise DataError(
+            f"There is no video in '{files.root}', but an archive, "
+            f"'{files.archives[0]}'. Unpack it first."
+        )
     try:
         found = videos_in_folders(files, known)
     except NoClassFolders as error:
@@ -186,6 +212,11 @@ def _is_label_file(document: Document) -> bool:
 
 def _not_understood(document: Document) -> str:
     """Returns a sentence on a file that should hold labels."""
+    if document.suffix in TABLE_SUFFIXES:
+        return (
+            f"'{document.file}' is not read: save it as CSV, with a column "
+            "file and a column class."
+        )
     names = ", ".join(sorted(document.columns - {""}))
     found = f"columns {names[:120]}" if names else "no format that is known"
     return (

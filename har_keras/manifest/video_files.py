@@ -27,9 +27,16 @@ _SYSTEM_FOLDERS = frozenset(
         "temporary items", "trash", "__pycache__", "node_modules",
     }
 )  # fmt: skip
+TABLE_SUFFIXES = frozenset({".parquet", ".xlsx", ".xls", ".ods", ".numbers"})
+"""Suffixes of tables that are no text and are not read."""
+
 _LIST_SUFFIXES = frozenset(
-    {".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".eaf"}
-)
+    {
+        ".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".eaf",
+        *TABLE_SUFFIXES,
+    }
+)  # fmt: skip
+_ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".tgz", ".gz", ".bz2", ".xz")
 
 
 def suffix_of(name: str) -> str:
@@ -63,6 +70,7 @@ class _Content:
     texts: list[str] = field(default_factory=list)
     images: Counter[str] = field(default_factory=Counter)
     others: Counter[str] = field(default_factory=Counter)
+    archives: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
     systems: Counter[str] = field(default_factory=Counter)
 
@@ -112,6 +120,11 @@ class VideoFiles:
     def image_folders(self) -> tuple[str, ...]:
         """The folders that hold images, sorted; "." is the root."""
         return tuple(sorted(self._content.images))
+
+    @functools.cached_property
+    def archives(self) -> tuple[str, ...]:
+        """The archives, which are not opened, sorted."""
+        return tuple(sorted(self._content.archives))
 
     def notes(self) -> list[str]:
         """Returns notes on links and files that are left out."""
@@ -218,6 +231,8 @@ def _sort_in(found: _Content, here: Path, name: str) -> None:
         found.images[here.as_posix()] += 1
     elif suffix in _LIST_SUFFIXES:
         found.texts.append((here / name).as_posix())
+    elif suffix in _ARCHIVES:
+        found.archives.append((here / name).as_posix())
     found.others[suffix or "no ending"] += 1
 
 

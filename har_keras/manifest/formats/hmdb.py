@@ -17,9 +17,9 @@ _SPLITS = {"1": "train", "2": "test"}
 
 def is_hmdb(document: Document) -> bool:
     """Returns whether a file is one of HMDB51's lists."""
-    first = document.head.split("\n")[0].strip()
-    named = _NAME.fullmatch(document.path.name)
-    return bool(named and _LINE.fullmatch(first))
+    if not _NAME.fullmatch(document.path.name):
+        return False
+    return bool(_LINE.fullmatch(document.head.split("\n")[0].strip()))
 
 
 def read_hmdb(

@@ -1,5 +1,6 @@
 """Label Studio: choices for a video, and labels on its timeline."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -34,7 +35,9 @@ class _Label:
 
 
 def is_label_studio(document: Document) -> bool:
-    """Returns whether a JSON file is an export of Label Studio."""
+    """Returns whether a JSON or CSV file is an export of Label Studio."""
+    if document.suffix == ".csv":
+        return {"annotation_id", "lead_time"} <= document.columns
     records = document.json
     if not isinstance(records, list) or not records:
         return False
@@ -48,11 +51,11 @@ def is_label_studio(document: Document) -> bool:
 def read_label_studio(
     documents: Sequence[Document], files: VideoFiles
 ) -> FolderListing:
-    """Reads exports in Label Studio's formats JSON and JSON-MIN."""
+    """Reads exports in Label Studio's formats JSON, JSON-MIN and CSV."""
     labelled, bare, in_frames = Labelled(files), 0, False
     unused: set[str] = set()
     for document in documents:
-        for number, task in enumerate(objects(document.json, document.file), 1):
+        for number, task in enumerate(_tasks(document), 1):
             unused |= _unused(task)
             place = f"'{document.path}', task {task.get('id', number)}"
             labels = _labels(task, place)
@@ -84,6 +87,24 @@ def read_label_studio(
             "data of the tasks."
         )
     return labelled.listing(notes)
+
+
+def _tasks(document: Document) -> list[dict[str, Any]]:
+    """Returns the tasks of an export; CSV has those of JSON-MIN in cells."""
+    if document.suffix != ".csv":
+        return objects(document.json, f"'{document.path}'")
+    rows = [row.cells for row in document.table.rows]
+    return [{k: _value(cell) for k, cell in row.items()} for row in rows]
+
+
+def _value(cell: str) -> Any:
+    """Returns the JSON in a cell, else the text itself."""
+    if not cell.startswith(("[", "{")):
+        return cell
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell
 
 
 def _find(labelled: Labelled, task: dict[str, Any], place: str) -> str:

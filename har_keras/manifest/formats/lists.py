@@ -183,7 +183,9 @@ def _one_each(lists: Sequence[_List]) -> tuple[list[_List], list[str]]:
     chosen, notes = [], []
     for split in ("train", "val", "test"):
         mine = sorted(by_split[split], key=lambda x: _series(x.path.stem))
-        mine = _of_videos(mine)
+        mine, without = _of_videos(mine), len(mine)
+        if len(mine) < without:
+            notes.append(f"Lists of raw frames of the split {split} left out.")
         series = {_series(x.path.stem)[0] for x in mine}
         if len(mine) > 1 and len(series) > 1:
             raise DataError(
@@ -269,9 +271,10 @@ def _lines(of: _List, content: str) -> Iterator[_Line]:
         elif frames:
             raise DataError(_two_numbers(place, line))
         elif number > 1 or not _is_header(re.split(r"[\s,;]+", line.lower())):
+            named = "" if number > 1 else ", or names of columns: file, class"
             raise DataError(
                 f"{place}: expected the path of a video and a label, as in "
-                f"walk/one.mp4 2. Received: {line[:80]!r}."
+                f"walk/one.mp4 2{named}. Received: {line[:80]!r}."
             )
 
 

@@ -318,8 +318,7 @@ def column_notes(table: Table) -> list[str]:
     others = [name for name in table.columns if name not in used]
     notes = []
     index = [name for name in others if _INDEX.fullmatch(name)]
-    if index:
-        _require_index(table, index[0])
+    if index and _is_index(table, index[0]):
         notes.append(
             f"The column without a name in {table.path.name} is taken for row "
             "numbers."
@@ -340,14 +339,20 @@ def column_notes(table: Table) -> list[str]:
     return notes
 
 
-def _require_index(table: Table, name: str) -> None:
-    """Raises if a column without a name holds more than numbers of rows."""
-    for row in table.rows:
-        if not row.cells.get(name, "").strip().isdecimal():
+def _is_index(table: Table, name: str) -> bool:
+    """Returns whether a column without a name has numbers of rows, or nothing.
+
+    Raises:
+        DataError: If it holds something else.
+    """
+    cells = {row.cells.get(name, "").strip() for row in table.rows}
+    for cell in cells - {""}:
+        if not cell.isdecimal():
             raise DataError(
                 f"'{table.path}' has a column without a name. Name it in the "
-                f"first line. Received: {row.cells.get(name, '')[:40]!r}."
+                f"first line. Received: {cell[:40]!r}."
             )
+    return cells != {""}
 
 
 MANIFEST_COLUMNS = ("file", "class", "split", "group")

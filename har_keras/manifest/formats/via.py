@@ -28,7 +28,10 @@ def is_other_via(document: Document) -> bool:
     """Returns whether a file is VIA's, but no project of version 3."""
     project = document.json
     is_second = isinstance(project, dict) and "_via_img_metadata" in project
-    return is_second or "# CSV_HEADER = metadata_id," in document.head
+    is_csv = document.suffix == ".csv"
+    return is_second or (
+        is_csv and "# CSV_HEADER = metadata_id" in document.head
+    )
 
 
 def refuse_other_via(
