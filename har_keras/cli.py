@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import io
 import itertools
 import logging
 import os
@@ -52,6 +53,7 @@ def run_verb(verb: Callable[[], object]) -> int:
     >>> run_verb(lambda: None)
     0
     """
+    _print_any_name()
     with _messages_on_stderr(), _terminable():
         try:
             verb()
@@ -68,6 +70,13 @@ def run_verb(verb: Callable[[], object]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
     return 0
+
+
+def _print_any_name() -> None:
+    """Prints names of files that are no text as escapes, not as a crash."""
+    stream = sys.stdout
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        stream.reconfigure(errors="backslashreplace")
 
 
 @dataclass(frozen=True)
@@ -362,7 +371,9 @@ def _of_others() -> logging.Handler:
 def log_file(path: Path) -> Iterator[None]:
     """Adds the package's messages to a file, with the time of each."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = logging.FileHandler(
+        path, encoding="utf-8", errors="backslashreplace"
+    )
     handler.setFormatter(
         logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     )

@@ -111,6 +111,8 @@ class StoreConfig:
     """Videos decoded in parallel; 0 is one per processor core."""
     timeout_seconds: Annotated[float, POSITIVE] = 600.0
     """Time limit for decoding one video, in seconds."""
+    images_fps: Annotated[float, POSITIVE] = 25.0
+    """Images per second of a video that is a folder of images."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,7 @@ class ModelConfig:
     """Architecture: vit; or as baselines frame-vit (the same transformer on
     single frames) and cnn3d (a small 3-D convolutional network)."""
     preset: Preset = "tiny"
-    """Dimensions of a published model; options given beside it take
-    precedence."""
+    """Dimensions of a published model; options beside it take precedence."""
     weights: Annotated[str, Metavar("WEIGHTS")] = "random"
     """Initial weights: random; synthetic-actions (pretrained on twelve
     synthetic actions; needs --stem gradients and the default size); the

@@ -481,7 +481,7 @@ def test_only_regular_files_are_opened(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_stopping_at_damage_does_not_cut_healthy_videos(real_videos):
-    from har_keras.manifest.entries import EXTENSIONS
+    from har_keras.video.extensions import EXTENSIONS
 
     paths = [p for p in real_videos.rglob("*") if p.suffix in EXTENSIONS]
     assert len(paths) > 200

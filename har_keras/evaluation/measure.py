@@ -179,9 +179,7 @@ def other_videos(
 ) -> tuple[Manifest, Store]:
     """Returns the videos of a folder, under a model's classes, decoded."""
     config, names = classifier.config, classifier.class_names
-    other = Manifest.from_folder(
-        videos, val_fraction=0.0, test_fraction=0.0, seed=0
-    )
+    other = Manifest.to_evaluate(videos, names)
     strange = sorted(set(other.class_names) - set(names))
     if strange:
         raise UsageError(

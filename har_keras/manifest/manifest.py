@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +16,18 @@ from typing import Any
 from har_keras.errors import DataError
 from har_keras.files import open_regular, whole_file
 from har_keras.manifest.entries import FolderListing, FoundVideo, require_folder
-from har_keras.manifest.folders import find_every_video, find_videos
+from har_keras.manifest.folders import (
+    find_every_video,
+    find_videos,
+    require_classes,
+    require_training,
+    require_videos,
+)
+from har_keras.manifest.formats.cells import guarded, unguarded
 from har_keras.manifest.groups import guess_groups, join_groups, split_groups
+from har_keras.manifest.layouts import NoClassFolders
 from har_keras.progress import ProgressBar, plural
+from har_keras.video.images import images_in
 
 logger = logging.getLogger(__name__)
 
@@ -84,10 +93,11 @@ class Manifest:
     ) -> "Manifest":
         """Lists the videos of a folder and splits them if they are not split.
 
-        Four layouts are supported; the first match wins: a `manifest.csv` with
-        columns `file` and `class` (optionally `split` and `group`), lists
-        `train.txt` or `.csv` (and val, test) with a path and a label per line,
-        `{train,val,test}/<class>/...`, and `<class>/...`. A missing split is
+        The first description that there is counts: a `manifest.csv` with
+        columns `file` and `class` (optionally `split` and `group`);
+        annotations of another program or data set, as they are; lists
+        `train.txt` or `.csv` (and val, test) with a path and a label per line;
+        `{train,val,test}/<class>/...`; `<class>/...`. A missing split is
         drawn from the training videos, by group and stratified by class.
         Files with the same content are one group.
 
@@ -102,13 +112,40 @@ class Manifest:
 
         Raises:
             UsageError: If there is no such folder.
-            DataError: If it has no videos, or fewer than two classes.
+            DataError: If it has no videos, fewer than two classes, or splits
+                without one for training.
         """
         folder = require_folder(root)
         found = find_videos(folder)
-        _require_classes(folder, found.videos)
+        require_classes(folder, found.videos)
+        require_training(folder, found.videos)
         fractions = {"val": val_fraction, "test": test_fraction}
         return cls._divided(folder, found, fractions, seed)
+
+    @classmethod
+    def to_evaluate(
+        cls, root: Path, class_names: Collection[str]
+    ) -> "Manifest":
+        """Lists the videos of a folder on which a model is to be evaluated.
+
+        They are read as by `from_folder`, but may be of a single class and of
+        a single split, and none is drawn. The folder may be that of a class.
+
+        Args:
+            root: Path. The folder.
+            class_names: Collection of str. The model's classes.
+
+        Returns:
+            A `Manifest` with the classes that were found.
+
+        Raises:
+            UsageError: If there is no such folder.
+            DataError: If it has no videos.
+        """
+        folder = require_folder(root)
+        found = find_videos(folder, class_names)
+        require_videos(folder, found.videos)
+        return cls._divided(folder, found, {}, seed=0)
 
     @classmethod
     def without_labels(
@@ -140,7 +177,10 @@ class Manifest:
             DataError: If it has no videos.
         """
         folder = require_folder(root)
-        found = find_videos(folder)
+        try:
+            found = find_videos(folder)
+        except NoClassFolders:
+            found = FolderListing((), ())
         if len({video.class_name for video in found.videos}) < 2:
             found, test_fraction = find_every_video(folder, "unlabelled"), 0.0
         if not found.videos:
@@ -265,21 +305,6 @@ class Manifest:
         return dataclasses.replace(self, videos=tuple(videos))
 
 
-def _require_classes(root: Path, videos: Sequence[FoundVideo]) -> None:
-    names = sorted({video.class_name for video in videos})
-    if not videos:
-        raise DataError(
-            f"There is no video in '{root}'. Put videos in a folder per class, "
-            "as in data/walk/one.mp4 and data/gym/two.mp4."
-        )
-    if len(names) < 2:
-        raise DataError(
-            f"Every video in '{root}' ({len(videos)}) is of one class, "
-            f"'{names[0]}'; a classifier needs at least two. Put the videos of "
-            "each class in a folder of its own."
-        )
-
-
 def _hashes(root: Path, videos: Sequence[FoundVideo]) -> list[str]:
     """Returns the hash of each file's content, "" if it can't be read."""
     paths = ["" if v.reason else os.path.join(root, v.file) for v in videos]
@@ -296,12 +321,28 @@ def _hashes(root: Path, videos: Sequence[FoundVideo]) -> list[str]:
 
 
 def content_hash(path: str | Path) -> str:
-    """Returns the SHA-256 of a file, in hex; "" if it can't be read."""
+    """Returns the SHA-256 of a file, in hex; "" if it can't be read.
+
+    That of a folder of images is of their names and contents, in order.
+    """
     try:
+        if os.path.isdir(path):
+            return _hash_of_images(Path(path))
         with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
+
+
+def _hash_of_images(folder: Path) -> str:
+    """Returns the hash of a folder of images; "" if there is none in it."""
+    found = hashlib.sha256()
+    images = images_in(folder)
+    for image in images:
+        found.update(os.fsencode(image.name) + b"\0")
+        with image.open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest() if images else ""
 
 
 def _groups(
@@ -348,22 +389,6 @@ def _splits(
     sizes = ", ".join(f"{counts[name]} {name}" for name in SPLITS)
     names = " and ".join(missing)
     return splits, [f"Cut {names} from the training videos: {sizes}."]
-
-
-# Spreadsheets run a cell with one of these prefixes as a formula. Such cells,
-# with or without leading quotes, get one more quote, which `read` removes.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-def guarded(cell: str) -> str:
-    """Returns a table cell that no spreadsheet runs as a formula."""
-    return f"'{cell}" if cell.lstrip("'").startswith(_FORMULA) else cell
-
-
-def unguarded(cell: str) -> str:
-    """Returns the cell that was given to `guarded`."""
-    is_guarded = cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA)
-    return cell[1:] if is_guarded else cell
 
 
 def _row_from_video(video: Video, root: Path) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from har_keras.progress import plural
 from har_keras.store.decoding import Fill, Task, fill
 from har_keras.store.store import Store, StoreSpec, default_store_dir
 from har_keras.video.ffmpeg import VideoError, probe
-from har_keras.video.ffmpeg_log import reason_from_content
+from har_keras.video.ffmpeg_log import VideoInfo, reason_from_content
+from har_keras.video.images import images_in, size_of_images
 
 logger = logging.getLogger(__name__)
 
@@ -213,16 +214,16 @@ def open_store(
         A `Store`. With `off`, a temporary one.
     """
     if config.cache == "off":
-        return Store.passing(_spec(clip, "jpeg"))
+        return Store.passing(_spec(clip, config, "jpeg"))
     folder = config.store_dir or default_store_dir()
     if config.cache != "auto":
-        return _open(folder, _spec(clip, config.cache))
+        return _open(folder, _spec(clip, config, config.cache))
     for form in ("raw", "jpeg"):
-        store = _open(folder, _spec(clip, form))
+        store = _open(folder, _spec(clip, config, form))
         if all(task.sha256 in store for task in tasks):
             return store
     form = choose_form(clip, folder, tasks)
-    return _open(folder, _spec(clip, form))
+    return _open(folder, _spec(clip, config, form))
 
 
 def choose_form(clip: ClipConfig, folder: Path, tasks: Sequence[Task]) -> Form:
@@ -246,7 +247,7 @@ def raw_bytes(clip: ClipConfig, paths: Sequence[Path]) -> float:
 def _raw_bytes(clip: ClipConfig, path: Path) -> float:
     """Returns the size of one video's raw frames; 0 if unknown."""
     try:
-        info = probe(path)
+        info = _info_of_images(path) if path.is_dir() else probe(path)
     except VideoError:
         return 0.0
     short, long = sorted((info.width, info.height))
@@ -255,8 +256,21 @@ def _raw_bytes(clip: ClipConfig, path: Path) -> float:
     return 3 * pixels * info.duration_seconds * clip.store_fps
 
 
-def _spec(clip: ClipConfig, form: Form) -> StoreSpec:
-    return StoreSpec(clip.short_side, clip.store_fps, form, clip.squeeze)
+def _info_of_images(folder: Path) -> VideoInfo:
+    """Returns the size of a folder of images, and about how long it is."""
+    width, height = size_of_images(folder)
+    seconds = len(images_in(folder)) / StoreSpec.images_fps
+    return VideoInfo(width=width, height=height, duration_seconds=seconds)
+
+
+def _spec(clip: ClipConfig, config: StoreConfig, form: Form) -> StoreSpec:
+    return StoreSpec(
+        clip.short_side,
+        clip.store_fps,
+        form,
+        clip.squeeze,
+        config.images_fps,
+    )
 
 
 def _open(folder: Path, spec: StoreSpec) -> Store:

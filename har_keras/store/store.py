@@ -48,12 +48,15 @@ class StoreSpec:
         fps: float. Stored frames per second.
         form: str. "jpeg" or "raw".
         squeeze: bool. Whether frames are squares. Defaults to `False`.
+        images_fps: float. Images per second of folders of images. Defaults to
+            `25.0`.
     """
 
     short_side: int
     fps: float
     form: Form
     squeeze: bool = False
+    images_fps: float = 25.0
 
     @property
     def key(self) -> str:
@@ -66,7 +69,9 @@ class StoreSpec:
         """
         form = f"jpeg{JPEG_QUALITY}" if self.form == "jpeg" else "raw"
         size = f"{self.short_side}px{'-square' if self.squeeze else ''}"
-        return f"{size}-{self.fps:g}fps-{form}-v{_FORMAT_VERSION}"
+        is_usual = self.images_fps == StoreSpec.images_fps
+        images = "" if is_usual else f"-{self.images_fps:g}images"
+        return f"{size}-{self.fps:g}fps{images}-{form}-v{_FORMAT_VERSION}"
 
 
 class Store:
