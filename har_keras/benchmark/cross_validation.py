@@ -22,6 +22,7 @@ from har_keras.manifest.folds import folds
 from har_keras.manifest.manifest import Manifest
 from har_keras.run import Run
 from har_keras.store.preparation import decode_usable
+from har_keras.store.scenes import settle_groups
 
 Predict = Callable[..., np.ndarray]
 # Environment variables that limit the threads of libraries.
@@ -256,8 +257,10 @@ def _decoded(
         val_fraction=val_fraction,
         test_fraction=0.0,
         seed=config.split.split_seed,
+        group_by=config.split.group_by,
     )
     store, manifest = decode_usable(manifest, config.clip, config.decoding)
+    manifest = settle_groups(store, manifest)
     return config.replace(cache=store.spec.form, wandb="off"), manifest
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from har_keras.errors import UsageError
 from har_keras.manifest.names import DAY, Name, Part, copies, parsed_name
 from har_keras.manifest.source_parts import SourceParts
+from har_keras.progress import plural
 
 BY_ITSELF = "each file by itself"
 COLUMN = "the manifest's column"
@@ -62,12 +63,28 @@ class Grouping:
         by_rule: dict[str, list[str]] = {}
         for row in self.rows:
             meaning = f" ({row.meaning})" if row.meaning else ""
+            meaning = "" if row.seen == COLUMN else meaning
             by_rule.setdefault(row.seen + meaning, []).append(row.class_name)
         if len(by_rule) < 2:
             return next(iter(by_rule), BY_ITSELF)
         return "; ".join(
             f"{rule} in {', '.join(names)}" for rule, names in by_rule.items()
         )
+
+    @property
+    def known(self) -> float:
+        """The fraction of the videos of which something is known."""
+        known = sum(row.videos for row in self.rows if row.meaning)
+        return known / max(1, len(self.groups))
+
+    def summary(self, groups: Sequence[str]) -> str:
+        """Returns a sentence on the groups, once copies are joined.
+
+        Args:
+            groups: Sequence of str. The group of each video.
+        """
+        number = plural(len(set(groups)), "group")
+        return f"{plural(len(groups), 'video')} in {number}, by {self.rule}."
 
 
 def guess_groups(
@@ -141,6 +158,22 @@ def group_by_names(
     return Grouping(tuple(groups), _rows(names, groups, chosen))
 
 
+def given_groups(groups: Sequence[tuple[str, str]]) -> Grouping:
+    """Returns the groups that a manifest gives.
+
+    Args:
+        groups: Sequence of pairs of group and class name.
+    """
+    members: dict[str, list[str]] = defaultdict(list)
+    for group, class_name in groups:
+        members[class_name].append(group)
+    rows = [
+        _row(name, COLUMN, "as given", mine)
+        for name, mine in sorted(members.items())
+    ]
+    return Grouping(tuple(group for group, _ in groups), tuple(rows))
+
+
 def _chosen_by(names: Sequence[Name], group_by: str) -> dict[int, Part]:
     """Returns the part that the user named, for the names that have it."""
     part = _part_of(group_by)
@@ -198,17 +231,18 @@ def _rows(
         part = chosen.get(i)
         what, meaning = (part.what, part.meaning) if part else (BY_ITSELF, "")
         members[name.class_name, what, meaning].append(group)
-    rows = []
-    for (class_name, seen, meaning), mine in sorted(members.items()):
-        sizes = Counter(mine)
-        largest = sizes.most_common(1)[0]
-        rows.append(
-            GroupRow(
-                class_name, seen, meaning, largest[0] if meaning else "",
-                len(mine), len(sizes), largest[1],
-            )
-        )  # fmt: skip
-    return tuple(rows)
+    return tuple(_row(*seen, mine) for seen, mine in sorted(members.items()))
+
+
+def _row(
+    class_name: str, seen: str, meaning: str, groups: Sequence[str]
+) -> GroupRow:
+    sizes = Counter(groups)
+    example, largest = sizes.most_common(1)[0]
+    return GroupRow(
+        class_name, seen, meaning, example if meaning else "", len(groups),
+        len(sizes), largest,
+    )  # fmt: skip
 
 
 def join_groups(groups: Sequence[str], keys: Sequence[str]) -> list[str]:

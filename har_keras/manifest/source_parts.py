@@ -122,8 +122,9 @@ class SourceParts:
             every = [i for members in fitting.values() for i in members]
             values = self._values(part, every)
             # One letter and a number may be anything; a source recurs.
-            recurs = len(values) < len(every) or len(part.what.split()[0]) > 3
-            if len(values) >= _LEAST_GROUPS and recurs:
+            is_word = len(part.what.split()[0]) > len("'id'")
+            recurs = len(values) < len(every)
+            if len(values) >= _LEAST_GROUPS - is_word and (is_word or recurs):
                 self._take(part, fitting)
 
     def _take_single_recordings(self) -> None:
