@@ -75,6 +75,7 @@ def check(
     from har_keras.report.check_page import CheckReport
     from har_keras.store.duplicates import find_duplicates
     from har_keras.store.preparation import decode_all
+    from har_keras.store.scenes import group_scenes
 
     config = config or Config()
     if to is not None:
@@ -84,12 +85,16 @@ def check(
         val_fraction=config.split.val_fraction,
         test_fraction=config.split.test_fraction,
         seed=config.split.split_seed,
+        group_by=config.split.group_by,
     )
     if to is not None:
         write_listing(manifest.root, Path(to))
     store, manifest = decode_all(manifest, config.clip, config.store)
+    manifest, scenes = group_scenes(store, manifest)
     duplicates = find_duplicates(store, manifest)
-    report = CheckReport(manifest.root.name, manifest, store, duplicates)
+    report = CheckReport(
+        manifest.root.name, manifest, store, duplicates, scenes
+    )
     if output is not None:
         report.write(Path(output))
     return report

@@ -98,6 +98,7 @@ def train(
     from har_keras.manifest.manifest import Manifest
     from har_keras.store.duplicates import report_leaks
     from har_keras.store.preparation import decode_usable
+    from har_keras.store.scenes import settle_groups
     from har_keras.training.fingerprint import reopened
     from har_keras.training.hosts import start_together
     from har_keras.training.initial_weights import exact_weights
@@ -114,8 +115,10 @@ def train(
         val_fraction=config.split.val_fraction,
         test_fraction=config.split.test_fraction,
         seed=config.split.split_seed,
+        group_by=config.split.group_by,
     )
     store, manifest = decode_usable(manifest, config.clip, config.decoding)
+    manifest = settle_groups(store, manifest)
     recommend_recipe(config, len(manifest.usable("train")))
     report_leaks(store, manifest, strict=config.split.strict)
     if config.store.cache == "auto":

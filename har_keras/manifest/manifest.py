@@ -6,7 +6,6 @@ import functools
 import hashlib
 import logging
 import os
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 
 from har_keras.errors import DataError
 from har_keras.files import open_regular, whole_file
+from har_keras.manifest.division import Division, grouping_of
 from har_keras.manifest.entries import FolderListing, FoundVideo, require_folder
 from har_keras.manifest.folders import (
     find_every_video,
@@ -24,9 +24,9 @@ from har_keras.manifest.folders import (
     require_videos,
 )
 from har_keras.manifest.formats.cells import guarded, unguarded
-from har_keras.manifest.groups import guess_groups, join_groups, split_groups
+from har_keras.manifest.groups import join_groups
 from har_keras.manifest.layouts import NoClassFolders
-from har_keras.progress import ProgressBar, plural
+from har_keras.progress import ProgressBar
 from har_keras.video.images import images_in
 
 logger = logging.getLogger(__name__)
@@ -75,12 +75,14 @@ class Manifest:
         class_names: Sequence of str, sorted: the order of labels.
         videos: Sequence of Video.
         notes: Sequence of str. How it was made, for the log.
+        division: Division. How groups and splits were made.
     """
 
     root: Path
     class_names: tuple[str, ...]
     videos: tuple[Video, ...]
     notes: tuple[str, ...] = field(default=(), compare=False)
+    division: Division = field(default_factory=Division, compare=False)
 
     @classmethod
     def from_folder(
@@ -90,6 +92,7 @@ class Manifest:
         val_fraction: float = 0.15,
         test_fraction: float = 0.15,
         seed: int = 0,
+        group_by: str = "auto",
     ) -> "Manifest":
         """Lists the videos of a folder and splits them if they are not split.
 
@@ -106,6 +109,7 @@ class Manifest:
             val_fraction: float. Share of "val", if that split is missing.
             test_fraction: float. Share of "test", if that split is missing.
             seed: int. Seed of the random split.
+            group_by: str. What groups come from, as `group_by_names` takes it.
 
         Returns:
             A `Manifest` with the hash of every file.
@@ -120,7 +124,7 @@ class Manifest:
         require_classes(folder, found.videos)
         require_training(folder, found.videos)
         fractions = {"val": val_fraction, "test": test_fraction}
-        return cls._divided(folder, found, fractions, seed)
+        return cls._divided(folder, found, fractions, seed, group_by)
 
     @classmethod
     def to_evaluate(
@@ -145,7 +149,7 @@ class Manifest:
         folder = require_folder(root)
         found = find_videos(folder, class_names)
         require_videos(folder, found.videos)
-        return cls._divided(folder, found, {}, seed=0)
+        return cls._divided(folder, found, {}, seed=0, group_by="auto")
 
     @classmethod
     def without_labels(
@@ -155,6 +159,7 @@ class Manifest:
         val_fraction: float = 0.15,
         test_fraction: float = 0.15,
         seed: int = 0,
+        group_by: str = "auto",
     ) -> "Manifest":
         """Lists the videos of a folder that need not have classes.
 
@@ -168,6 +173,7 @@ class Manifest:
             test_fraction: float. Share of "test", if it is missing and the
                 folder is sorted by class.
             seed: int. Seed of the random split.
+            group_by: str. What groups come from, as `group_by_names` takes it.
 
         Returns:
             A `Manifest`, of class "unlabelled" if there are no classes.
@@ -186,7 +192,7 @@ class Manifest:
         if not found.videos:
             raise DataError(f"There is no video in '{folder}'.")
         fractions = {"val": val_fraction, "test": test_fraction}
-        return cls._divided(folder, found, fractions, seed)
+        return cls._divided(folder, found, fractions, seed, group_by)
 
     @classmethod
     def _divided(
@@ -195,35 +201,35 @@ class Manifest:
         found: FolderListing,
         fractions: dict[str, float],
         seed: int,
+        group_by: str,
     ) -> "Manifest":
         """Hashes, groups and splits the videos that were found."""
         hashes = _hashes(folder, found.videos)
-        groups, how = _groups(found.videos, hashes)
-        splits, divided = _splits(
-            found.videos,
-            groups,
-            fractions,
-            seed,
-        )
+        grouping = grouping_of(found.videos, group_by)
+        groups = join_groups(grouping.groups, hashes)
+        given = [video.split or "train" for video in found.videos]
         videos = tuple(
             Video(
                 file=item.file,
                 class_name=item.class_name,
                 split=split,
-                group=group,
+                group="",
                 sha256=content,
                 reason=item.reason,
                 others=item.others,
             )
-            for item, content, group, split in zip(
-                found.videos, hashes, groups, splits, strict=True
+            for item, content, split in zip(
+                found.videos, hashes, given, strict=True
             )
         )
         names = tuple(sorted({video.class_name for video in videos}))
-        notes = (*found.notes, how, *divided)
+        division = Division.of(grouping, group_by, given, fractions, seed)
+        undivided = cls(folder, names, videos, division=division)
+        manifest = undivided.with_groups(groups)
+        notes = (*found.notes, grouping.summary(groups))
         for note in notes:
             logger.info("%s", note)
-        return cls(folder, names, videos, notes)
+        return dataclasses.replace(manifest, notes=notes)
 
     @classmethod
     def read(cls, file: Path, root: Path | None = None) -> "Manifest":
@@ -304,6 +310,20 @@ class Manifest:
         """Returns a copy with other videos and the same classes."""
         return dataclasses.replace(self, videos=tuple(videos))
 
+    def with_groups(self, groups: Sequence[str]) -> "Manifest":
+        """Returns a copy with other groups; splits that were cut follow them.
+
+        Args:
+            groups: Sequence of str. The group of each video.
+        """
+        splits = self.division.splits(self.videos, groups)
+        return self.with_videos(
+            dataclasses.replace(video, group=group, split=split)
+            for video, group, split in zip(
+                self.videos, groups, splits, strict=True
+            )
+        )
+
 
 def _hashes(root: Path, videos: Sequence[FoundVideo]) -> list[str]:
     """Returns the hash of each file's content, "" if it can't be read."""
@@ -343,52 +363,6 @@ def _hash_of_images(folder: Path) -> str:
         with image.open("rb") as file:
             found.update(hashlib.file_digest(file, "sha256").digest())
     return found.hexdigest() if images else ""
-
-
-def _groups(
-    videos: Sequence[FoundVideo], hashes: Sequence[str]
-) -> tuple[list[str], str]:
-    """Returns the group of each video, and a note on how it was found."""
-    files = [(video.file, video.class_name) for video in videos]
-    if any(video.group for video in videos):
-        groups = [video.group or video.file for video in videos]
-        rule = "the manifest's column"
-    else:
-        groups, rule = guess_groups(files)
-    groups = join_groups(groups, hashes)
-    number = len(set(groups))
-    counts = f"{plural(len(files), 'video')} in {plural(number, 'group')}"
-    return groups, f"{counts}, by {rule}."
-
-
-def _splits(
-    videos: Sequence[FoundVideo],
-    groups: Sequence[str],
-    fractions: dict[str, float],
-    seed: int,
-) -> tuple[list[str], list[str]]:
-    """Returns the split of each video, and notes on splits that were made."""
-    splits = [video.split or "train" for video in videos]
-    missing = {
-        name: fraction
-        for name, fraction in fractions.items()
-        if name not in splits and fraction > 0
-    }
-    if not missing:
-        return splits, []
-    pool = [i for i, split in enumerate(splits) if split == "train"]
-    divided = split_groups(
-        [groups[i] for i in pool],
-        [videos[i].class_name for i in pool],
-        missing,
-        seed=seed,
-    )
-    for i, split in zip(pool, divided, strict=True):
-        splits[i] = split
-    counts = Counter(splits)
-    sizes = ", ".join(f"{counts[name]} {name}" for name in SPLITS)
-    names = " and ".join(missing)
-    return splits, [f"Cut {names} from the training videos: {sizes}."]
 
 
 def _row_from_video(video: Video, root: Path) -> dict[str, Any]:

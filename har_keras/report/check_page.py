@@ -16,6 +16,7 @@ from har_keras.manifest.manifest import SPLITS, Manifest, Video
 from har_keras.progress import plural
 from har_keras.report.html import page, section, table
 from har_keras.store.duplicates import Duplicate, leaking_groups
+from har_keras.store.scenes import Scene, group_warnings, scene_notes
 from har_keras.store.shards import StoredVideo, Thumbnails
 from har_keras.store.store import Store
 
@@ -43,12 +44,14 @@ class CheckReport:
         manifest: Manifest. The videos, with kept frames and reasons.
         store: Store. The decoded frames.
         duplicates: Sequence of Duplicate. Pairs of near-duplicates.
+        scenes: Sequence of Scene. Videos of one place in several groups.
     """
 
     title: str
     manifest: Manifest
     store: Store
     duplicates: Sequence[Duplicate]
+    scenes: Sequence[Scene] = ()
 
     @property
     def leaks(self) -> list[Duplicate]:
@@ -101,8 +104,11 @@ class CheckReport:
         ]
         parts = [
             f"<h1>{escape(self.title)}</h1>\n<p>{escape(self.headline())}</p>",
-            *(f'<p class="note">{escape(x)}</p>' for x in self.manifest.notes),
+            *(f"<p>{escape(x)}</p>" for x in group_warnings(self.manifest)),
+            *(f'<p class="note">{escape(x)}</p>' for x in self.notes()),
             section("Classes and splits", table(_COUNT_COLUMNS, self.counts())),
+            section("Groups", _table(_SEEN_HEADER, self.seen())),
+            section("Scenes", _table(_SCENE_HEADER, self.places())),
             section("Leakage between splits", _table(_PAIR_HEADER, leaks)),
             section("Groups in several splits", _table(_GROUP_HEADER, groups)),
             section("Videos not fully used", _table(_BAD_HEADER, bad)),
@@ -123,6 +129,36 @@ class CheckReport:
             f"{plural(len(self.duplicates), 'pair')} of duplicates, "
             f"{len(self.leaks)} across splits."
         )
+
+    def notes(self) -> list[str]:
+        """Returns how groups and splits were made."""
+        division = self.manifest.division
+        return [
+            *self.manifest.notes,
+            *scene_notes(self.scenes),
+            *division.notes(self.manifest.videos),
+        ]
+
+    def seen(self) -> list[list[str]]:
+        """Returns a row per class: what its names say of the source."""
+        return [
+            [row.class_name, row.seen, row.meaning or "nothing", row.example,
+             str(row.videos), str(row.groups), str(row.largest)]
+            for row in self.manifest.division.rows
+        ]  # fmt: skip
+
+    def places(self) -> list[list[str]]:
+        """Returns a row per scene that is in several groups by names."""
+        return [
+            [
+                ", ".join(sorted({v.class_name for v in scene.videos})),
+                str(len(scene.videos)),
+                str(scene.groups),
+                "one group" if scene.is_joined else "apart",
+                scene.videos[0].file,
+            ]
+            for scene in self.scenes
+        ]
 
     def counts(self) -> list[list[str]]:
         """Returns a row per class and split: videos, usable, seconds."""
@@ -151,7 +187,12 @@ class CheckReport:
 
     def text(self) -> str:
         """Formats the report for a terminal."""
-        lines = [_columns(_COUNT_COLUMNS, self.counts()), ""]
+        lines = [*group_warnings(self.manifest)]
+        lines += [""] * bool(lines)
+        lines += [_columns(_COUNT_COLUMNS, self.counts()), ""]
+        if seen := self.seen():
+            lines += [_columns(_SEEN_HEADER, seen), ""]
+        lines += [*scene_notes(self.scenes)]
         for name, *values in self.kinds():
             pairs = zip(_KINDS, values, strict=True)
             listed = [f"{kind} {value}" for kind, value in pairs if value]
@@ -231,6 +272,10 @@ def remarks(video: StoredVideo, thumbnails: Thumbnails) -> list[str]:
 
 
 _COUNT_COLUMNS = ("class", "split", "videos", "usable", "groups", "seconds")
+_SEEN_HEADER = (
+    "class", "groups by", "meaning", "such as", "videos", "groups", "largest",
+)  # fmt: skip
+_SCENE_HEADER = ("classes", "videos", "groups", "joined", "such as")
 _PAIR_HEADER = ("first", "second", "what", "agreement")
 _GROUP_HEADER = ("group", "splits")
 _BAD_HEADER = ("video", "verdict", "reason")
