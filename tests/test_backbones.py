@@ -43,7 +43,7 @@ from har_keras.backbones.catalog import (
 )
 from har_keras.backbones.costs import macs_of, parameters_of
 from har_keras.backbones.extractor import FeatureExtractor
-from har_keras.backbones.torch_file import read_torch_file
+from har_keras.backbones.weight_files import read_torch_file
 from har_keras.config import BackboneConfig, ClipConfig, Config
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.run import Run

@@ -12,8 +12,8 @@ from har_keras.config import Config
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.evaluate import evaluate
 from har_keras.export import export
+from har_keras.inference.controls import CONTROLS
 from har_keras.inference.load import load_model
-from har_keras.inference.views import CONTROLS
 from har_keras.model.build import build_model
 from har_keras.run import Run
 

@@ -15,6 +15,7 @@ from har_keras.backbones.pooling import motion_weights
 from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
 from har_keras.evaluate import evaluate
+from har_keras.evaluation.controls import predict_controls
 from har_keras.features import extraction
 from har_keras.features.dataset import FeatureDataset, training_views
 from har_keras.features.feature_store import View
@@ -116,6 +117,24 @@ def test_what_is_there_is_not_computed_again(prepared, monkeypatch):
     monkeypatch.setattr(FeatureExtractor, "maps", never)
     again = prepared_features(store, manifest, config)
     assert again.features_dir == store.features_dir
+
+
+def test_the_controls_are_computed_once(run, prepared, monkeypatch):
+    store, manifest, config = prepared
+    model = load_model(run)
+    for file in store.features_dir.glob("*-shuffled-*.npy"):
+        file.unlink()
+
+    def controls():
+        return predict_controls(
+            model, store, manifest.usable("val"), config.clip, config.evaluation
+        )
+
+    first = controls()
+    never = lambda *_: pytest.fail("the network ran")  # noqa: E731
+    monkeypatch.setattr(FeatureExtractor, "maps", never)
+    for control, rows in controls().items():
+        np.testing.assert_array_equal(rows, first[control])
 
 
 def test_a_killed_extraction_loses_only_the_video_it_was_at(

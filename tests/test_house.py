@@ -33,7 +33,9 @@ ROOMS = {
         "serving", "features", "backbones", "model", "clips", "store", "video",
         "manifest",
     },
-    "evaluation": {"inference", "features", "store", "video", "manifest"},
+    "evaluation": {
+        "inference", "features", "clips", "store", "video", "manifest",
+    },
     "report": {
         "evaluation", "inference", "model", "clips", "store", "video",
         "manifest",

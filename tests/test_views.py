@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from har_keras.config import ClipConfig, EvaluationConfig
+from har_keras.evaluation.controls import predict_controls
 from har_keras.inference import views
+from har_keras.inference.controls import CONTROLS
 from har_keras.manifest.manifest import Manifest, Video
 
 CLIP = ClipConfig(num_frames=4, crop_size=56)  # short side 64
@@ -84,7 +86,7 @@ def test_a_frame_that_several_clips_show_is_read_once():
     assert len(set(store.reads[0])) == len(store.reads[0])
 
 
-@pytest.mark.parametrize("control", views.CONTROLS)
+@pytest.mark.parametrize("control", CONTROLS)
 def test_controls_take_time_out_and_leave_the_frames(control):
     whole = clips_of()[0, :, 0, 0, 0].tolist()
     found = clips_of(control=control)[0, :, 0, 0, 0].tolist()
@@ -102,8 +104,8 @@ def test_controls_take_time_out_and_leave_the_frames(control):
 def test_controls_share_the_frames_of_a_video_and_keep_their_order():
     videos = [video(f"{n}.mp4", kept_frames=n) for n in (30, 60, 90)]
     store, options = NumberedFrames(), (CLIP, EvaluationConfig(2, 1))
-    found = views.predict_controls(MeanModel(), store, videos, *options)
-    assert list(found) == list(views.CONTROLS)
+    found = predict_controls(MeanModel(), store, videos, *options)
+    assert list(found) == list(CONTROLS)
     for control, rows in found.items():
         for row, one in zip(rows, videos, strict=True):
             clips = views.view_clips(

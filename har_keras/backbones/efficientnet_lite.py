@@ -23,7 +23,7 @@ from har_keras.backbones.backbone import (
     FrameBackbone,
     Tensor,
 )
-from har_keras.backbones.torch_file import read_torch_file
+from har_keras.backbones.weight_files import read_torch_file
 from har_keras.config import ClipConfig
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 

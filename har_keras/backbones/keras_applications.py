@@ -31,8 +31,8 @@ from har_keras.backbones.backbone import (
     FrameBackbone,
     Tensor,
 )
-from har_keras.backbones.hdf5 import first_line, require_hdf5
 from har_keras.backbones.keras_applications_table import PUBLISHED, Published
+from har_keras.backbones.weight_files import first_line, require_hdf5
 from har_keras.config import ClipConfig
 from har_keras.errors import (
     DataError,

@@ -26,8 +26,8 @@ from har_keras.backbones.backbone import (
     Shape,
     Tensor,
 )
-from har_keras.backbones.hdf5 import first_line, require_hdf5
 from har_keras.backbones.nested import Nested
+from har_keras.backbones.weight_files import first_line, require_hdf5
 from har_keras.config import ClipConfig
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 

@@ -23,8 +23,8 @@ from har_keras.backbones.backbone import (
     Shape,
     Tensor,
 )
-from har_keras.backbones.hdf5 import first_line
 from har_keras.backbones.nested import Nested
+from har_keras.backbones.weight_files import first_line
 from har_keras.config import ClipConfig, Config
 from har_keras.errors import DataError, UsageError
 from har_keras.hub import download, hub_name, hub_options

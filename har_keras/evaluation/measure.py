@@ -12,6 +12,7 @@ import numpy as np
 from har_keras.config import Config, EvaluationConfig
 from har_keras.environment import versions
 from har_keras.errors import UsageError
+from har_keras.evaluation.controls import predict_controls
 from har_keras.evaluation.metrics import (
     calibration,
     evaluate_predictions,
@@ -20,9 +21,8 @@ from har_keras.evaluation.metrics import (
 from har_keras.evaluation.robustness import CORRUPTIONS
 from har_keras.inference.calibration import apply_temperature, fit_calibration
 from har_keras.inference.classifier import Classifier
+from har_keras.inference.controls import CONTROLS
 from har_keras.inference.views import (
-    CONTROLS,
-    predict_controls,
     predict_videos,
     predict_views_of_videos,
     spread_over_classes,

@@ -10,8 +10,7 @@ import numpy as np
 from har_keras.backbones.extractor import FeatureExtractor
 from har_keras.clips.read_ahead import map_ahead
 from har_keras.clips.sampling import crop_clip
-from har_keras.features.feature_store import FeatureStore, View
-from har_keras.files import whole_file
+from har_keras.features.feature_store import FeatureStore, View, write_array
 from har_keras.progress import ProgressBar
 
 # At most this many frames are in memory for each video that is read ahead, at
@@ -88,7 +87,7 @@ def extract(
             done = [*found.pop(part.file, []), rows]
             bar.advance(len(rows))
             if sum(map(len, done)) == part.num_rows:
-                _write(part.file, np.concatenate(done))
+                write_array(part.file, np.concatenate(done))
             else:
                 found[part.file] = done
 
@@ -124,8 +123,3 @@ def _read(features: FeatureStore, task: _Task) -> list[_Part]:
         clips = places.reshape(task.rows.shape)
         parts.append(_Part(file, task.num_rows, images, clips))
     return parts
-
-
-def _write(file: Path, features: np.ndarray) -> None:
-    with whole_file(file) as temporary, temporary.open("wb") as out:
-        np.save(out, features, allow_pickle=False)

@@ -23,6 +23,7 @@ from har_keras.clips.sampling import (
 )
 from har_keras.config import ClipConfig
 from har_keras.errors import DataError
+from har_keras.files import whole_file
 from har_keras.store.store import Store
 
 if TYPE_CHECKING:
@@ -153,6 +154,35 @@ class FeatureStore(Store):
         """
         return self._opened(self.feature_file(sha256, view))
 
+    def control_features(
+        self, sha256: str, control: str, seed: int
+    ) -> np.ndarray | None:
+        """Returns the features of a video with information taken away.
+
+        Args:
+            sha256: str. Hash of the video's content.
+            control: str. The control.
+            seed: int. Of what is random in it.
+
+        Returns:
+            `float16` array of shape `(V, t, g, g, C)`, or None if they aren't
+            kept or the file is damaged.
+        """
+        file = self._control_file(sha256, control, seed)
+        try:
+            return np.asarray(self._open(file)) if file.is_file() else None
+        except DataError:
+            return None
+
+    def keep_control(
+        self, sha256: str, control: str, seed: int, features: np.ndarray
+    ) -> None:
+        """Keeps the features of a video with information taken away."""
+        write_array(self._control_file(sha256, control, seed), features)
+
+    def _control_file(self, sha256: str, control: str, seed: int) -> Path:
+        return self.features_dir / f"{sha256}-{control}-{seed}.npy"
+
     @staticmethod
     def _open(file: Path) -> np.ndarray:
         try:
@@ -179,3 +209,9 @@ class FeatureStore(Store):
         """
         nearest = int(np.abs(self._starts(num_frames) - start).argmin())
         return np.asarray(self.all_features(sha256, view)[nearest])
+
+
+def write_array(file: Path, array: np.ndarray) -> None:
+    """Writes a file of features, whole or not at all."""
+    with whole_file(file) as temporary, temporary.open("wb") as out:
+        np.save(out, array, allow_pickle=False)

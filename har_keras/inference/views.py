@@ -5,7 +5,7 @@ import functools
 import itertools
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,16 +18,13 @@ from har_keras.clips.sampling import (
 )
 from har_keras.config import ClipConfig, EvaluationConfig
 from har_keras.features.feature_store import FeatureStore, View
+from har_keras.inference.controls import Control, background_of, reordered
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.store.store import Store
 
 Item = TypeVar("Item")
 Known = TypeVar("Known")
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-Control = Literal["single_frame", "shuffled", "reversed", "background"]
-CONTROLS: tuple[Control, ...] = (
-    "single_frame", "shuffled", "reversed", "background",
-)  # fmt: skip
 
 # Clips given to the model at once. Constant, the last batch filled up, so that
 # a model is compiled once and a video's figures don't depend on its company.
@@ -112,62 +109,6 @@ def predict_views_of_videos(
     return found
 
 
-def predict_controls(
-    model: Any,
-    store: Store,
-    videos: Sequence[Video],
-    clip: ClipConfig,
-    evaluation: EvaluationConfig,
-    *,
-    progress: Callable[[], object] | None = None,
-) -> dict[Control, np.ndarray]:
-    """Returns the probabilities of videos with information taken away.
-
-    It measures what the information contributes: "single_frame" repeats the
-    middle frame, "shuffled" puts the frames in a random order, "reversed" plays
-    them backwards, "background" shows only what does not move.
-
-    Args:
-        model: `keras.Model` from uint8 clips to probabilities `(B, K)`.
-        store: Store. The decoded frames, which are read once.
-        videos: Sequence of Video. Usable ones.
-        clip: ClipConfig. What the model was trained on.
-        evaluation: EvaluationConfig. Number of views in time and in space.
-        progress: Callable or None. Called after each video and control.
-
-    Returns:
-        dict. By control a `float64` array of shape `(num_videos, K)`.
-    """
-    frames = functools.lru_cache(2)(
-        lambda video: _frames_of_views(store, video, clip, evaluation)
-    )
-
-    def read(item: tuple[Video, Control]) -> tuple[np.ndarray, Control]:
-        video, control = item
-        return views_of_frames(
-            frames(video), video.kept_frames, clip, evaluation,
-            control=control, seed=_seed_of(video),
-        ), control  # fmt: skip
-
-    found: dict[Control, list[np.ndarray]] = {name: [] for name in CONTROLS}
-    items = itertools.product(videos, CONTROLS)
-    for rows, control in predict_views(model, read, items):
-        found[control].append(rows.mean(0))
-        if progress:
-            progress()
-    return {name: np.array(rows) for name, rows in found.items()}
-
-
-def _frames_of_views(
-    store: Store, video: Video, clip: ClipConfig, evaluation: EvaluationConfig
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Reads all frames of a video's views, and returns a reader of them."""
-    indices = view_indices(video.kept_frames, clip, evaluation.num_clips)
-    needed = np.unique(indices)
-    frames = store.frames(video.sha256, needed)
-    return lambda wanted: frames[np.searchsorted(needed, wanted)]
-
-
 def predict_views(
     model: Any,
     read: Callable[[Item], tuple[np.ndarray, Known]],
@@ -227,7 +168,7 @@ def view_clips(
         video: Video. A usable one.
         clip: ClipConfig. What the model was trained on.
         evaluation: EvaluationConfig. Number of views.
-        control: str or None. As for `predict_controls`.
+        control: str or None. Of `har_keras.evaluation.controls`.
         change: Callable or None. As for `predict_videos`.
 
     Returns:
@@ -241,11 +182,12 @@ def view_clips(
         evaluation,
         control=control,
         change=change,
-        seed=_seed_of(video),
+        seed=seed_of(video),
     )
 
 
-def _seed_of(video: Video) -> int:
+def seed_of(video: Video) -> int:
+    """Returns the seed of what is random in the views of a video."""
     return zlib.crc32(video.file.encode(errors="surrogateescape"))
 
 
@@ -292,7 +234,7 @@ def views_of_frames(
         num_frames: int. How many there are, at least 1.
         clip: ClipConfig. What the model was trained on.
         evaluation: EvaluationConfig. Number of views.
-        control: str or None. As for `predict_controls`.
+        control: str or None. Of `har_keras.evaluation.controls`.
         change: Callable or None. As for `predict_videos`.
         seed: int. Of the random numbers of `control` and `change`.
 
@@ -341,50 +283,6 @@ def view_indices(
             for start in starts
         ]
     )
-
-
-def reordered(
-    indices: np.ndarray, control: Control, rng: np.random.Generator
-) -> np.ndarray:
-    """Returns the frames of a clip with time taken out of them.
-
-    Example:
-
-    >>> rng = np.random.default_rng(0)
-    >>> reordered(np.arange(4), "reversed", rng)
-    array([3, 2, 1, 0])
-    >>> reordered(np.arange(4), "single_frame", rng)
-    array([2, 2, 2, 2])
-    """
-    if control == "single_frame":
-        return np.full_like(indices, indices[len(indices) // 2])
-    if control == "reversed":
-        return indices[::-1]
-    return rng.permutation(indices)
-
-
-def background_of(frames: np.ndarray) -> np.ndarray:
-    """Returns a clip of what does not move in it, as long as it was.
-
-    Each pixel is its median over time: what only passes is gone where the
-    camera stands still. What stays in its place, such as a trunk above arms
-    that move, is left.
-
-    Args:
-        frames: `uint8` array of shape `(T, H, W, 3)`.
-
-    Returns:
-        `uint8` array of the same shape.
-
-    Example:
-
-    >>> frames = np.zeros((5, 1, 5, 3), "uint8")
-    >>> frames[range(5), 0, range(5)] = 255  # one bright pixel that wanders
-    >>> int(background_of(frames).max())
-    0
-    """
-    middle = np.median(frames, axis=0).astype("uint8")
-    return np.broadcast_to(middle, frames.shape)
 
 
 def _features_of(model: Any, clips: np.ndarray) -> np.ndarray:

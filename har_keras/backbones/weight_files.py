@@ -1,4 +1,4 @@
-"""Reads the tensors of a PyTorch checkpoint without PyTorch and without code.
+"""Published weights in files: of PyTorch, read without its code, and HDF5.
 
 The legacy format of `torch.save` is a sequence of pickles, then the raw
 storages. A pickle can name any function to call, so the reader admits nothing
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import h5py
 import numpy as np
 
 from har_keras.errors import DataError
@@ -110,3 +111,31 @@ def _read(file: BinaryIO) -> dict[str, np.ndarray]:
         name: tensor.array(storages[tensor.key])
         for name, tensor in tensors.items()
     }
+
+
+def require_hdf5(path: Path, remedy: str) -> None:
+    """Raises `DataError` for a file that is truncated or no HDF5.
+
+    Args:
+        path: Path. The file.
+        remedy: str. A sentence for the message.
+    """
+    try:
+        with h5py.File(path):
+            pass
+    except OSError as error:
+        raise DataError(
+            f"The weights in '{path}' can't be read as HDF5 "
+            f"({first_line(error)}). {remedy}"
+        ) from error
+
+
+def first_line(error: object) -> str:
+    """Returns what went wrong in one short line, without its full stop.
+
+    Example:
+
+    >>> first_line(ValueError("It is truncated. " + chr(10) + "See above."))
+    'It is truncated'
+    """
+    return str(error).strip().partition("\n")[0].strip(" .")[:200]
