@@ -89,6 +89,35 @@ class Process(subprocess.Popen[bytes]):
         return status
 
 
+def run(
+    command: Sequence[str], *, data: bytes = b"", timeout_seconds: float
+) -> "subprocess.CompletedProcess[bytes]":
+    """Runs a program to its end, with the limits of a `Process`.
+
+    Args:
+        command: Sequence of str. The program and its arguments.
+        data: bytes. Its standard input. Defaults to none.
+        timeout_seconds: float. After this it is killed.
+
+    Returns:
+        A `subprocess.CompletedProcess`.
+
+    Raises:
+        EnvironmentFault: If it can't be started, or takes too long.
+    """
+    stdin = subprocess.PIPE if data else subprocess.DEVNULL
+    with Process(command, stdin=stdin) as process:
+        try:
+            out, told = process.communicate(data or None, timeout_seconds)
+        except subprocess.TimeoutExpired as error:
+            raise EnvironmentFault(
+                f"'{command[0]}' did not end within {timeout_seconds:g} s."
+            ) from error
+        finally:
+            process.end()
+    return subprocess.CompletedProcess(command, process.returncode, out, told)
+
+
 def kill_all(number: int) -> None:
     """Kills all of them, from a signal handler, and starts no others.
 

@@ -1,7 +1,6 @@
 """Makes a video in each codec and container that matters, and reads it."""
 
 import re
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 
 from har_keras.doctor.finding import Finding
 from har_keras.errors import EnvironmentFault, HarError
+from har_keras.processes import run
 from har_keras.video.commands import ffmpeg_binary, ffmpeg_version
 from har_keras.video.ffmpeg import read_frames, require_working_ffmpeg
 
@@ -64,7 +64,7 @@ def check_ffmpeg() -> Iterator[Finding]:
         binary = ffmpeg_binary()
         require_working_ffmpeg()
         known = _encoders()
-    except (HarError, OSError, subprocess.SubprocessError) as error:
+    except HarError as error:
         reason = str(error).partition(", so no video is at fault")[0]
         text = f"videos can't be read: {reason}{_known_fault()}"
         yield Finding("bad", "ffmpeg", text, _UPGRADE)
@@ -121,14 +121,10 @@ def _known_fault() -> str:
 
 
 def _encoders() -> set[str]:
-    done = subprocess.run(
-        [ffmpeg_binary(), "-hide_banner", "-nostdin", "-encoders"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_SECONDS,
-    )
-    return set(re.findall(r"^ V\S* (\S+)", done.stdout, re.MULTILINE))
+    command = [ffmpeg_binary(), "-hide_banner", "-nostdin", "-encoders"]
+    done = run(command, timeout_seconds=_TIMEOUT_SECONDS)
+    text = done.stdout.decode("utf-8", "replace")
+    return set(re.findall(r"^ V\S* (\S+)", text, re.MULTILINE))
 
 
 def _fault(sample: Sample, encoder: str) -> str:
@@ -146,8 +142,6 @@ def _fault(sample: Sample, encoder: str) -> str:
                 levels = [float(frame.mean()) for frame in reader]
         except HarError as error:
             return str(getattr(error, "reason", error)).rstrip(".")
-        except subprocess.SubprocessError as error:
-            return f"{encoder} could not make one ({error})"
     if len(levels) != len(_LEVELS):
         return f"{len(levels)} of {len(_LEVELS)} frames came out"
     if np.abs(levels - _LEVELS).max() > _TOLERANCE:
@@ -157,16 +151,15 @@ def _fault(sample: Sample, encoder: str) -> str:
 
 def _make(path: Path, sample: Sample, encoder: str) -> None:
     frames = np.repeat(_LEVELS.astype(np.uint8), _SIZE * _SIZE * 3)
-    done = subprocess.run(
+    done = run(
         [
             *(ffmpeg_binary(), "-hide_banner", "-loglevel", "error", "-y"),
             *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{_SIZE}x{_SIZE}"),
             *("-r", str(_FPS), "-i", "pipe:0", "-c:v", encoder),
             *(*sample.options, "-pix_fmt", "yuv420p", str(path)),
         ],
-        input=frames.tobytes(),
-        capture_output=True,
-        timeout=_TIMEOUT_SECONDS,
+        data=frames.tobytes(),
+        timeout_seconds=_TIMEOUT_SECONDS,
     )
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines()

@@ -9,7 +9,6 @@ import hashlib
 import math
 import os
 import random
-import subprocess
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import imageio_ffmpeg
 
 from har_keras.errors import EnvironmentFault
+from har_keras.processes import run
 from har_keras.video.ffmpeg_log import MAX_PIXELS
 
 CONTAINERS = "mov,matroska,webm,avi,mpegts,mpeg,flv,asf,gif,ogg"
@@ -49,14 +49,10 @@ def ffmpeg_binary() -> str:
 @functools.cache
 def ffmpeg_version() -> str:
     """Returns the version and the build options that ffmpeg prints, or ""."""
+    command = [ffmpeg_binary(), "-version"]
     try:
-        done = subprocess.run(
-            [ffmpeg_binary(), "-version"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_VERSION_SECONDS,
-        )
-    except (OSError, subprocess.SubprocessError):
+        done = run(command, timeout_seconds=_VERSION_SECONDS)
+    except EnvironmentFault:
         return ""
     lines = done.stdout.decode("utf-8", "replace").splitlines()
     return "\n".join(line.strip() for line in lines[:3])
