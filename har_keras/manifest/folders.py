@@ -281,7 +281,10 @@ def _require_unicode(video: FoundVideo) -> None:
     try:
         video.class_name.encode("utf-8")
     except UnicodeEncodeError as error:
-        data = os.fsencode(video.class_name)
+        try:
+            data = os.fsencode(video.class_name)
+        except UnicodeEncodeError:  # half a character, from JSON
+            data = video.class_name.encode("ascii", "replace")
         shown = data.decode("utf-8", "backslashreplace")
         meant = data.decode("cp1252", "replace")
         raise DataError(

@@ -29,7 +29,7 @@ _WRAPPERS = re.compile(
 )
 _DESCRIPTIONS = re.compile(
     r"annotations?|labels?|meta(?:data)?|docs?|documentation|readme.*"
-    r"|licen[cs]es?|scripts?|.*testlists?|.*[-_ ]splits?|splits",
+    r"|licen[cs]es?|scripts?|.*testlists?",
     re.IGNORECASE,
 )
 

@@ -2,8 +2,23 @@
 
 import json
 import math
+import os
 
 from har_keras.errors import DataError
+
+
+def is_path(text: str) -> bool:
+    r"""Returns whether a text can be the path of a file.
+
+    Example:
+
+    >>> is_path("a.mp4"), is_path("\0")
+    (True, False)
+    """
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def one_label(text: str, place: str) -> str:

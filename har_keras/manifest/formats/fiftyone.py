@@ -53,12 +53,11 @@ def read_fiftyone(
         notes += others
         for number, sample in enumerate(samples, 1):
             where = f"{place}, sample {number}"
-            labels = sample.get(name) or {}
-            items = labels.get("detections", [labels] if labels else [])
+            items = _items(sample, name, where)
             bare += not items
             path = field(sample, "filepath", str, where)
             file = labelled.find(path, where) if items else ""
-            for item in objects(items, where) if file else ():
+            for item in items if file else ():
                 times = _times(item, labelled, file, where, _rate(sample))
                 label = field(item, "label", str, where)
                 split = _split(sample, where)
@@ -90,6 +89,16 @@ def read_fiftyone_labels(
                 split = split_of(document.path.parent.name)
                 labelled.add(where, file, label, times, split=split)
     return labelled.listing(_notes(documents, bare))
+
+
+def _items(
+    sample: dict[str, Any], name: str, place: str
+) -> list[dict[str, Any]]:
+    """Returns the labels of a sample, each an object."""
+    if not sample.get(name):
+        return []
+    labels = field(sample, name, dict, place)
+    return objects(labels.get("detections", [labels]), place)
 
 
 def _notes(documents: Sequence[Document], bare: int) -> Iterator[str]:

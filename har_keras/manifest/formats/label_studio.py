@@ -193,7 +193,8 @@ def _unused(task: dict[str, Any]) -> set[str]:
         result
         for annotation in (found if isinstance(found, list) else [])
         if isinstance(annotation, dict)
-        for result in annotation.get("result") or []
+        and isinstance(annotation.get("result"), list)
+        for result in annotation["result"]
         if isinstance(result, dict)
     ]
     return {str(result.get("type")) for result in results} & _NO_LABELS

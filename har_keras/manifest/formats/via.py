@@ -112,7 +112,7 @@ def _label(
     if value in _EMPTY:
         return ""
     known = field(project["attribute"], attribute, dict, place)
-    options = known.get("options") or {}
+    options = field(known, "options", dict, place)
     if known.get("type") == _CHECKBOX and "," in value:
         raise DataError(
             f"{place}: a part of a video has one class. Received: "
