@@ -260,7 +260,7 @@ def _decoded(
         group_by=config.split.group_by,
     )
     store, manifest = decode_usable(manifest, config.clip, config.decoding)
-    manifest = settle_groups(store, manifest)
+    manifest, _ = settle_groups(store, manifest)
     return config.replace(cache=store.spec.form, wandb="off"), manifest
 
 
