@@ -73,9 +73,8 @@ def check(
     """
     from har_keras.manifest.manifest import Manifest
     from har_keras.report.check_page import CheckReport
-    from har_keras.store.duplicates import find_duplicates
     from har_keras.store.preparation import decode_all
-    from har_keras.store.scenes import group_scenes
+    from har_keras.store.scenes import group_by_look
 
     config = config or Config()
     if to is not None:
@@ -90,10 +89,13 @@ def check(
     if to is not None:
         write_listing(manifest.root, Path(to))
     store, manifest = decode_all(manifest, config.clip, config.store)
-    manifest, scenes = group_scenes(store, manifest)
-    duplicates = find_duplicates(store, manifest)
+    found = group_by_look(store, manifest)
     report = CheckReport(
-        manifest.root.name, manifest, store, duplicates, scenes
+        manifest.root.name,
+        found.manifest,
+        store,
+        found.duplicates,
+        found.scenes,
     )
     if output is not None:
         report.write(Path(output))
@@ -170,7 +172,7 @@ def _require(report: CheckReport, strict: bool) -> None:
     from har_keras.store.preparation import require_usable
 
     require_usable(report.manifest)
-    report_leaks(report.store, report.manifest, strict=strict)
+    report_leaks(report.duplicates, report.manifest, strict=strict)
 
 
 if __name__ == "__main__":

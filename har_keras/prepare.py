@@ -128,7 +128,7 @@ def prepare(
         manifest, config.clip, store_config, shard=part, **others
     )
     if part[1] == 1:
-        manifest = settle_groups(store, manifest)
+        manifest, _ = settle_groups(store, manifest)
     if manifest_file:
         manifest.write(Path(manifest_file))
     if part[1] == 1:

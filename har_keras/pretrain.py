@@ -132,7 +132,8 @@ def pretrain(
     )
     store, manifest = decode_all(manifest, config.clip, config.store)
     # The test videos have to be those of train, which looks at the scenes.
-    manifest = _without_test(settle_groups(store, manifest), use_test=use_test)
+    manifest, _ = settle_groups(store, manifest)
+    manifest = _without_test(manifest, use_test=use_test)
     require_usable(manifest)
     config = config.replace(cache=store.spec.form)  # not "auto" again
     run.create(config)

@@ -20,7 +20,6 @@ from har_keras.config import Config, MaskingConfig
 from har_keras.environment import start_backend
 from har_keras.errors import UsageError
 from har_keras.evaluation.result import Evaluation
-from har_keras.progress import plural
 from har_keras.ranges import Metavar
 from har_keras.recipes import RECIPES
 from har_keras.run import Run
@@ -118,9 +117,9 @@ def train(
         group_by=config.split.group_by,
     )
     store, manifest = decode_usable(manifest, config.clip, config.decoding)
-    manifest = settle_groups(store, manifest)
+    manifest, duplicates = settle_groups(store, manifest)
     recommend_recipe(config, len(manifest.usable("train")))
-    report_leaks(store, manifest, strict=config.split.strict)
+    report_leaks(duplicates, manifest, strict=config.split.strict)
     if config.store.cache == "auto":
         # JPEG is lossy, so a resumed run must find frames in the same format.
         config = config.replace(cache=store.spec.form)
@@ -277,11 +276,7 @@ def _summary(run: Run) -> str:
         f"Test accuracy {found.accuracy:.3f} on {found.num_videos} of "
         f"{found.num_videos + found.num_failed} videos (majority class: "
         f"{found.majority_accuracy:.3f})",
-        *(
-            f"  {name:12} recall {row.recall:.3f}  precision "
-            f"{row.precision:.3f}  {plural(row.support, 'video')}"
-            for name, row in found.per_class.items()
-        ),
+        *(f"  {name:12} {row}" for name, row in found.per_class.items()),
         f"Report       {run.report_file}  (open it in a browser)",
         f"Model        {run.model_file}",
         f"To serve     {run.saved_model_dir}",

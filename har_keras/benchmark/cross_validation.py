@@ -261,7 +261,7 @@ def _decoded(
         group_by=config.split.group_by,
     )
     store, manifest = decode_usable(manifest, config.clip, config.decoding)
-    manifest = settle_groups(store, manifest)
+    manifest, _ = settle_groups(store, manifest)
     if on_test and not manifest.usable("test"):
         raise DataError(f"'{videos}' has no usable videos in a test split.")
     return config.replace(cache=store.spec.form, wandb="off"), manifest

@@ -28,10 +28,12 @@ from har_keras.inference.views import (
     spread_over_classes,
     view_clips,
 )
+from har_keras.manifest.division import known_groups
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.progress import ProgressBar
 from har_keras.run import Run
 from har_keras.store.preparation import decode_usable
+from har_keras.store.scenes import group_by_look
 from har_keras.store.store import Store
 
 
@@ -89,7 +91,7 @@ def measure(
         labels,
         probabilities,
         class_names=manifest.class_names,
-        groups=[video.group for video in scored],
+        groups=known_groups(manifest.videos, scored),
         failed=[(v.file, v.reason) for v in chosen if not v.kept_frames],
     )
     figures["views"] = dataclasses.asdict(config.evaluation)
@@ -136,7 +138,8 @@ def fit_on_validation(
             model, store, manifest, videos, config.clip, config.evaluation,
             progress=bar.advance,
         )  # fmt: skip
-    fit_calibration(labels, views).write(run)
+    groups = known_groups(manifest.videos, videos)
+    fit_calibration(labels, views, groups).write(run)
 
 
 def usable(videos: Sequence[Video]) -> list[Video]:
@@ -190,6 +193,7 @@ def other_videos(
     store, other = decode_usable(
         _all_in(other, "train"), config.clip, config.store
     )
+    other = group_by_look(store, other).manifest
     other = other.with_videos(
         dataclasses.replace(video, split=name)
         for video, name in zip(other.videos, splits, strict=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from har_keras.errors import DataError
+from har_keras.progress import plural
 from har_keras.run import ResultFiles
 
 if TYPE_CHECKING:
@@ -21,16 +22,25 @@ class ClassFigures:
 
     Args:
         precision: float. Fraction of the predictions of the class that are
-            right; 0 if there are none.
-        recall: float. Fraction of its videos that are recognized.
-        f1: float. Harmonic mean of precision and recall.
-        support: int. Number of its videos.
+            right; 0 if there are none. None if it was not tested, as below.
+        recall: float or None. Fraction of its videos that are recognized.
+        f1: float or None. Harmonic mean of precision and recall.
+        support: int. Number of its videos; 0 if it was not tested.
     """
 
-    precision: float
-    recall: float
-    f1: float
+    precision: float | None
+    recall: float | None
+    f1: float | None
     support: int
+
+    def __str__(self) -> str:
+        """A line for people."""
+        if not self.support:
+            return "not tested: no video"
+        return (
+            f"recall {self.recall:.3f}  precision {self.precision:.3f}  "
+            f"{plural(self.support, 'video')}"
+        )
 
 
 @dataclass(frozen=True)
@@ -98,7 +108,11 @@ class Evaluation:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % confidence interval of the accuracy; None with one group."""
+        """95 % confidence interval of the accuracy over groups of videos.
+
+        None with one group, or where nothing tells which videos belong
+        together.
+        """
         found = self.figures["accuracy_interval"]
         return (float(found[0]), float(found[1])) if found else None
 

@@ -7,7 +7,7 @@ divided by a split.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -260,17 +260,41 @@ def join_groups(groups: Sequence[str], keys: Sequence[str]) -> list[str]:
     >>> join_groups(["a", "b", "c", "b"], ["1", "2", "1", ""])
     ['a', 'b', 'a', 'b']
     """
+    first: dict[str, str] = {}
+    pairs = [
+        (first.setdefault(key, group), group)
+        for group, key in zip(groups, keys, strict=True)
+        if key
+    ]
+    return merge_groups(groups, pairs)
+
+
+def merge_groups(
+    groups: Sequence[str], pairs: Iterable[tuple[str, str]]
+) -> list[str]:
+    """Merges pairs of groups; the first of each gives the name.
+
+    Args:
+        groups: Sequence of str. A group for each item.
+        pairs: Iterable of pairs of groups.
+
+    Returns:
+        The groups, merged.
+
+    Example:
+
+    >>> merge_groups(["a", "b", "c"], [("a", "c")])
+    ['a', 'b', 'a']
+    """
     parent = {group: group for group in groups}
 
     def root(group: str) -> str:
         while parent[group] != group:
-            group = parent[group]
+            parent[group] = group = parent[parent[group]]
         return group
 
-    first: dict[str, str] = {}
-    for group, key in zip(groups, keys, strict=True):
-        if key:
-            parent[root(group)] = root(first.setdefault(key, group))
+    for first, second in pairs:
+        parent[root(second)] = root(first)
     return [root(group) for group in groups]
 
 

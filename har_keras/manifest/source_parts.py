@@ -159,14 +159,8 @@ class SourceParts:
             if not found:
                 return
             found = _without_deep_cuts(found)
-            if any(part.is_named for _, part, _, _ in found):
-                found = [
-                    row
-                    for row in found
-                    if row[1].is_named
-                    or row[1].place is None
-                    or not self._counts(row[1], row[3])
-                ]
+            words = [row for row in found if not self._counts(row[1], row[3])]
+            found = words or found
             enough = [row for row in found if row[0] >= _FEWEST_GROUPS]
             best = (
                 min(enough, key=lambda row: (row[0], not row[1].is_named))
@@ -234,7 +228,9 @@ class SourceParts:
         )
 
     def _counts(self, part: Part, good: _Members) -> bool:
-        """Returns whether a part is mostly numbers."""
+        """Returns whether a part is a word of its own and mostly numbers."""
+        if part.is_named or part.place is None:
+            return False
         values = {part.key(self.names[i]) for m in good.values() for i in m}
         return 2 * sum(map(has_digit, values)) > len(values)
 

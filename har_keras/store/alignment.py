@@ -22,9 +22,12 @@ from har_keras.store.shards import THUMBNAIL_PIXELS, Thumbnails
 
 Floats = NDArray[np.floating[Any]]
 
-SAME_MOTION = 0.65
+SAME_MOTION = 0.67
 SAME_LOOK = 0.6
-_FREEDOM = 0.05
+# The clearer the motion, the less the look has to agree: borders blur it.
+_LOOK_WEIGHT = 0.5
+_LEAST_LOOK = 0.2
+_FOR_SPEED, _FOR_MIRROR, _FOR_SHORT = 0.15, 0.1, 0.05
 _OTHER_SPEED = 0.07
 _SHORT_SECONDS = 2.5
 # Below this, where motion is laid over motion as it is, a search is in vain.
@@ -40,7 +43,8 @@ _LEAST_CHANGE = 0.5
 # Of the picture, and of its motion, that both have to show.
 _LEAST_AREA = 0.2
 _LEAST_SHARED_MOTION = 0.4
-_STRETCHES = (0.94, 0.97, 1.0, 1.03, 1.06)
+_STRETCHES = np.array([1.0, 0.94, 0.97, 1.03, 1.06])
+_SHIFTS_IN_TIME = np.array([0.0, -1.0, -0.5, 0.5, 1.0])
 _SCALES = (0.8, 0.9, 1.11, 1.25)
 _SHIFTS = (-1.5, -0.75, 0.75, 1.5)
 _CORNERS = ((0.85, -1.2), (0.85, 1.2), (1.18, -1.2), (1.18, 1.2))
@@ -76,9 +80,7 @@ class Alignment:
         begin = max(0.0, -self.start / self.speed)
         end = min(second - 1.0, (first - 1.0 - self.start) / self.speed)
         shorter = min(first, second * self.speed)
-        least = max(
-            LEAST_OVERLAP_SECONDS * rate, LEAST_OVERLAP_SHARE * shorter
-        )
+        least = max(LEAST_OVERLAP_SECONDS * rate, LEAST_OVERLAP_SHARE * shorter)
         length = (end - begin) * self.speed + 1
         if length < min(least, shorter, MOST_SECONDS * rate) - 1e-6:
             return None
@@ -118,9 +120,7 @@ def signal_agreement(
     other = resampled(second.signals, places)
     if alignment.mirrored:
         other = other * MIRRORED
-    one, other = standardized(one), standardized(other)
-    weight = np.linalg.norm(one) * np.linalg.norm(other)
-    return float((one * other).sum() / max(weight, 1e-6))
+    return float(_cosines(standardized(one), standardized(other)))
 
 
 def _places(
@@ -136,20 +136,40 @@ def _places(
     return places[middle - most // 2 : middle + most // 2]
 
 
-def refined(first: Footage, second: Footage, found: Alignment) -> Alignment:
-    """Returns an alignment near the one found at which signals agree best."""
-    best, highest = found, signal_agreement(first, second, found)
-    center = len(second.signals) / 2
-    for stretch in _STRETCHES:
-        speed = found.speed * stretch
-        for shift in (-1.0, -0.5, 0.0, 0.5, 1.0):
-            # Stretched about the middle, which stays where it is.
-            start = found.start + center * (found.speed - speed) + shift
-            near = Alignment(start, speed, found.mirrored)
-            value = signal_agreement(first, second, near)
-            if value > highest:
-                best, highest = near, value
-    return best
+def refined(
+    first: Footage, second: Footage, found: Alignment
+) -> tuple[Alignment, float]:
+    """Returns an alignment near the one found at which signals agree best.
+
+    Args:
+        first: Footage.
+        second: Footage.
+        found: Alignment.
+
+    Returns:
+        The alignment, and the agreement there.
+    """
+    places = _places(first, second, found)
+    if places is None:
+        return found, -1.0
+    # Stretched about the middle, which stays where it is.
+    speeds = found.speed * _STRETCHES
+    starts = found.start + len(second.signals) / 2 * (found.speed - speeds)
+    starts = (starts[:, None] + _SHIFTS_IN_TIME).ravel()
+    speeds = speeds.repeat(len(_SHIFTS_IN_TIME))
+    one = resampled(first.signals, starts[:, None] + places * speeds[:, None])
+    other = resampled(second.signals, places)
+    if found.mirrored:
+        other = other * MIRRORED
+    values = _cosines(standardized(one), standardized(other))
+    best = int(values.argmax())
+    near = Alignment(float(starts[best]), float(speeds[best]), found.mirrored)
+    return near, float(values[best])
+
+
+def _cosines(some: Floats, other: Floats) -> Floats:
+    lengths = np.linalg.norm(some, axis=(-2, -1)) * np.linalg.norm(other)
+    return np.asarray((some * other).sum((-2, -1)) / np.maximum(lengths, 1e-6))
 
 
 def is_same_footage(
@@ -164,14 +184,14 @@ def is_same_footage(
     if places is None:
         return None
     least = SAME_MOTION
-    least += _FREEDOM * 2 * (abs(np.log(alignment.speed)) > _OTHER_SPEED)
-    least += _FREEDOM * alignment.mirrored
-    least += _FREEDOM * (
-        len(places) * alignment.speed < _SHORT_SECONDS * first.rate
-    )
+    overlap = len(places) * alignment.speed / first.rate
+    least += _FOR_SPEED * (abs(np.log(alignment.speed)) > _OTHER_SPEED)
+    least += _FOR_MIRROR * alignment.mirrored
+    least += _FOR_SHORT * (overlap < _SHORT_SECONDS)
     motion, look = motion_agreement(first, second, alignment)
-    same = motion >= least and look >= SAME_LOOK
-    return min(motion, 1.0) if same else None
+    same = motion >= SAME_MOTION and look >= _LEAST_LOOK
+    both = motion + _LOOK_WEIGHT * (look - SAME_LOOK)
+    return min(motion, 1.0) if same and both >= least else None
 
 
 def motion_agreement(
@@ -225,7 +245,7 @@ def _box(
     times: Floats,
     places: Floats,
 ) -> tuple[Axis, Axis]:
-    """Estimates where the second lies in the first, from motion's center."""
+    """Estimates where the second lies in the first, by its motion."""
     one = resampled(first.signals, times)
     other = resampled(second.signals, places)
     if alignment.mirrored:
@@ -246,6 +266,17 @@ def _box(
     return axes[0], axes[1]
 
 
+# As it is, and crops of one of the two, from the middle and the corners.
+_STARTS: list[tuple[Axis, Axis]] = [
+    ((1.0, 0.0), (1.0, 0.0)),
+    *(
+        ((scale, x * share), (scale, y * share))
+        for scale, share in ((0.8, 1.5), (1.25, 2.0))
+        for x, y in ((0, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
+    ),
+]
+
+
 class _Fit:
     """How well the motion of one video agrees with that of another, moved."""
 
@@ -256,8 +287,8 @@ class _Fit:
 
     def best(self, start: tuple[Axis, Axis]) -> tuple[Axis, Axis]:
         """Returns the axes at which they agree best, near a start or as is."""
-        same = ((1.0, 0.0), (1.0, 0.0))
-        chosen = max((same, start), key=lambda axes: self.value(*axes))
+        starts = [start, *_STARTS]
+        chosen = max(starts, key=lambda axes: self.value(*axes))
         highest = self.value(*chosen)
         for spread in (1.0, 0.7, 0.4) if highest >= _LEAST_START else ():
             for axis in (0, 1):
@@ -316,10 +347,18 @@ def _matrix(axis: Axis) -> Floats:
     return np.asarray(rows, np.float32)
 
 
+def _eroded(matrix: Floats, scale: float) -> NDArray[np.bool_]:
+    """Returns the places that show no border, which a thumbnail blurs."""
+    seen = matrix.sum(1) > 0.5
+    for _ in range(int(np.ceil(max(1.0, scale)))):
+        seen = seen & np.r_[False, seen[:-1]] & np.r_[seen[1:], False]
+    return np.asarray(seen)
+
+
 def _look(first: Floats, second: Floats, x: Axis, y: Axis) -> float:
     """Compares pictures where both are seen, but for a banner's height."""
     across, down = _matrix(x), _matrix(y)
-    seen = np.outer(down.sum(1) > 0.5, across.sum(1) > 0.5)
+    seen = np.outer(_eroded(down, y[0]), _eroded(across, x[0]))
     moved = down @ second @ across.T
     quarter = THUMBNAIL_PIXELS // 4
     best = -1.0

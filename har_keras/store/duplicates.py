@@ -7,9 +7,10 @@ found, the two videos are laid over each other (`alignment`). Time and memory
 grow with the number of seconds of video, not with its square.
 """
 
+import dataclasses
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -41,8 +42,8 @@ _LIKELY_WINDOW = 0.6
 _NEIGHBORS = 3
 _STEPS = (1, 2)
 # Signals along the whole overlap, before and after the alignment is refined.
-_LIKELY_SIGNALS = 0.5
-_SAME_SIGNALS = 0.6
+_LIKELY_SIGNALS = 0.4
+_SAME_SIGNALS = 0.55
 _MOST_ALIGNMENTS = 2
 # Of 255: with less change nothing moves, and only pictures can be compared.
 _LEAST_CHANGE = 0.5
@@ -127,13 +128,33 @@ def _one_of_each_split(videos: Sequence[Video]) -> list[Video]:
     return list({video.split: video for video in reversed(videos)}.values())
 
 
+def updated(
+    duplicates: Iterable[Duplicate], manifest: Manifest
+) -> list[Duplicate]:
+    """Returns pairs with the groups and splits that their videos have now.
+
+    Args:
+        duplicates: Iterable of Duplicate.
+        manifest: Manifest. It has their videos.
+    """
+    videos = {video.file: video for video in manifest.videos}
+    return [
+        dataclasses.replace(
+            pair,
+            first=videos[pair.first.file],
+            second=videos[pair.second.file],
+        )
+        for pair in duplicates
+    ]
+
+
 def report_leaks(
-    store: Store, manifest: Manifest, *, strict: bool = False
+    duplicates: Iterable[Duplicate], manifest: Manifest, *, strict: bool = False
 ) -> list[Duplicate]:
     """Logs a warning for footage and groups that are in several splits.
 
     Args:
-        store: Store. Where the videos are.
+        duplicates: Iterable of Duplicate. As `find_duplicates` returns them.
         manifest: Manifest. The videos.
         strict: bool. Whether a leak is an error. Defaults to `False`.
 
@@ -143,7 +164,7 @@ def report_leaks(
     Raises:
         DataError: If there is a leak and `strict` is set.
     """
-    leaks = find_duplicates(store, manifest, leaks_only=True)
+    leaks = [pair for pair in duplicates if pair.is_leak]
     groups = leaking_groups(manifest)
     for pair in leaks:
         # Appearance and motion can coincide by chance; equal bytes can't.
@@ -213,8 +234,8 @@ def _matched(
     best = int(np.argmax(values))
     if values[best] < _LIKELY_SIGNALS:
         return None
-    found = refined(first, second, alignments[best])
-    if signal_agreement(first, second, found) < _SAME_SIGNALS:
+    found, value = refined(first, second, alignments[best])
+    if value < _SAME_SIGNALS:
         return None
     score = is_same_footage(first, second, found)
     return (score, found) if score else None

@@ -8,7 +8,7 @@ between dark borders is no place.
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from har_keras.manifest.division import known_groups
-from har_keras.manifest.groups import join_groups
+from har_keras.manifest.groups import merge_groups
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.progress import plural
+from har_keras.store.duplicates import Duplicate, find_duplicates, updated
 from har_keras.store.neighbors import similar_pairs
 from har_keras.store.shards import Thumbnails
 from har_keras.store.store import Store
@@ -63,62 +64,90 @@ class Scene:
         """Groups that it was in, by names."""
         return len({video.group for video in self.videos})
 
-
-def settle_groups(store: Store, manifest: Manifest) -> Manifest:
-    """Joins scenes, and logs what groups and splits came of it.
-
-    Args:
-        store: Store. Where the videos are.
-        manifest: Manifest. The videos, decoded.
-
-    Returns:
-        The manifest, as of `group_scenes`.
-    """
-    settled, scenes = group_scenes(store, manifest)
-    notes = settled.division.notes(settled.videos)
-    for note in (*scene_notes(scenes), *notes):
-        logger.info("%s", note)
-    for warning in group_warnings(settled):
-        logger.warning("%s", warning)
-    return settled
+    @property
+    def splits(self) -> set[str]:
+        """Splits that it is in."""
+        return {video.split for video in self.videos}
 
 
-def group_scenes(
+def settle_groups(
     store: Store, manifest: Manifest
-) -> tuple[Manifest, list[Scene]]:
-    """Joins the groups of videos of one scene, and divides them again.
-
-    Groups that the user chose are kept as they are. A scene is not joined if
-    a class would have less than three groups left: where everything is of one
-    place, no split can keep places apart.
+) -> tuple[Manifest, list[Duplicate]]:
+    """Joins copies and scenes, and logs what groups and splits came of it.
 
     Args:
         store: Store. Where the videos are.
         manifest: Manifest. The videos, decoded.
 
     Returns:
-        The manifest, with splits that keep scenes whole where they were cut
-        from the training videos; and all scenes of several groups.
+        The manifest, as of `group_by_look`, and all duplicates.
     """
+    found = group_by_look(store, manifest)
+    notes = found.manifest.division.notes(found.manifest.videos)
+    for note in (*scene_notes(found.scenes), *notes):
+        logger.info("%s", note)
+    for warning in group_warnings(found.manifest):
+        logger.warning("%s", warning)
+    return found.manifest, found.duplicates
+
+
+@dataclass(frozen=True)
+class GroupedByLook:
+    """What was found of videos that belong together, from their frames.
+
+    Args:
+        manifest: Manifest. With their groups joined.
+        scenes: Sequence of Scene. Those that were in several groups.
+        duplicates: Sequence of Duplicate. All of them, with their splits.
+    """
+
+    manifest: Manifest
+    scenes: list[Scene]
+    duplicates: list[Duplicate]
+
+
+def group_by_look(store: Store, manifest: Manifest) -> GroupedByLook:
+    """Joins the groups of copies and of scenes, and divides them again.
+
+    Splits that were cut from the training videos follow the groups. Splits
+    that are the user's stay as they are, and so do groups that the user chose.
+    A scene is not joined if a class would have less than three groups left:
+    where everything is of one place, no split can keep places apart.
+
+    Args:
+        store: Store. Where the videos are.
+        manifest: Manifest. The videos, decoded.
+
+    Returns:
+        A `GroupedByLook`.
+    """
+    duplicates = find_duplicates(store, manifest)
+    groups = {video.file: video.group for video in manifest.videos}
+    if manifest.division.fractions:
+        pairs = [(pair.first.group, pair.second.group) for pair in duplicates]
+        merged = merge_groups(list(groups.values()), pairs)
+        groups = dict(zip(groups, merged, strict=True))
+    scenes = []
+    for videos in _crossing_scenes(store, manifest, groups):
+        joined = _joined(manifest, groups, videos)
+        scenes.append(Scene(tuple(videos), joined is not None))
+        groups = joined or groups
+    settled = manifest.with_groups([groups[v.file] for v in manifest.videos])
+    return GroupedByLook(settled, scenes, updated(duplicates, settled))
+
+
+def _crossing_scenes(
+    store: Store, manifest: Manifest, groups: Mapping[str, str]
+) -> list[list[Video]]:
+    """Returns the scenes that are in several groups, the smallest first."""
     videos = _one_of_each(store, manifest)
     hashes = [video.sha256 for video in videos]
-    groups = {video.file: video.group for video in manifest.videos}
     scenes = [
         [videos[i] for i in members]
         for members in find_scenes(store.thumbnails(hashes), hashes)
     ]
-    crossing = sorted(
-        (s for s in scenes if len({groups[v.file] for v in s}) > 1), key=len
-    )
-    if manifest.division.chosen:
-        return manifest, [Scene(tuple(s), False) for s in crossing]
-    found = []
-    for scene in crossing:
-        joined = _joined(manifest, groups, scene)
-        found.append(Scene(tuple(scene), joined is not None))
-        groups = joined or groups
-    merged = [groups[video.file] for video in manifest.videos]
-    return manifest.with_groups(merged), found
+    crossing = [s for s in scenes if len({groups[v.file] for v in s}) > 1]
+    return sorted(crossing, key=len)
 
 
 def scene_notes(scenes: Sequence[Scene]) -> list[str]:
@@ -134,16 +163,20 @@ def scene_notes(scenes: Sequence[Scene]) -> list[str]:
         )
     if apart:
         number = sum(len(scene.videos) for scene in apart)
+        across = max(apart, key=lambda scene: len(scene.splits))
         notes.append(
-            f"{number} videos in different groups share "
-            f"{plural(len(apart), 'background')}, such as {_two(apart[-1])}, "
-            "and stay apart: the test says nothing of other places."
+            f"By look, {number} videos in different groups share "
+            f"{plural(len(apart), 'background')}, such as {_two(across)}, and "
+            "stay apart: the test says little of other places."
         )
     return notes
 
 
 def _two(scene: Scene) -> str:
-    return f"'{scene.videos[0].file}' and '{scene.videos[1].file}'"
+    """Names two of its videos, of two splits if it is in several."""
+    first = scene.videos[0]
+    second = max(scene.videos[1:], key=lambda v: v.split != first.split)
+    return f"'{first.file}' and '{second.file}'"
 
 
 def group_warnings(manifest: Manifest) -> list[str]:
@@ -178,27 +211,31 @@ def _one_of_each(store: Store, manifest: Manifest) -> list[Video]:
 def _joined(
     manifest: Manifest, groups: dict[str, str], scene: Sequence[Video]
 ) -> dict[str, str] | None:
-    """Returns groups with a scene in one; None if a class has too few then."""
-    keys = {video.file: "scene" for video in scene}
-    files = list(groups)
-    merged = join_groups(
-        list(groups.values()), [keys.get(file, "") for file in files]
+    """Returns groups with a scene in one; None where it has to stay apart."""
+    division = manifest.division
+    across = len({video.split for video in scene}) > 1
+    if division.chosen or (across and not division.fractions):
+        return None
+    after = _merged(groups, scene)
+    before, left = (
+        _groups_by_class(manifest, some) for some in (groups, after)
     )
-    after = dict(zip(files, merged, strict=True))
-    names = {video.class_name for video in scene}
-    left = {name: set[str]() for name in names}
-    for video in manifest.videos:
-        if video.class_name in names:
-            left[video.class_name].add(after[video.file])
-    before = _groups_by_class(manifest, groups)
     few = any(
-        len(left[name]) < min(_LEAST_GROUPS, before[name]) for name in names
+        left[name] < min(_LEAST_GROUPS, before[name])
+        for name in {video.class_name for video in scene}
     )
-    return None if few else after
+    return None if few and division.fractions else after
+
+
+def _merged(groups: dict[str, str], videos: Sequence[Video]) -> dict[str, str]:
+    """Returns groups with the groups of some videos in one."""
+    first, *others = (groups[video.file] for video in videos)
+    merged = merge_groups(list(groups.values()), [(first, o) for o in others])
+    return dict(zip(groups, merged, strict=True))
 
 
 def _groups_by_class(
-    manifest: Manifest, groups: dict[str, str]
+    manifest: Manifest, groups: Mapping[str, str]
 ) -> Counter[str]:
     pairs = {(v.class_name, groups[v.file]) for v in manifest.videos}
     return Counter(name for name, _ in pairs)
