@@ -18,7 +18,9 @@ class FoundVideo:
     """A video file as found in a folder or a list.
 
     Fields are `""` where nothing is known. `reason` says why a file can't be
-    used; `others` are the further columns of a `manifest.csv`.
+    used; `others` are the further columns of a `manifest.csv`. `start` and
+    `end`, in seconds, are those of a labelled part; both None is the whole
+    video.
     """
 
     file: str
@@ -27,6 +29,8 @@ class FoundVideo:
     group: str = ""
     reason: str = ""
     others: tuple[tuple[str, str], ...] = ()
+    start: float | None = None
+    end: float | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ The layouts are a `manifest.csv`, list files, `<split>/<class>/<video>` and
 
 import csv
 import io
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from har_keras.manifest.entries import (
     refusal,
 )
 from har_keras.manifest.lists import has_lists, videos_from_lists
+from har_keras.manifest.parts import sample_name
 from har_keras.progress import plural
 
 _SPLIT_FOLDERS = {
@@ -34,8 +36,8 @@ _SPLIT_FOLDERS = {
 }
 _FILE_NAME = "manifest.csv"
 _OWN_COLUMNS = (
-    "file", "class", "split", "group", "sha256", "kept_frames", "reason",
-    "root",
+    "file", "class", "split", "group", "start", "end", "sha256", "kept_frames",
+    "first_kept_frame", "reason", "root",
 )  # fmt: skip
 
 
@@ -185,12 +187,13 @@ def _from_csv(root: Path, path: Path) -> FolderListing:
     rows = list(_rows(path))
     for line, row in rows:
         video = _video(root, path, line, row)
-        if video.file in videos:
+        name = sample_name(video)
+        if name in videos:
             raise DataError(
-                f"'{path}', line {line}: '{video.file}' is listed a second "
+                f"'{path}', line {line}: '{name}' is listed a second "
                 "time. Leave one of the lines out."
             )
-        videos[video.file] = video
+        videos[name] = video
     some = [video for video in videos.values() if video.split]
     if some and len(some) < len(videos):
         lines = [n for n, row in rows if not (row.get("split") or "").strip()]
@@ -198,8 +201,8 @@ def _from_csv(root: Path, path: Path) -> FolderListing:
             f"'{path}', line {lines[0]}: the split is empty, but other lines "
             "have one. Fill in all (train, val or test) or none."
         )
-    listed = tuple(videos[name] for name in sorted(videos))
-    return FolderListing(listed, (f"Listed in {path.name}.",))
+    listed = sorted(videos.values(), key=lambda v: (v.file, v.start or 0.0))
+    return FolderListing(tuple(listed), (f"Listed in {path.name}.",))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -214,7 +217,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     if absent:
         raise DataError(
             f"'{path}' has no column '{absent[0]}'. Its first line must name "
-            "the columns file and class, and may name split and group. "
+            "the columns file and class, and may name split, group, start and "
+            "end. "
             f"Received: {header.strip()[:80]!r}."
         )
     for row in reader:
@@ -250,4 +254,24 @@ def _video(
         group=row.get("group", ""),
         reason=missing(root, listed),
         others=tuple((k, v) for k, v in row.items() if k not in _OWN_COLUMNS),
+        start=_seconds(path, line, row, "start"),
+        end=_seconds(path, line, row, "end"),
     )
+
+
+def _seconds(
+    path: Path, line: int, row: dict[str, str], column: str
+) -> float | None:
+    """Returns a time of one row, None where the cell is empty."""
+    cell = row.get(column, "").strip()
+    try:
+        seconds = float(cell) if cell else None
+    except ValueError:
+        seconds = math.nan
+    if seconds is not None and not 0 <= seconds < math.inf:
+        raise DataError(
+            f"'{path}', line {line}: {column} must be seconds from the "
+            "beginning of the video, 0 or more, as in 75.5. Received: "
+            f"{cell!r}."
+        )
+    return seconds

@@ -7,32 +7,35 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from har_keras.errors import DataError
 from har_keras.files import whole_file
 from har_keras.manifest.entries import FolderListing, FoundVideo, require_folder
 from har_keras.manifest.folders import find_every_video, find_videos
 from har_keras.manifest.groups import guess_groups, join_groups, split_groups
+from har_keras.manifest.parts import (
+    counted,
+    is_part,
+    require_background,
+    require_parts,
+    sample_name,
+    whole_videos,
+)
+from har_keras.manifest.rows import columns_of, fields_of, rows_of
 from har_keras.progress import ProgressBar, plural
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 
-_COLUMNS = (
-    "file", "class", "split", "group", "sha256", "kept_frames", "reason",
-    "root",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Video:
-    """One video file with its class, split and group.
+    """A video, or a labelled part of one, with its class, split and group.
 
     Args:
         file: str. Path under the manifest's root, with `/`. Bytes that are
@@ -45,6 +48,11 @@ class Video:
             decoded yet.
         reason: str. Why it is not usable, or which part was dropped.
         others: Sequence of pairs. Further columns of a user's manifest.
+        start: float or None. Where a part begins, in seconds; None is where
+            the video does.
+        end: float or None. Where a part ends, in seconds; None is where the
+            video does.
+        first_frame: int. The first of the kept frames in the store.
     """
 
     file: str
@@ -55,6 +63,36 @@ class Video:
     kept_frames: int = 0
     reason: str = ""
     others: tuple[tuple[str, str], ...] = ()
+    start: float | None = None
+    end: float | None = None
+    first_frame: int = 0
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is a part of a video, with other parts beside it."""
+        return is_part(self)
+
+    @property
+    def name(self) -> str:
+        """For people: the file, and of a part its time."""
+        return sample_name(self)
+
+    @property
+    def key(self) -> str:
+        """What a store calls its frames: the file's hash, and of a part which.
+
+        Example:
+
+        >>> Video("a.mp4", "walk", "train", "", "1f3a", kept_frames=16).key
+        '1f3a'
+        >>> Video("a.mp4", "walk", "train", "", "1f3a", 16, start=1.0, end=2.0,
+        ...     first_frame=16).key
+        '1f3a@16-32'
+        """
+        if not self.is_part:
+            return self.sha256
+        end = self.first_frame + self.kept_frames
+        return f"{self.sha256}@{self.first_frame}-{end}"
 
 
 @dataclass(frozen=True)
@@ -66,12 +104,15 @@ class Manifest:
         class_names: Sequence of str, sorted: the order of labels.
         videos: Sequence of Video.
         notes: Sequence of str. How it was made, for the log.
+        background: bool. Whether what lies between labels in time becomes a
+            class of its own once the lengths of the videos are known.
     """
 
     root: Path
     class_names: tuple[str, ...]
     videos: tuple[Video, ...]
     notes: tuple[str, ...] = field(default=(), compare=False)
+    background: bool = field(default=False, compare=False)
 
     @classmethod
     def from_folder(
@@ -81,34 +122,48 @@ class Manifest:
         val_fraction: float = 0.15,
         test_fraction: float = 0.15,
         seed: int = 0,
+        background: str = "none",
     ) -> "Manifest":
         """Lists the videos of a folder and splits them if they are not split.
 
         Four layouts are supported; the first match wins: a `manifest.csv` with
-        columns `file` and `class` (optionally `split` and `group`), lists
+        columns `file` and `class` (optionally `split` and `group`, and `start`
+        and `end` in seconds of a labelled part), lists
         `train.txt` or `.csv` (and val, test) with a path and a label per line,
         `{train,val,test}/<class>/...`, and `<class>/...`. A missing split is
         drawn from the training videos, by group and stratified by class.
-        Files with the same content are one group.
+        Files with the same content are one group, and so are the parts of a
+        video.
 
         Args:
             root: Path. The folder.
             val_fraction: float. Share of "val", if that split is missing.
             test_fraction: float. Share of "test", if that split is missing.
             seed: int. Seed of the random split.
+            background: str. "class" makes a class of what lies between labels
+                in time; "none" leaves it out.
 
         Returns:
             A `Manifest` with the hash of every file.
 
         Raises:
-            UsageError: If there is no such folder.
-            DataError: If it has no videos, or fewer than two classes.
+            UsageError: If there is no such folder, or there can be no
+                background.
+            DataError: If it has no videos, or fewer than two classes, or
+                labels in time contradict each other.
         """
         folder = require_folder(root)
         found = find_videos(folder)
-        _require_classes(folder, found.videos)
+        require_parts(found.videos)
+        adds_class = background == "class"
+        note = require_background(found.videos) if adds_class else ""
+        _require_classes(folder, found.videos, fewest=1 if adds_class else 2)
+        found = dataclasses.replace(
+            found, notes=(*found.notes, *([note] if note else []))
+        )
         fractions = {"val": val_fraction, "test": test_fraction}
-        return cls._divided(folder, found, fractions, seed)
+        manifest = cls._divided(folder, found, fractions, seed)
+        return dataclasses.replace(manifest, background=adds_class)
 
     @classmethod
     def without_labels(
@@ -122,8 +177,9 @@ class Manifest:
         """Lists the videos of a folder that need not have classes.
 
         A folder with classes is split as by `from_folder`, so that
-        pre-training does not see the test videos. Of any other folder, all
-        videos at any depth are listed, and no test split is made.
+        pre-training does not see the test videos; with labels in time, each
+        video is taken whole. Of any other folder, all videos at any depth are
+        listed, and no test split is made.
 
         Args:
             root: Path. The folder.
@@ -141,6 +197,8 @@ class Manifest:
         """
         folder = require_folder(root)
         found = find_videos(folder)
+        require_parts(found.videos)
+        found = whole_videos(found)
         if len({video.class_name for video in found.videos}) < 2:
             found, test_fraction = find_every_video(folder, "unlabelled"), 0.0
         if not found.videos:
@@ -174,6 +232,8 @@ class Manifest:
                 sha256=content,
                 reason=item.reason,
                 others=item.others,
+                start=item.start,
+                end=item.end,
             )
             for item, content, group, split in zip(
                 found.videos, hashes, groups, splits, strict=True
@@ -204,7 +264,7 @@ class Manifest:
                 encoding="utf-8", errors="surrogateescape", newline=""
             ) as stream:
                 rows = list(csv.DictReader(stream))
-            videos = tuple(_video_from_row(row) for row in rows)
+            videos = tuple(Video(**fields_of(row)) for row in rows)
             folder = root or Path(rows[0]["root"])
         except (
             OSError,
@@ -221,19 +281,16 @@ class Manifest:
 
     def write(self, file: Path) -> None:
         """Writes a CSV file with one row per video, to be read by `read`."""
-        others = list(
-            dict.fromkeys(k for v in self.videos for k, _ in v.others)
-        )
         with (
             whole_file(file) as temporary,
             temporary.open(
                 "w", encoding="utf-8", errors="surrogateescape", newline=""
             ) as stream,
         ):
-            writer = csv.DictWriter(stream, [*_COLUMNS, *others])
+            writer = csv.DictWriter(stream, columns_of(self.videos))
             writer.writeheader()
-            for video in self.videos:
-                writer.writerow(_row_from_video(video, self.root))
+            for row in rows_of(self.videos, self.root):
+                writer.writerow(row)
 
     def split(self, name: str) -> tuple[Video, ...]:
         """Returns the videos of a split, usable or not."""
@@ -265,14 +322,16 @@ class Manifest:
         return dataclasses.replace(self, videos=tuple(videos))
 
 
-def _require_classes(root: Path, videos: Sequence[FoundVideo]) -> None:
+def _require_classes(
+    root: Path, videos: Sequence[FoundVideo], *, fewest: int
+) -> None:
     names = sorted({video.class_name for video in videos})
     if not videos:
         raise DataError(
             f"There is no video in '{root}'. Put videos in a folder per class, "
             "as in data/walk/one.mp4 and data/gym/two.mp4."
         )
-    if len(names) < 2:
+    if len(names) < fewest:
         raise DataError(
             f"Every video in '{root}' ({len(videos)}) is of one class, "
             f"'{names[0]}'; a classifier needs at least two. Put the videos of "
@@ -283,16 +342,18 @@ def _require_classes(root: Path, videos: Sequence[FoundVideo]) -> None:
 def _hashes(root: Path, videos: Sequence[FoundVideo]) -> list[str]:
     """Returns the hash of each file's content, "" if it can't be read."""
     paths = ["" if v.reason else os.path.join(root, v.file) for v in videos]
+    hashes: dict[str, str] = dict.fromkeys(paths, "")  # of many parts once
     # Hashing releases the GIL; more than a few threads compete for the disk.
     with (
-        ProgressBar("Reading files", total=len(paths)) as bar,
+        ProgressBar("Reading files", total=len(hashes)) as bar,
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
     ):
-        hashes = []
-        for content in pool.map(content_hash, paths):
-            hashes.append(content)
+        for path, content in zip(
+            hashes, pool.map(content_hash, hashes), strict=True
+        ):
+            hashes[path] = content
             bar.advance()
-    return hashes
+    return [hashes[path] for path in paths]
 
 
 def content_hash(path: str | Path) -> str:
@@ -308,15 +369,19 @@ def _groups(
     videos: Sequence[FoundVideo], hashes: Sequence[str]
 ) -> tuple[list[str], str]:
     """Returns the group of each video, and a note on how it was found."""
-    files = [(video.file, video.class_name) for video in videos]
     if any(video.group for video in videos):
         groups = [video.group or video.file for video in videos]
         rule = "the manifest's column"
     else:
-        groups, rule = guess_groups(files)
+        # A file is one vote, however many parts of it are labelled.
+        classes = {video.file: video.class_name for video in videos}
+        guessed, rule = guess_groups(list(classes.items()))
+        by_file = dict(zip(classes, guessed, strict=True))
+        groups = [by_file[video.file] for video in videos]
+    groups = join_groups(groups, [video.file for video in videos])
     groups = join_groups(groups, hashes)
     number = len(set(groups))
-    counts = f"{plural(len(files), 'video')} in {plural(number, 'group')}"
+    counts = f"{counted(videos)} in {plural(number, 'group')}"
     return groups, f"{counts}, by {rule}."
 
 
@@ -348,49 +413,3 @@ def _splits(
     sizes = ", ".join(f"{counts[name]} {name}" for name in SPLITS)
     names = " and ".join(missing)
     return splits, [f"Cut {names} from the training videos: {sizes}."]
-
-
-# Spreadsheets run a cell with one of these prefixes as a formula. Such cells,
-# with or without leading quotes, get one more quote, which `read` removes.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-def guarded(cell: str) -> str:
-    """Returns a table cell that no spreadsheet runs as a formula."""
-    return f"'{cell}" if cell.lstrip("'").startswith(_FORMULA) else cell
-
-
-def unguarded(cell: str) -> str:
-    """Returns the cell that was given to `guarded`."""
-    is_guarded = cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA)
-    return cell[1:] if is_guarded else cell
-
-
-def _row_from_video(video: Video, root: Path) -> dict[str, Any]:
-    row = {
-        "file": video.file,
-        "class": video.class_name,
-        "split": video.split,
-        "group": video.group,
-        "sha256": video.sha256,
-        "kept_frames": str(video.kept_frames),
-        "reason": video.reason,
-        "root": str(root),
-    }
-    return {name: guarded(cell) for name, cell in (*row.items(), *video.others)}
-
-
-def _video_from_row(row: dict[str, str]) -> Video:
-    cells = {name: unguarded(cell) for name, cell in row.items()}
-    take: Callable[[str], str] = cells.pop
-    root_and_others = {k: v for k, v in cells.items() if k not in _COLUMNS}
-    return Video(
-        file=take("file"),
-        class_name=take("class"),
-        split=take("split"),
-        group=take("group"),
-        sha256=take("sha256"),
-        kept_frames=int(take("kept_frames")),
-        reason=take("reason"),
-        others=tuple(root_and_others.items()),
-    )

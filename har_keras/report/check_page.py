@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from har_keras.files import whole_file
-from har_keras.manifest.manifest import SPLITS, Manifest, Video, guarded
+from har_keras.manifest.manifest import SPLITS, Manifest, Video
+from har_keras.manifest.rows import guarded
 from har_keras.progress import plural
 from har_keras.report.html import page, section, table
 from har_keras.store.duplicates import Duplicate, leaking_groups
