@@ -74,6 +74,7 @@ def check(
         val_fraction=config.split.val_fraction,
         test_fraction=config.split.test_fraction,
         seed=config.split.split_seed,
+        background=config.split.background,
     )
     store, manifest = decode_all(manifest, config.clip, config.store)
     duplicates = find_duplicates(store, manifest)

@@ -115,7 +115,11 @@ class StoreConfig:
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """How videos without a split are divided."""
+    """What becomes a sample, and how videos without a split are divided."""
+
+    background: Literal["none", "class"] = "none"
+    """Footage without a label in videos that have labels in time: none (left
+    out), or class (the class "background", to recognize none of the others)."""
 
     val_fraction: Annotated[float, FRACTION] = 0.15
     """Fraction of the videos for validation if there is no val split."""
@@ -412,13 +416,6 @@ class Config:
         for section in dataclasses.fields(self):
             require_ranges(getattr(self, section.name))
         require_agreement(self.flat())
-        split = self.split
-        if split.val_fraction + split.test_fraction >= 1:
-            raise UsageError(
-                "--val-fraction and --test-fraction must leave some videos for "
-                f"training. Received: {split.val_fraction} and "
-                f"{split.test_fraction}."
-            )
         return self
 
 

@@ -117,6 +117,7 @@ def prepare(
         val_fraction=config.split.val_fraction,
         test_fraction=config.split.test_fraction,
         seed=config.split.split_seed,
+        background=config.split.background,
     )
     by_beam = functools.partial(fill_by_beam, options=beam_options)
     by_pipeline = pool == "beam"

@@ -52,8 +52,8 @@ class TrainOptions:
         "data"
     )
     """Folder of videos: <class>/..., {train,val,test}/<class>/..., or one with
-    a manifest.csv (columns file and class; optional split and group) or with
-    lists train.txt, val.txt, test.txt (a path and a label per line)."""
+    a manifest.csv (columns file and class; optional split, group, start, end)
+    or with lists train.txt, val.txt, test.txt (a path and a label per line)."""
     run_dir: Path | None = None
     """New folder for the results. Default: runs/<date>-<time>."""
     sample: bool = False
@@ -114,6 +114,7 @@ def train(
         val_fraction=config.split.val_fraction,
         test_fraction=config.split.test_fraction,
         seed=config.split.split_seed,
+        background=config.split.background,
     )
     store, manifest = decode_usable(manifest, config.clip, config.decoding)
     recommend_recipe(config, len(manifest.usable("train")))

@@ -212,7 +212,7 @@ def run_trial(trial: Trial, predict: Predict) -> dict[str, Any]:
         "cpu_seconds": time.process_time() - cpu_began,
         "videos": [
             {
-                "file": video.file,
+                "file": video.name,
                 "group": video.group,
                 "label": manifest.label(video),
                 "probabilities": row.tolist(),
@@ -256,6 +256,7 @@ def _decoded(
         val_fraction=val_fraction,
         test_fraction=0.0,
         seed=config.split.split_seed,
+        background=config.split.background,
     )
     store, manifest = decode_usable(manifest, config.clip, config.decoding)
     return config.replace(cache=store.spec.form, wandb="off"), manifest

@@ -187,10 +187,10 @@ def view_clips(
         `uint8` array of shape `(V, T, crop_size, crop_size, 3)`: clips in time
         slowest, crops fastest.
     """
-    name = video.file.encode(errors="surrogateescape")
+    name = video.name.encode(errors="surrogateescape")
     seed = zlib.crc32(name)
     return views_of_frames(
-        functools.partial(store.frames, video.sha256),
+        functools.partial(store.frames, video.key),
         video.kept_frames,
         clip,
         evaluation,
@@ -218,7 +218,7 @@ def view_features(
     return np.stack(
         [
             store.clip_features(
-                video.sha256, View(position), video.kept_frames, clip[0]
+                video.key, View(position), video.kept_frames, clip[0]
             )
             for clip in clips
             for position in crop_positions(evaluation.num_crops)

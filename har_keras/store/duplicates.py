@@ -191,8 +191,16 @@ def _same_files(videos: Sequence[Video]) -> list[Duplicate]:
     return [
         Duplicate(first, second, _SAME_FILE)
         for same in by_content.values()
-        for first, second in combinations(same, 2)
+        for first, second in combinations(_one_a_file(same), 2)
     ]
+
+
+def _one_a_file(videos: Sequence[Video]) -> list[Video]:
+    """Returns the first part of each file and split; others are no copies."""
+    first: dict[tuple[str, str], Video] = {}
+    for video in videos:
+        first.setdefault((video.file, video.split), video)
+    return list(first.values())
 
 
 class Fingerprint:

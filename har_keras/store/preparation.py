@@ -12,8 +12,15 @@ from har_keras.config import ClipConfig, Form, StoreConfig
 from har_keras.environment import free_memory_bytes, num_cores
 from har_keras.errors import DataError
 from har_keras.manifest.manifest import Manifest, Video
-from har_keras.progress import plural
+from har_keras.manifest.parts import counted
 from har_keras.store.decoding import Fill, Task, fill
+from har_keras.store.parts import (
+    PADDED,
+    kept_part,
+    require_background_class,
+    require_within,
+    with_background,
+)
 from har_keras.store.store import Store, StoreSpec, default_store_dir
 from har_keras.video.ffmpeg import VideoError, probe
 from har_keras.video.ffmpeg_log import reason_from_content
@@ -21,7 +28,6 @@ from har_keras.video.ffmpeg_log import reason_from_content
 logger = logging.getLogger(__name__)
 
 _NOT_YET = "not decoded yet"
-_PADDED = "shorter than a clip: its last frame is repeated"
 
 
 def decode_all(
@@ -44,13 +50,16 @@ def decode_all(
 
     Returns:
         The store, and the manifest with the number of kept frames of every
-        video or the reason why there is none.
+        video or the reason why there is none; with what is not labelled as
+        class "background", if the manifest asks for it.
 
     Raises:
+        DataError: If most labels in time lie beyond the ends of their videos.
         EnvironmentFault: If the disk is full or can't be written to.
     """
     tasks = _tasks(manifest, shard)
     opened = open_store(clip, store, tasks)
+    require_within(manifest, opened, {task.sha256 for task in tasks})
     reasons = fill(
         opened,
         tasks,
@@ -61,6 +70,8 @@ def decode_all(
         _kept(manifest, video, opened, clip, reasons)
         for video in manifest.videos
     )
+    if manifest.background:
+        kept = with_background(kept, opened, clip)
     _say_what_failed(kept)
     return opened, kept
 
@@ -94,6 +105,8 @@ def _kept(
         reason = reasons.get(video.sha256, _NOT_YET)
         return dataclasses.replace(video, kept_frames=0, reason=reason)
     stored = store.video(video.sha256)
+    if video.is_part:
+        return kept_part(video, stored, clip)
     frames, reason = stored.num_frames, stored.reason
     seconds = f"{frames / clip.store_fps:.1f} s"
     fills_clip = frames >= clip.stored_frames
@@ -102,29 +115,28 @@ def _kept(
     elif stored.damage:
         frames, reason = 0, f"{stored.damage}, before one clip is full"
     elif frames and not fills_clip and clip.short_videos == "repeat":
-        reason = f"{seconds} long, {_PADDED}"
+        reason = f"{seconds} long, {PADDED}"
     return dataclasses.replace(video, kept_frames=frames, reason=reason)
 
 
 def _say_what_failed(manifest: Manifest) -> None:
     """Logs every video that is not used, or only in part."""
-    padded = [v.file for v in manifest.videos if v.reason.endswith(_PADDED)]
+    padded = [v for v in manifest.videos if v.reason.endswith(PADDED)]
     for video in manifest.videos:
         if not video.kept_frames and video.reason != _NOT_YET:
-            logger.warning("'%s' is not used: %s.", video.file, video.reason)
-        elif video.kept_frames and video.reason and video.file not in padded:
+            logger.warning("'%s' is not used: %s.", video.name, video.reason)
+        elif video.reason and not video.reason.endswith((PADDED, _NOT_YET)):
             logger.warning(
-                "'%s' is used in part: %s.", video.file, video.reason
+                "'%s' is used in part: %s.", video.name, video.reason
             )
     if padded:
         logger.info(
             "%s shorter than a clip, such as '%s': the last frame is repeated.",
-            plural(len(padded), "video"),
-            padded[0],
+            counted(padded),
+            padded[0].name,
         )
     kept = sum(video.kept_frames > 0 for video in manifest.videos)
-    total = plural(len(manifest.videos), "video")
-    logger.info("%d of %s can be used.", kept, total)
+    logger.info("%d of %s can be used.", kept, counted(manifest.videos))
 
 
 def require_usable(manifest: Manifest) -> None:
@@ -137,10 +149,11 @@ def require_usable(manifest: Manifest) -> None:
         DataError: If a class has no usable training video. Without a training
             split, if no video is usable.
     """
+    require_background_class(manifest)
     training = manifest.split("train")
     if not training and not any(v.kept_frames for v in manifest.videos):
         raise DataError(
-            f"None of the {len(manifest.videos)} videos can be used "
+            f"None of the {counted(manifest.videos)} can be used "
             f"({_reasons(manifest.videos)}). Repair or replace them."
         )
     for name in manifest.class_names if training else ():
@@ -152,10 +165,17 @@ def require_usable(manifest: Manifest) -> None:
             )
         if not any(video.kept_frames for video in mine):
             raise DataError(
-                f"None of the {len(mine)} training videos of class '{name}' "
+                f"None of the {_training(mine)} of class '{name}' "
                 f"can be used ({_reasons(mine)}). Repair or replace them, or "
                 "remove the class."
             )
+
+
+def _training(videos: Sequence[Video]) -> str:
+    """Returns how many training videos there are, or parts of them."""
+    if not any(video.is_part for video in videos):
+        return f"{len(videos)} training videos"
+    return f"{counted(videos)} for training"
 
 
 def _reasons(videos: Iterable[Video]) -> str:
@@ -183,7 +203,7 @@ def decode_usable(
     """
     opened, kept = decode_all(manifest, clip, store)
     require_usable(kept)
-    return opened, kept
+    return opened, dataclasses.replace(kept, background=False)
 
 
 # Raw frames are fastest to read while they are in the page cache, so they may
