@@ -225,8 +225,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _summary(found: Evaluation) -> str:
     from har_keras.report.evaluation_page import headline, percent
+    from har_keras.report.segment_files import segment_headline
 
     lines = [f"Accuracy {percent(found.accuracy)}: {headline(found.figures)}"]
+    lines += [segment_headline(found.segments)] if found.segments else []
     lines += [
         f"Not scored: {file}: {reason}" for file, reason in found.failed.items()
     ]

@@ -155,12 +155,21 @@ class Evaluation:
         return dict(self.figures["controls"])
 
     @property
+    def segments(self) -> dict[str, Any] | None:
+        """Figures of segments in time; None without labels in time."""
+        found = self.figures.get("segments")
+        return dict(found) if found else None
+
+    @property
     def report(self) -> Path:
         """The report, a page for people."""
         return self.files.report_file
 
     @functools.cached_property
     def videos(self) -> list[dict[str, str]]:
-        """The rows of `videos.csv`: file, label, prediction, probabilities."""
+        """The rows of `videos.csv`: file, label, prediction, probabilities.
+
+        With labels in time, start and end of a part, too.
+        """
         with self.files.videos_file.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))

@@ -18,7 +18,13 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def guarded(cell: str) -> str:
-    """Returns a table cell that no spreadsheet runs as a formula."""
+    """Returns a table cell that no spreadsheet runs as a formula.
+
+    Example:
+
+    >>> guarded("=cmd|' /C calc'!A0"), guarded("walk")
+    ("'=cmd|' /C calc'!A0", 'walk')
+    """
     return f"'{cell}" if cell.lstrip("'").startswith(_FORMULA) else cell
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from har_keras.files import whole_file
 from har_keras.report.film_strips import Strip
 from har_keras.report.html import page, section, table
+from har_keras.report.segment_files import segment_headline, segment_tables
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Report:
         sections = [
             self._headline(),
             section("Classes", self._classes()),
+            section("Segments in time", self._segments()),
             *(
                 section(heading, _plot(plot, heading))
                 for heading, plot in self.plots.items()
@@ -95,6 +97,14 @@ class Report:
         ]
         header = ["class", *_CLASS_FIGURES, *_RANK_FIGURES.values()]
         return table(header, rows)
+
+    def _segments(self) -> str:
+        found = self.evaluation.get("segments")
+        if not found:
+            return ""
+        return f"<p>{escape(segment_headline(found))}</p>" + segment_tables(
+            found
+        )
 
     def _controls(self) -> str:
         controls = self.evaluation.get("controls")
