@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -273,13 +273,15 @@ def _summary(run: Run) -> str:
     found = Evaluation.read(run)
     lines = [
         f"Test accuracy {found.accuracy:.3f} on {found.num_videos} of "
-        f"{found.num_videos + found.num_failed} videos (majority class: "
+        f"{found.num_videos + found.num_failed} {found.unit} (majority class: "
         f"{found.majority_accuracy:.3f})",
         *(
             f"  {name:12} recall {row.recall:.3f}  precision "
-            f"{row.precision:.3f}  {plural(row.support, 'video')}"
+            f"{row.precision:.3f}  "
+            f"{plural(row.support, found.unit.removesuffix('s'))}"
             for name, row in found.per_class.items()
         ),
+        *([_segments(found.segments)] if found.segments else []),
         f"Report       {run.report_file}  (open it in a browser)",
         f"Model        {run.model_file}",
         f"To serve     {run.saved_model_dir}",
@@ -290,6 +292,13 @@ def _summary(run: Run) -> str:
     if few and _starts_from_nothing(run.config()):
         lines.append(f"Better       {_RECOMMENDED}")
     return "\n".join(lines)
+
+
+def _segments(found: dict[str, Any]) -> str:
+    marks = ", ".join(f"{f1:.3f} at {k}" for k, f1 in found["f1"].items())
+    whole = plural(found["num_videos"], "whole video")
+    right = f"{found['frame_accuracy']:.3f}"
+    return f"Segments in {whole}: F1 {marks}; frame accuracy {right}"
 
 
 if __name__ == "__main__":

@@ -89,6 +89,8 @@ def measure(
         groups=[video.group for video in scored],
         failed=[(v.name, v.reason) for v in chosen if not v.kept_frames],
     )
+    if any(video.is_part for video in chosen):
+        figures["unit"] = "parts"
     figures["views"] = dataclasses.asdict(config.evaluation)
     figures["controls"] = controls
     figures["robustness"] = worse

@@ -85,7 +85,7 @@ class Evaluation:
         )
         return (
             f"accuracy {self.accuracy:.3f}{range_text} on {self.num_videos} "
-            f"of {self.num_videos + self.num_failed} videos"
+            f"of {self.num_videos + self.num_failed} {self.unit}"
         )
 
     def __getitem__(self, name: str) -> Any:
@@ -116,6 +116,11 @@ class Evaluation:
     def num_videos(self) -> int:
         """Videos that were scored."""
         return int(self.figures["num_videos"])
+
+    @property
+    def unit(self) -> str:
+        """What was scored: "videos", or "parts" of them with labels in time."""
+        return str(self.figures.get("unit", "videos"))
 
     @property
     def num_failed(self) -> int:

@@ -204,7 +204,7 @@ def headline(evaluation: Mapping[str, Any]) -> str:
     groups). Balanced accuracy 75.0 %. Always predicting the largest class
     gives 50.0 %. 1 of 5 videos could not be scored and is not counted.'
     """
-    found = evaluation
+    found, unit = evaluation, evaluation.get("unit", "videos")
     interval = ""
     if found["accuracy_interval"]:
         low, high = map(percent, found["accuracy_interval"])
@@ -213,7 +213,7 @@ def headline(evaluation: Mapping[str, Any]) -> str:
             f" (95 % confidence interval {low} to {high}, over {groups} groups)"
         )
     text = (
-        f"{found['num_correct']} of {found['num_videos']} videos correct"
+        f"{found['num_correct']} of {found['num_videos']} {unit} correct"
         f"{interval}. Balanced accuracy "
         f"{percent(found['balanced_accuracy'])}. Always predicting the largest "
         f"class gives {percent(found['majority_accuracy'])}."
@@ -221,7 +221,7 @@ def headline(evaluation: Mapping[str, Any]) -> str:
     if failed := found["num_failed"]:
         verb = "is" if failed == 1 else "are"
         text += (
-            f" {failed} of {found['num_videos'] + failed} videos could not be "
+            f" {failed} of {found['num_videos'] + failed} {unit} could not be "
             f"scored and {verb} not counted."
         )
     return text
