@@ -253,6 +253,8 @@ def whole_videos(found: FolderListing) -> FolderListing:
 def unlabelled(parts: Iterable[Timed], seconds: float) -> list[Span]:
     """Returns the stretches of a video that no label covers.
 
+    Labels that touch have nothing between them.
+
     Args:
         parts: Iterable of FoundVideo or Video. The labels of one file.
         seconds: float. Length of the video.
@@ -273,5 +275,5 @@ def unlabelled(parts: Iterable[Timed], seconds: float) -> list[Span]:
     return [
         Span(end, start)
         for end, start in zip(ends, starts, strict=True)
-        if start > end
+        if start - end > TOUCHING_SECONDS
     ]

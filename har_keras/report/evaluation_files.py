@@ -107,12 +107,13 @@ class Results:
             self.figures["class_names"],
             folder.confusion_file,
         )
-        plots = {"Confusion": folder.confusion_file}
-        plots |= self._plot_probabilities(folder)
+        plots: dict[str, Path] = {}
         if self.segments:
             plots |= write_segments(
                 self.segments, self.manifest.class_names, folder
             )
+        plots["Confusion"] = folder.confusion_file
+        plots |= self._plot_probabilities(folder)
         if history_file and history_file.is_file():
             plot_curves(history_file, folder.curves_file)
             plots["Training"] = folder.curves_file

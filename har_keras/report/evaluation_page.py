@@ -70,11 +70,15 @@ class Report:
             ),
             section("Videos that were not scored", self._failed()),
             section("Videos used in part", self._damaged()),
-            section("Data", _counts_table(self.videos)),
+            section("Data", _counts_table(self.videos, self._unit)),
             section("Options", _details("Every option", self.options)),
             section("Versions", _pairs(self.evaluation.get("versions", {}))),
         ]
         return page(self.title, sections)
+
+    @property
+    def _unit(self) -> str:
+        return str(self.evaluation.get("unit", "videos"))
 
     def _headline(self) -> str:
         found = self.evaluation
@@ -302,14 +306,14 @@ def _bins_table(bins: Sequence[Mapping[str, float]]) -> str:
     return table(["confidence", "videos", "mean", "accuracy"], rows)
 
 
-def _counts_table(videos: Mapping[str, Mapping[str, int]]) -> str:
+def _counts_table(videos: Mapping[str, Mapping[str, int]], unit: str) -> str:
     splits = list(next(iter(videos.values()), {}))
     rows = [
         [name, *(str(counts[split]) for split in splits)]
         for name, counts in videos.items()
     ]
     total = [str(sum(c[split] for c in videos.values())) for split in splits]
-    return table(["videos", *splits], [*rows, ["all", *total]])
+    return table([unit, *splits], [*rows, ["all", *total]])
 
 
 def _pairs(pairs: Mapping[str, Any]) -> str:

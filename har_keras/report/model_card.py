@@ -132,7 +132,8 @@ def _use(config: Config) -> str:
 
 def _limits(evaluation: Mapping[str, Any]) -> str:
     return (
-        f"The result is from {evaluation['num_videos']} videos of "
+        f"The result is from {evaluation['num_videos']} "
+        f"{evaluation.get('unit', 'videos')} of "
         f"{evaluation['num_groups']} recordings that resemble the training "
         "videos; accuracy can be lower for other places, cameras and people. "
         "The model predicts one of its classes for any video, also if it shows "

@@ -120,10 +120,10 @@ def require_within(
     if len(beyond) > _MOST_BEYOND * len(known):
         length = lengths[beyond[0].sha256]
         raise DataError(
-            f"{len(beyond)} of {plural(len(known), 'label')} begin after the "
-            f"end of their video, such as '{beyond[0].name}', which is "
-            f"{length:.1f} s long. start and end must be in seconds, not in "
-            "milliseconds or frames."
+            "Most labels begin after the end of their video "
+            f"({len(beyond)} of {len(known)}), such as '{beyond[0].name}': it "
+            f"is {length:.1f} s long. start and end must be in seconds, not "
+            "in milliseconds or frames."
         )
 
 

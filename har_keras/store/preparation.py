@@ -122,10 +122,18 @@ def _kept(
 def _say_what_failed(manifest: Manifest) -> None:
     """Logs every video that is not used, or only in part."""
     padded = [v for v in manifest.videos if v.reason.endswith(PADDED)]
+    known = set(padded)
+    failed: dict[tuple[str, str], list[Video]] = {}
+    for video in manifest.failed:
+        if video.reason != _NOT_YET:
+            failed.setdefault((video.file, video.reason), []).append(video)
+    for (file, reason), parts in failed.items():
+        # Of many parts of a file that is missing, it is said once.
+        many = f"{file}' ({len(parts)} parts)"
+        name = many if len(parts) > 1 else f"{parts[0].name}'"
+        logger.warning("'%s is not used: %s.", name, reason)
     for video in manifest.videos:
-        if not video.kept_frames and video.reason != _NOT_YET:
-            logger.warning("'%s' is not used: %s.", video.name, video.reason)
-        elif video.reason and not video.reason.endswith((PADDED, _NOT_YET)):
+        if video.kept_frames and video.reason and video not in known:
             logger.warning(
                 "'%s' is used in part: %s.", video.name, video.reason
             )
