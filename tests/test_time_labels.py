@@ -30,8 +30,10 @@ from har_keras.features.preparation import prepared_features, wanted_features
 from har_keras.inference.load import load
 from har_keras.inference.timeline import Segment, TimelineConfig
 from har_keras.inference.views import view_clips
+from har_keras.manifest.entries import FoundVideo
 from har_keras.manifest.folds import folds
 from har_keras.manifest.manifest import Manifest
+from har_keras.manifest.parts import require_parts
 from har_keras.model.build import build_model
 from har_keras.report.film_strips import read_strip
 from har_keras.run import Run
@@ -181,26 +183,44 @@ def test_without_times_the_manifest_of_a_run_is_as_before(tmp_path):
     assert header == "file,class,split,group,sha256,kept_frames,reason,root"
 
 
+@pytest.mark.parametrize("cell", ["soon", "4_5 s", '"4,5"'])
+def test_a_time_that_is_no_number_is_refused_with_its_line(tmp_path, cell):
+    with pytest.raises(DataError, match=r"line 3: .*seconds"):
+        listed(tmp_path, ["b.mp4,gym,,", f"a.mp4,walk,1,{cell}"])
+
+
 @pytest.mark.parametrize(
-    ("rows", "words"),
+    ("labels", "words"),
     [
-        (["a.mp4,walk,3:05,4", "b.mp4,gym,,"], "line 2: start must be seconds"),
-        (["b.mp4,gym,,", 'a.mp4,walk,1,"4,5"'], "line 3: end must be seconds"),
-        (["a.mp4,walk,-1,4", "b.mp4,gym,,"], "Received: '-1'"),
-        (["a.mp4,walk,nan,4", "b.mp4,gym,,"], "Received: 'nan'"),
-        (["a.mp4,walk,4,4", "b.mp4,gym,,"], "ends at 4 s and begins at 4 s"),
-        (["a.mp4,walk,5,4", "b.mp4,gym,,"], "ends at 4 s and begins at 5 s"),
-        (["a.mp4,walk,1,4", "a.mp4,gym,1,4"], "listed a second time"),
-        (["a.mp4,walk,1,4", "a.mp4,gym,3,9"], "'walk', 1 to 4 s, and 'gym', 3"),
-        (["a.mp4,walk,1,4", "a.mp4,walk,3,9"], "overlap"),
-        (["a.mp4,walk,1,9", "a.mp4,gym,2,3", "a.mp4,gym,5,6"], "first of 2"),
-        (["a.mp4,walk,,", "a.mp4,gym,2,3"], "'walk', the whole video"),
-        (["a.mp4,walk,2,", "a.mp4,gym,5,6"], "'walk', from 2 s"),
+        ([("walk", -1.0, 4.0)], "start and end are seconds"),
+        ([("walk", float("nan"), 4.0)], "has the times nan and 4.0"),
+        ([("walk", 4.0, 4.0)], "ends at 4 s and begins at 4 s"),
+        ([("walk", 5.0, 4.0)], "ends at 4 s and begins at 5 s"),
+        (
+            [("walk", 1.0, 4.0), ("gym", 3.0, 9.0)],
+            "'walk', 1 to 4 s, and 'gym', 3 to 9 s.",
+        ),
+        ([("walk", 1.0, 4.0), ("walk", 3.0, 9.0)], "Labels of 'a.mp4' overlap"),
+        (
+            [("walk", 1.0, 9.0), ("gym", 2.0, 3.0), ("gym", 5.0, 6.0)],
+            "(the first of 2 such pairs)",
+        ),
+        ([("walk", None, None), ("gym", 2.0, 3.0)], "'walk', the whole video"),
+        ([("walk", 2.0, None), ("gym", 5.0, 6.0)], "'walk', from 2 s"),
     ],
 )
-def test_times_that_contradict_are_refused(tmp_path, rows, words):
+def test_times_that_contradict_are_refused(labels, words):
+    videos = [
+        FoundVideo("a.mp4", name, start=start, end=end)
+        for name, start, end in labels
+    ]
     with pytest.raises(DataError, match=re.escape(words)):
-        listed(tmp_path, rows)
+        require_parts(videos)
+
+
+def test_a_part_is_listed_once(tmp_path):
+    with pytest.raises(DataError, match=r"line 3: .*listed a second time"):
+        listed(tmp_path, ["a.mp4,walk,1,4", "a.mp4,gym,1,4"])
 
 
 def test_labels_that_touch_do_not_overlap(tmp_path):
