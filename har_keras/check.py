@@ -85,6 +85,7 @@ def check(
         test_fraction=config.split.test_fraction,
         seed=config.split.split_seed,
         group_by=config.split.group_by,
+        background=config.split.background,
     )
     if to is not None:
         write_listing(manifest.root, Path(to))

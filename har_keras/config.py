@@ -116,8 +116,11 @@ class StoreConfig:
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """How videos without a split are divided."""
+    """What becomes a sample, and how videos without a split are divided."""
 
+    background: Literal["none", "class"] = "none"
+    """Footage without a label in videos that have labels in time: none (left
+    out), or class (the class "background", to recognize none of the others)."""
     val_fraction: Annotated[float, FRACTION] = 0.15
     """Fraction of the videos for validation if there is no val split."""
     test_fraction: Annotated[float, FRACTION] = 0.15
@@ -268,8 +271,7 @@ class TrainingConfig:
     """Random seed of weights, order and augmentation."""
     micro_batch_size: Annotated[int, MICRO_BATCH] = 0
     """Clips per forward and backward pass (gradient accumulation): the
-    gradient is that of the whole batch. 0 chooses for the device, -1 is the
-    whole batch."""
+    gradient is of the whole batch. 0 chooses for the device, -1 is all."""
     backend: Literal["auto", "tensorflow", "jax", "torch"] = "auto"
     """Keras backend; auto is KERAS_BACKEND, else tensorflow."""
     devices: Annotated[str, Metavar("DEVICE,...")] = ""

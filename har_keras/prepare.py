@@ -120,6 +120,7 @@ def prepare(
         test_fraction=config.split.test_fraction,
         seed=config.split.split_seed,
         group_by=config.split.group_by,
+        background=config.split.background,
     )
     by_beam = functools.partial(fill_by_beam, options=beam_options)
     by_pipeline = pool == "beam"

@@ -41,6 +41,7 @@ _FLAGS = cli.Flags(
     without=(
         "recipe", "model", "stem", "attention", "num_temporal_layers",
         "label_smoothing", "mixup", "cutmix", "balance", "no_flip_classes",
+        "background",
     ),
     common=(
         "epochs", "batch_size", "learning_rate", "crop_size", "mask_ratio",

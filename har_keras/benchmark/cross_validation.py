@@ -215,7 +215,7 @@ def run_trial(trial: Trial, predict: Predict) -> dict[str, Any]:
         "cpu_seconds": time.process_time() - cpu_began,
         "videos": [
             {
-                "file": video.file,
+                "file": video.name,
                 "group": video.group,
                 "label": manifest.label(video),
                 "probabilities": row.tolist(),
@@ -259,6 +259,7 @@ def _decoded(
         test_fraction=0.0,
         seed=config.split.split_seed,
         group_by=config.split.group_by,
+        background=config.split.background,
     )
     store, manifest = decode_usable(manifest, config.clip, config.decoding)
     manifest, _ = settle_groups(store, manifest)

@@ -32,6 +32,7 @@ from har_keras.manifest.division import known_groups
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.progress import ProgressBar
 from har_keras.run import Run
+from har_keras.store.parts import with_background
 from har_keras.store.preparation import decode_usable
 from har_keras.store.scenes import group_by_look
 from har_keras.store.store import Store
@@ -92,8 +93,10 @@ def measure(
         probabilities,
         class_names=manifest.class_names,
         groups=known_groups(manifest.videos, scored),
-        failed=[(v.file, v.reason) for v in chosen if not v.kept_frames],
+        failed=[(v.name, v.reason) for v in chosen if not v.kept_frames],
     )
+    if any(video.is_part for video in chosen):
+        figures["unit"] = "parts"
     figures["views"] = dataclasses.asdict(config.evaluation)
     figures["controls"] = {
         name: accuracy(found) for name, found in controls.items()
@@ -101,7 +104,7 @@ def measure(
     figures["robustness"] = worse
     figures["ranking"] = ranking(labels, probabilities, manifest.class_names)
     figures["damaged"] = [
-        {"file": v.file, "reason": v.reason} for v in scored if v.reason
+        {"file": v.name, "reason": v.reason} for v in scored if v.reason
     ]
     figures["versions"] = versions()
     if backbone := getattr(classifier.model, "backbone", None):
@@ -198,6 +201,8 @@ def other_videos(
         dataclasses.replace(video, split=name)
         for video, name in zip(other.videos, splits, strict=True)
     )
+    if config.split.background == "class":
+        other = with_background(other, store, config.clip)
     return dataclasses.replace(other, class_names=names), store
 
 

@@ -26,20 +26,22 @@ class ClassFigures:
         recall: float or None. Fraction of its videos that are recognized.
         f1: float or None. Harmonic mean of precision and recall.
         support: int. Number of its videos; 0 if it was not tested.
+        unit: str. What was scored: a "video", or a "part" of one.
     """
 
     precision: float | None
     recall: float | None
     f1: float | None
     support: int
+    unit: str = "video"
 
     def __str__(self) -> str:
         """A line for people."""
         if not self.support:
-            return "not tested: no video"
+            return f"not tested: no {self.unit}"
         return (
             f"recall {self.recall:.3f}  precision {self.precision:.3f}  "
-            f"{plural(self.support, 'video')}"
+            f"{plural(self.support, self.unit)}"
         )
 
 
@@ -95,7 +97,7 @@ class Evaluation:
         )
         return (
             f"accuracy {self.accuracy:.3f}{range_text} on {self.num_videos} "
-            f"of {self.num_videos + self.num_failed} videos"
+            f"of {self.num_videos + self.num_failed} {self.unit}"
         )
 
     def __getitem__(self, name: str) -> Any:
@@ -132,6 +134,11 @@ class Evaluation:
         return int(self.figures["num_videos"])
 
     @property
+    def unit(self) -> str:
+        """What was scored: "videos", or "parts" of them with labels in time."""
+        return str(self.figures.get("unit", "videos"))
+
+    @property
     def num_failed(self) -> int:
         """Videos that could not be decoded."""
         return int(self.figures["num_failed"])
@@ -151,7 +158,11 @@ class Evaluation:
         """Precision, recall, F1 and support of each class, by name."""
         return {
             row["class"]: ClassFigures(
-                row["precision"], row["recall"], row["f1"], row["support"]
+                row["precision"],
+                row["recall"],
+                row["f1"],
+                row["support"],
+                self.unit.removesuffix("s"),
             )
             for row in self.figures["per_class"]
         }
@@ -169,12 +180,21 @@ class Evaluation:
         return dict(self.figures["controls"])
 
     @property
+    def segments(self) -> dict[str, Any] | None:
+        """Figures of segments in time; None without labels in time."""
+        found = self.figures.get("segments")
+        return dict(found) if found else None
+
+    @property
     def report(self) -> Path:
         """The report, a page for people."""
         return self.files.report_file
 
     @functools.cached_property
     def videos(self) -> list[dict[str, str]]:
-        """The rows of `videos.csv`: file, label, prediction, probabilities."""
+        """The rows of `videos.csv`: file, label, prediction, probabilities.
+
+        With labels in time, start and end of a part, too.
+        """
         with self.files.videos_file.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))

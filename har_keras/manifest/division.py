@@ -1,5 +1,6 @@
 """How a folder of videos was grouped and split, and what that leaves out."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,18 +13,16 @@ from har_keras.manifest.groups import (
     GroupRow,
     given_groups,
     group_by_names,
+    join_groups,
     split_groups,
 )
+from har_keras.manifest.parts import Timed, counted
 from har_keras.progress import plural
 
 
-class Divided(Protocol):
-    """A video with its class, split and group."""
+class Divided(Timed, Protocol):
+    """A video, or a part of one, with its class, split and group."""
 
-    @property
-    def file(self) -> str: ...
-    @property
-    def class_name(self) -> str: ...
     @property
     def split(self) -> str: ...
     @property
@@ -144,10 +143,11 @@ class Division:
         self, name: str, absent: Sequence[str], videos: Sequence[Divided]
     ) -> str:
         effect = " and is not tested" if "test" in absent else ""
-        mine = [video.group for video in videos if video.class_name == name]
+        mine = [video for video in videos if video.class_name == name]
+        groups = {video.group for video in mine}
         reason = (
-            f": it has {plural(len(mine), 'video')} in "
-            f"{plural(len(set(mine)), 'group')}, and a group is never divided"
+            f": it has {counted(mine)} in {plural(len(groups), 'group')}, and "
+            "a group is never divided"
             if self.fractions
             else ""
         )
@@ -182,11 +182,39 @@ def known_groups(
 def grouping_of(videos: Sequence[FoundVideo], group_by: str) -> Grouping:
     """Returns the groups that a manifest gives, or those from the names.
 
+    All parts of a file are of one group, whatever a manifest says.
+
     Args:
         videos: Sequence of FoundVideo.
         group_by: str. As `group_by_names` takes it; "auto" prefers what a
             manifest gives.
     """
     if group_by == "auto" and any(video.group for video in videos):
-        return given_groups([(v.group or v.file, v.class_name) for v in videos])
-    return group_by_names([(v.file, v.class_name) for v in videos], group_by)
+        given = [(v.group or v.file, v.class_name) for v in videos]
+        grouping = given_groups(given)
+        groups = list(grouping.groups)
+    else:
+        classes = _class_of_each_file(videos)
+        grouping = group_by_names(list(classes.items()), group_by)
+        by_file = dict(zip(classes, grouping.groups, strict=True))
+        groups = [by_file[video.file] for video in videos]
+    joined = join_groups(groups, [video.file for video in videos])
+    return dataclasses.replace(grouping, groups=tuple(joined))
+
+
+def _class_of_each_file(videos: Sequence[FoundVideo]) -> dict[str, str]:
+    """Returns the class in which a file is judged, however many it has.
+
+    A file is one name, however many parts of it are labelled. Of its classes,
+    that of most files tells most of how names vary.
+    """
+    files = Counter(
+        name for _, name in {(v.file, v.class_name) for v in videos}
+    )
+    classes: dict[str, str] = {}
+    for video in videos:
+        known = classes.get(video.file, video.class_name)
+        classes[video.file] = max(
+            known, video.class_name, key=files.__getitem__
+        )
+    return classes

@@ -302,11 +302,20 @@ def require_videos(root: Path, videos: Sequence[FoundVideo]) -> None:
         )
 
 
-def require_classes(root: Path, videos: Sequence[FoundVideo]) -> None:
-    """Raises `DataError` if there are fewer than two classes."""
+def require_classes(
+    root: Path, videos: Sequence[FoundVideo], *, fewest: int = 2
+) -> None:
+    """Raises `DataError` if there are fewer classes than are needed.
+
+    Args:
+        root: Path. The folder.
+        videos: Sequence of FoundVideo. All of it.
+        fewest: int. 1 if a class of what has no label joins them. Defaults
+            to 2.
+    """
     require_videos(root, videos)
     names = sorted({video.class_name for video in videos})
-    if len(names) < 2:
+    if len(names) < fewest:
         folder, inner = inner_folders(videos)
         advice = "Put the videos of each class in a folder of its own."
         if len(inner) > 1:

@@ -77,14 +77,15 @@ class Grouping:
         known = sum(row.videos for row in self.rows if row.meaning)
         return known / max(1, len(self.groups))
 
-    def summary(self, groups: Sequence[str]) -> str:
+    def summary(self, groups: Sequence[str], videos: str) -> str:
         """Returns a sentence on the groups, once copies are joined.
 
         Args:
             groups: Sequence of str. The group of each video.
+            videos: str. How many videos there are, or parts of them, in words.
         """
         number = plural(len(set(groups)), "group")
-        return f"{plural(len(groups), 'video')} in {number}, by {self.rule}."
+        return f"{videos} in {number}, by {self.rule}."
 
 
 def guess_groups(

@@ -6,11 +6,10 @@ import functools
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from har_keras.errors import DataError
 from har_keras.files import open_regular, whole_file
@@ -23,9 +22,17 @@ from har_keras.manifest.folders import (
     require_training,
     require_videos,
 )
-from har_keras.manifest.formats.cells import guarded, unguarded
 from har_keras.manifest.groups import join_groups
 from har_keras.manifest.layouts import NoClassFolders
+from har_keras.manifest.parts import (
+    counted,
+    is_part,
+    require_background,
+    require_parts,
+    sample_name,
+    whole_videos,
+)
+from har_keras.manifest.rows import columns_of, fields_of, rows_of
 from har_keras.progress import ProgressBar
 from har_keras.video.images import images_in
 
@@ -33,15 +40,10 @@ logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 
-_COLUMNS = (
-    "file", "class", "split", "group", "sha256", "kept_frames", "reason",
-    "root",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Video:
-    """One video file with its class, split and group.
+    """A video, or a labelled part of one, with its class, split and group.
 
     Args:
         file: str. Path under the manifest's root, with `/`. Bytes that are
@@ -54,6 +56,11 @@ class Video:
             decoded yet.
         reason: str. Why it is not usable, or which part was dropped.
         others: Sequence of pairs. Further columns of a user's manifest.
+        start: float or None. Where a part begins, in seconds; None is where
+            the video does.
+        end: float or None. Where a part ends, in seconds; None is where the
+            video does.
+        first_frame: int. The first of the kept frames in the store.
     """
 
     file: str
@@ -64,6 +71,36 @@ class Video:
     kept_frames: int = 0
     reason: str = ""
     others: tuple[tuple[str, str], ...] = ()
+    start: float | None = None
+    end: float | None = None
+    first_frame: int = 0
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is a part of a video, with other parts beside it."""
+        return is_part(self)
+
+    @property
+    def name(self) -> str:
+        """For people: the file, and of a part its time."""
+        return sample_name(self)
+
+    @property
+    def key(self) -> str:
+        """What a store calls its frames: the file's hash, and of a part which.
+
+        Example:
+
+        >>> Video("a.mp4", "walk", "train", "", "1f3a", kept_frames=16).key
+        '1f3a'
+        >>> Video("a.mp4", "walk", "train", "", "1f3a", 16, start=1.0, end=2.0,
+        ...     first_frame=16).key
+        '1f3a@16-32'
+        """
+        if not self.is_part:
+            return self.sha256
+        end = self.first_frame + self.kept_frames
+        return f"{self.sha256}@{self.first_frame}-{end}"
 
 
 @dataclass(frozen=True)
@@ -76,6 +113,8 @@ class Manifest:
         videos: Sequence of Video.
         notes: Sequence of str. How it was made, for the log.
         division: Division. How groups and splits were made.
+        background: bool. Whether what lies between labels in time becomes a
+            class of its own once the lengths of the videos are known.
     """
 
     root: Path
@@ -83,6 +122,7 @@ class Manifest:
     videos: tuple[Video, ...]
     notes: tuple[str, ...] = field(default=(), compare=False)
     division: Division = field(default_factory=Division, compare=False)
+    background: bool = field(default=False, compare=False)
 
     @classmethod
     def from_folder(
@@ -93,16 +133,19 @@ class Manifest:
         test_fraction: float = 0.15,
         seed: int = 0,
         group_by: str = "auto",
+        background: str = "none",
     ) -> "Manifest":
         """Lists the videos of a folder and splits them if they are not split.
 
         The first description that there is counts: a `manifest.csv` with
-        columns `file` and `class` (optionally `split` and `group`);
-        annotations of another program or data set, as they are; lists
-        `train.txt` or `.csv` (and val, test) with a path and a label per line;
-        `{train,val,test}/<class>/...`; `<class>/...`. A missing split is
+        columns `file` and `class` (optionally `split` and `group`, and `start`
+        and `end` in seconds of a labelled part); annotations of another program
+        or data set, as they are; lists `train.txt` or `.csv` (and val, test)
+        with a path and a label per line; `{train,val,test}/<class>/...`;
+        `<class>/...`. A missing split is
         drawn from the training videos, by group and stratified by class.
-        Files with the same content are one group.
+        Files with the same content are one group, and so are the parts of a
+        video.
 
         Args:
             root: Path. The folder.
@@ -110,21 +153,32 @@ class Manifest:
             test_fraction: float. Share of "test", if that split is missing.
             seed: int. Seed of the random split.
             group_by: str. What groups come from, as `group_by_names` takes it.
+            background: str. "class" makes a class of what lies between labels
+                in time; "none" leaves it out.
 
         Returns:
             A `Manifest` with the hash of every file.
 
         Raises:
-            UsageError: If there is no such folder.
-            DataError: If it has no videos, fewer than two classes, or splits
-                without one for training.
+            UsageError: If there is no such folder, or there can be no
+                background.
+            DataError: If it has no videos, fewer than two classes, splits
+                without one for training, or labels in time that contradict
+                each other.
         """
         folder = require_folder(root)
         found = find_videos(folder)
-        require_classes(folder, found.videos)
+        require_parts(found.videos)
+        adds_class = background == "class"
+        note = require_background(found.videos) if adds_class else ""
+        require_classes(folder, found.videos, fewest=1 if adds_class else 2)
         require_training(folder, found.videos)
+        found = dataclasses.replace(
+            found, notes=(*found.notes, *([note] if note else []))
+        )
         fractions = {"val": val_fraction, "test": test_fraction}
-        return cls._divided(folder, found, fractions, seed, group_by)
+        manifest = cls._divided(folder, found, fractions, seed, group_by)
+        return dataclasses.replace(manifest, background=adds_class)
 
     @classmethod
     def to_evaluate(
@@ -144,11 +198,13 @@ class Manifest:
 
         Raises:
             UsageError: If there is no such folder.
-            DataError: If it has no videos.
+            DataError: If it has no videos, or labels in time contradict each
+                other.
         """
         folder = require_folder(root)
         found = find_videos(folder, class_names)
         require_videos(folder, found.videos)
+        require_parts(found.videos)
         return cls._divided(folder, found, {}, seed=0, group_by="auto")
 
     @classmethod
@@ -164,8 +220,9 @@ class Manifest:
         """Lists the videos of a folder that need not have classes.
 
         A folder with classes is split as by `from_folder`, so that
-        pre-training does not see the test videos. Of any other folder, all
-        videos at any depth are listed, and no test split is made.
+        pre-training does not see the test videos; with labels in time, each
+        video is taken whole. Of any other folder, all videos at any depth are
+        listed, and no test split is made.
 
         Args:
             root: Path. The folder.
@@ -187,6 +244,8 @@ class Manifest:
             found = find_videos(folder)
         except NoClassFolders:
             found = FolderListing((), ())
+        require_parts(found.videos)
+        found = whole_videos(found)
         if len({video.class_name for video in found.videos}) < 2:
             found, test_fraction = find_every_video(folder, "unlabelled"), 0.0
         if not found.videos:
@@ -217,6 +276,8 @@ class Manifest:
                 sha256=content,
                 reason=item.reason,
                 others=item.others,
+                start=item.start,
+                end=item.end,
             )
             for item, content, split in zip(
                 found.videos, hashes, given, strict=True
@@ -226,7 +287,7 @@ class Manifest:
         division = Division.of(grouping, group_by, given, fractions, seed)
         undivided = cls(folder, names, videos, division=division)
         manifest = undivided.with_groups(groups)
-        notes = (*found.notes, grouping.summary(groups))
+        notes = (*found.notes, grouping.summary(groups, counted(videos)))
         for note in notes:
             logger.info("%s", note)
         return dataclasses.replace(manifest, notes=notes)
@@ -250,7 +311,7 @@ class Manifest:
                 encoding="utf-8", errors="surrogateescape", newline=""
             ) as stream:
                 rows = list(csv.DictReader(stream))
-            videos = tuple(_video_from_row(row) for row in rows)
+            videos = tuple(Video(**fields_of(row)) for row in rows)
             folder = root or Path(rows[0]["root"])
         except (
             OSError,
@@ -267,19 +328,16 @@ class Manifest:
 
     def write(self, file: Path) -> None:
         """Writes a CSV file with one row per video, to be read by `read`."""
-        others = list(
-            dict.fromkeys(k for v in self.videos for k, _ in v.others)
-        )
         with (
             whole_file(file) as temporary,
             temporary.open(
                 "w", encoding="utf-8", errors="surrogateescape", newline=""
             ) as stream,
         ):
-            writer = csv.DictWriter(stream, [*_COLUMNS, *others])
+            writer = csv.DictWriter(stream, columns_of(self.videos))
             writer.writeheader()
-            for video in self.videos:
-                writer.writerow(_row_from_video(video, self.root))
+            for row in rows_of(self.videos, self.root):
+                writer.writerow(row)
 
     def split(self, name: str) -> tuple[Video, ...]:
         """Returns the videos of a split, usable or not."""
@@ -328,16 +386,18 @@ class Manifest:
 def _hashes(root: Path, videos: Sequence[FoundVideo]) -> list[str]:
     """Returns the hash of each file's content, "" if it can't be read."""
     paths = ["" if v.reason else os.path.join(root, v.file) for v in videos]
+    hashes: dict[str, str] = dict.fromkeys(paths, "")  # of many parts once
     # Hashing releases the GIL; more than a few threads compete for the disk.
     with (
-        ProgressBar("Reading files", total=len(paths)) as bar,
+        ProgressBar("Reading files", total=len(hashes)) as bar,
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
     ):
-        hashes = []
-        for content in pool.map(content_hash, paths):
-            hashes.append(content)
+        for path, content in zip(
+            hashes, pool.map(content_hash, hashes), strict=True
+        ):
+            hashes[path] = content
             bar.advance()
-    return hashes
+    return [hashes[path] for path in paths]
 
 
 def content_hash(path: str | Path) -> str:
@@ -363,33 +423,3 @@ def _hash_of_images(folder: Path) -> str:
         with image.open("rb") as file:
             found.update(hashlib.file_digest(file, "sha256").digest())
     return found.hexdigest() if images else ""
-
-
-def _row_from_video(video: Video, root: Path) -> dict[str, Any]:
-    row = {
-        "file": video.file,
-        "class": video.class_name,
-        "split": video.split,
-        "group": video.group,
-        "sha256": video.sha256,
-        "kept_frames": str(video.kept_frames),
-        "reason": video.reason,
-        "root": str(root),
-    }
-    return {name: guarded(cell) for name, cell in (*row.items(), *video.others)}
-
-
-def _video_from_row(row: dict[str, str]) -> Video:
-    cells = {name: unguarded(cell) for name, cell in row.items()}
-    take: Callable[[str], str] = cells.pop
-    root_and_others = {k: v for k, v in cells.items() if k not in _COLUMNS}
-    return Video(
-        file=take("file"),
-        class_name=take("class"),
-        split=take("split"),
-        group=take("group"),
-        sha256=take("sha256"),
-        kept_frames=int(take("kept_frames")),
-        reason=take("reason"),
-        others=tuple(root_and_others.items()),
-    )

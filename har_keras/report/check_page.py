@@ -13,10 +13,16 @@ import numpy as np
 from har_keras.files import whole_file
 from har_keras.manifest.formats.cells import guarded
 from har_keras.manifest.manifest import SPLITS, Manifest, Video
+from har_keras.manifest.parts import counted
 from har_keras.progress import plural
 from har_keras.report.html import page, section, table
 from har_keras.store.duplicates import Duplicate, leaking_groups
-from har_keras.store.scenes import Scene, group_warnings, scene_notes
+from har_keras.store.scenes import (
+    Scene,
+    classes_of,
+    group_warnings,
+    scene_notes,
+)
 from har_keras.store.shards import StoredVideo, Thumbnails
 from har_keras.store.store import Store
 
@@ -61,7 +67,14 @@ class CheckReport:
     def write(self, folder: Path) -> None:
         """Writes `videos.csv`, `duplicates.csv` and `report.html`."""
         rows = [self._video_row(*found) for found in self._remarked]
-        _write_csv(folder / "videos.csv", _VIDEO_COLUMNS, rows)
+        columns: tuple[str, ...] = _VIDEO_COLUMNS
+        if self._has_parts:
+            columns = (*columns, "start", "end")
+            rows = [
+                (*row, _time(video.start), _time(video.end))
+                for row, video in zip(rows, self.manifest.videos, strict=True)
+            ]
+        _write_csv(folder / "videos.csv", columns, rows)
         pairs = [
             (pair.first.file, pair.first.split, pair.second.file,
              pair.second.split, pair.kind, round(pair.agreement, 2),
@@ -90,7 +103,7 @@ class CheckReport:
         ]
         bad = [
             [
-                video.file,
+                video.name,
                 "used in part" if video.kept_frames else "not used",
                 video.reason,
             ]
@@ -102,11 +115,12 @@ class CheckReport:
             [g, " and ".join(s)]
             for g, s in leaking_groups(self.manifest).items()
         ]
+        counts = table(self._count_columns, self.counts())
         parts = [
             f"<h1>{escape(self.title)}</h1>\n<p>{escape(self.headline())}</p>",
             *(f"<p>{escape(x)}</p>" for x in group_warnings(self.manifest)),
             *(f'<p class="note">{escape(x)}</p>' for x in self.notes()),
-            section("Classes and splits", table(_COUNT_COLUMNS, self.counts())),
+            section("Classes and splits", counts),
             section("Groups", _table(_SEEN_HEADER, self.seen())),
             section("Scenes", _table(_SCENE_HEADER, self.places())),
             section("Leakage between splits", _table(_PAIR_HEADER, leaks)),
@@ -124,7 +138,7 @@ class CheckReport:
         usable = sum(video.kept_frames > 0 for video in videos)
         seconds = sum(video.kept_frames for video in videos) / self._fps
         return (
-            f"{usable} of {plural(len(videos), 'video')} can be used, "
+            f"{usable} of {counted(videos)} can be used, "
             f"{seconds / 60:.1f} minutes; "
             f"{plural(len(self.duplicates), 'pair')} of duplicates, "
             f"{len(self.leaks)} across splits."
@@ -151,7 +165,7 @@ class CheckReport:
         """Returns a row per scene that is in several groups by names."""
         return [
             [
-                ", ".join(sorted({v.class_name for v in scene.videos})),
+                ", ".join(sorted(classes_of(self.manifest, scene.videos))),
                 str(len(scene.videos)),
                 str(scene.groups),
                 "one group" if scene.is_joined else "apart",
@@ -189,7 +203,7 @@ class CheckReport:
         """Formats the report for a terminal."""
         lines = [*group_warnings(self.manifest)]
         lines += [""] * bool(lines)
-        lines += [_columns(_COUNT_COLUMNS, self.counts()), ""]
+        lines += [_columns(self._count_columns, self.counts()), ""]
         if seen := self.seen():
             lines += [_columns(_SEEN_HEADER, seen), ""]
         lines += [*scene_notes(self.scenes)]
@@ -204,28 +218,42 @@ class CheckReport:
             lines.append(f"Group '{group}' is in {' and '.join(splits)}")
         return "\n".join([*lines, "", self.headline()])
 
+    @functools.cached_property
+    def _has_parts(self) -> bool:
+        return any(video.is_part for video in self.manifest.videos)
+
+    @property
+    def _count_columns(self) -> tuple[str, ...]:
+        what = "parts" if self._has_parts else "videos"
+        return ("class", "split", what, "usable", "groups", "seconds")
+
     @property
     def _fps(self) -> float:
         return self.store.spec.fps
 
     def _stored(self, class_name: str) -> list[StoredVideo]:
-        return [
-            self.store.video(video.sha256)
+        files = {
+            video.file: self.store.video(video.sha256)
             for video in self.manifest.videos
             if video.class_name == class_name and video.kept_frames
-        ]
+        }
+        return list(files.values())
 
     @functools.cached_property
     def _remarked(self) -> list[tuple[Video, list[str]]]:
-        """Every video with its remarks."""
+        """Every video with its remarks, which the first part of a file has."""
         videos = self.manifest.videos
+        first = {video.file: video for video in reversed(videos)}
         hashes = {video.sha256 for video in videos if video.kept_frames}
         thumbnails = self.store.thumbnails(hashes)
         found = {
             sha256: remarks(self.store.video(sha256), thumbnails[sha256])
             for sha256 in hashes
         }
-        return [(video, found.get(video.sha256, [])) for video in videos]
+        return [
+            (v, found.get(v.sha256, []) if first[v.file] is v else [])
+            for v in videos
+        ]
 
     def _video_row(
         self, video: Video, found: Sequence[str]
@@ -271,7 +299,6 @@ def remarks(video: StoredVideo, thumbnails: Thumbnails) -> list[str]:
     return found
 
 
-_COUNT_COLUMNS = ("class", "split", "videos", "usable", "groups", "seconds")
 _SEEN_HEADER = (
     "class", "groups by", "meaning", "such as", "videos", "groups", "largest",
 )  # fmt: skip
@@ -308,6 +335,10 @@ def _most_common(values: Iterable[str]) -> str:
     listed = [f"{count} {value}" for value, count in counts.most_common(4)]
     others = counts.total() - sum(n for _, n in counts.most_common(4))
     return ", ".join([*listed, *([f"{others} others"] if others else [])])
+
+
+def _time(seconds: float | None) -> Cell:
+    return "" if seconds is None else seconds
 
 
 def _yes(value: bool) -> str:

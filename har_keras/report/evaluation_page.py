@@ -15,6 +15,7 @@ from har_keras.files import whole_file
 from har_keras.progress import plural
 from har_keras.report.film_strips import Strip
 from har_keras.report.html import page, section, table
+from har_keras.report.segment_files import segment_headline, segment_tables
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Report:
         sections = [
             self._headline(),
             section("Classes", self._classes()),
+            section("Segments in time", self._segments()),
             *(
                 section(heading, _plot(plot, heading))
                 for heading, plot in self.plots.items()
@@ -69,11 +71,15 @@ class Report:
             ),
             section("Videos that were not scored", self._failed()),
             section("Videos used in part", self._damaged()),
-            section("Data", _counts_table(self.videos)),
+            section("Data", _counts_table(self.videos, self._unit)),
             section("Options", _details("Every option", self.options)),
             section("Versions", _pairs(self.evaluation.get("versions", {}))),
         ]
         return page(self.title, sections)
+
+    @property
+    def _unit(self) -> str:
+        return str(self.evaluation.get("unit", "videos"))
 
     def _headline(self) -> str:
         found = self.evaluation
@@ -96,6 +102,14 @@ class Report:
         ]
         header = ["class", *_CLASS_FIGURES, *_RANK_FIGURES.values()]
         return table(header, rows)
+
+    def _segments(self) -> str:
+        found = self.evaluation.get("segments")
+        if not found:
+            return ""
+        return f"<p>{escape(segment_headline(found))}</p>" + segment_tables(
+            found
+        )
 
     def _controls(self) -> str:
         controls = self.evaluation.get("controls")
@@ -207,7 +221,7 @@ def headline(evaluation: Mapping[str, Any]) -> str:
     20 groups). Balanced accuracy 75.0 %. Always predicting the largest class
     gives 50.0 %. 1 of 81 videos could not be scored and is not counted.'
     """
-    found = evaluation
+    found, unit = evaluation, evaluation.get("unit", "videos")
     interval = ""
     if found["accuracy_interval"]:
         low, high = map(percent, found["accuracy_interval"])
@@ -217,7 +231,7 @@ def headline(evaluation: Mapping[str, Any]) -> str:
         )
     text = (
         f"{_caution(found)}{found['num_correct']} of {found['num_videos']} "
-        f"videos correct"
+        f"{unit} correct"
         f"{interval}. Balanced accuracy "
         f"{percent(found['balanced_accuracy'])}. Always predicting the largest "
         f"class gives {percent(found['majority_accuracy'])}."
@@ -225,7 +239,7 @@ def headline(evaluation: Mapping[str, Any]) -> str:
     if failed := found["num_failed"]:
         verb = "is" if failed == 1 else "are"
         text += (
-            f" {failed} of {found['num_videos'] + failed} videos could not be "
+            f" {failed} of {found['num_videos'] + failed} {unit} could not be "
             f"scored and {verb} not counted."
         )
     return text
@@ -344,14 +358,14 @@ def _bins_table(bins: Sequence[Mapping[str, float]]) -> str:
     return table(["confidence", "videos", "mean", "accuracy"], rows)
 
 
-def _counts_table(videos: Mapping[str, Mapping[str, int]]) -> str:
+def _counts_table(videos: Mapping[str, Mapping[str, int]], unit: str) -> str:
     splits = list(next(iter(videos.values()), {}))
     rows = [
         [name, *(str(counts[split]) for split in splits)]
         for name, counts in videos.items()
     ]
     total = [str(sum(c[split] for c in videos.values())) for split in splits]
-    return table(["videos", *splits], [*rows, ["all", *total]])
+    return table([unit, *splits], [*rows, ["all", *total]])
 
 
 def _pairs(pairs: Mapping[str, Any]) -> str:

@@ -141,7 +141,8 @@ def _limits(evaluation: Mapping[str, Any]) -> str:
         else f"{evaluation['num_groups']} groups"
     )
     return (
-        f"The result is from {evaluation['num_videos']} videos of "
+        f"The result is from {evaluation['num_videos']} "
+        f"{evaluation.get('unit', 'videos')} of "
         f"{sources} that resemble the training "
         "videos; accuracy can be lower for other places, cameras and people. "
         "The model predicts one of its classes for any video, also if it shows "

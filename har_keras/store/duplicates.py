@@ -110,7 +110,7 @@ def find_duplicates(
     found = [
         Duplicate(same[0], other, _SAME_FILE)
         for same in by_content.values()
-        for other in same[1:]
+        for other in _one_of_each_file(same)[1:]
     ]
     copies = [_one_of_each_split(same) for same in by_content.values()]
     for i, j, kind, score, shift in _same_footage(store, list(by_content)):
@@ -122,6 +122,14 @@ def find_duplicates(
         ]
     found.sort(key=lambda pair: -pair.agreement)
     return [pair for pair in found if pair.is_leak or not leaks_only]
+
+
+def _one_of_each_file(videos: Sequence[Video]) -> list[Video]:
+    """Returns one part of each file and split: its others are no copies."""
+    first: dict[tuple[str, str], Video] = {}
+    for video in videos:
+        first.setdefault((video.file, video.split), video)
+    return list(first.values())
 
 
 def _one_of_each_split(videos: Sequence[Video]) -> list[Video]:
@@ -137,12 +145,12 @@ def updated(
         duplicates: Iterable of Duplicate.
         manifest: Manifest. It has their videos.
     """
-    videos = {video.file: video for video in manifest.videos}
+    videos = {video.name: video for video in manifest.videos}
     return [
         dataclasses.replace(
             pair,
-            first=videos[pair.first.file],
-            second=videos[pair.second.file],
+            first=videos[pair.first.name],
+            second=videos[pair.second.name],
         )
         for pair in duplicates
     ]

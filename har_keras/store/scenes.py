@@ -222,9 +222,15 @@ def _joined(
     )
     few = any(
         left[name] < min(_LEAST_GROUPS, before[name])
-        for name in {video.class_name for video in scene}
+        for name in classes_of(manifest, scene)
     )
     return None if few and division.fractions else after
+
+
+def classes_of(manifest: Manifest, scene: Sequence[Video]) -> set[str]:
+    """Returns the classes of the videos of a scene, of all of their parts."""
+    files = {video.file for video in scene}
+    return {v.class_name for v in manifest.videos if v.file in files}
 
 
 def _merged(groups: dict[str, str], videos: Sequence[Video]) -> dict[str, str]:

@@ -96,12 +96,18 @@ def _seconds(value: object, place: str) -> float | None:
 
 
 # Spreadsheets run a cell with one of these prefixes as a formula. Such cells,
-# with or without leading quotes, get one more quote, which `read` removes.
+# with or without leading quotes, get one more quote, which `unguarded` removes.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def guarded(cell: str) -> str:
-    """Returns a table cell that no spreadsheet runs as a formula."""
+    """Returns a table cell that no spreadsheet runs as a formula.
+
+    Example:
+
+    >>> guarded("=cmd|' /C calc'!A0"), guarded("walk")
+    ("'=cmd|' /C calc'!A0", 'walk')
+    """
     return f"'{cell}" if cell.lstrip("'").startswith(_FORMULA) else cell
 
 
