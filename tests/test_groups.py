@@ -2,6 +2,7 @@
 
 import random
 import uuid
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,12 @@ from support.videos import scene
 
 from har_keras.config import ClipConfig, StoreConfig
 from har_keras.errors import UsageError
-from har_keras.manifest.division import Division, known_groups
+from har_keras.manifest.division import (
+    Division,
+    grouping_of,
+    known_groups,
+)
+from har_keras.manifest.entries import FoundVideo
 from har_keras.manifest.groups import (
     BY_ITSELF,
     group_by_names,
@@ -216,6 +222,52 @@ def test_what_is_by_itself_is_not_known():
     copy = Video("3", "a", "train", "1")
     assert known_groups([one, two], [one, two]) == ["", "ann"]
     assert known_groups([one, two, copy], [one]) == ["1"]
+
+
+@pytest.mark.parametrize("group_by", ["auto", "1", "^(p..)"])
+def test_a_file_is_one_name_and_one_group_however_many_parts(group_by):
+    videos = [
+        FoundVideo(f"p{s:02}_{k}.mp4", name, start=2.0 * i, end=2.0 * i + 2)
+        for s in range(6)
+        for k in range(2)
+        for i, name in enumerate(("walk", "sit", "walk"))
+    ]
+    found = grouping_of(videos, group_by)
+    persons = [video.file[:3] for video in videos]
+    pairs = {*zip(found.groups, persons, strict=True)}
+    assert len(found.groups) == 36
+    assert len(pairs) == len({*persons}) == 6
+    assert [(row.class_name, row.videos) for row in found.rows] == [
+        ("walk", 12)
+    ]
+
+
+def test_parts_of_a_file_are_one_group_whatever_is_given():
+    names = ("ann", "bob", "", "ann")
+    files = ("1.mp4", "1.mp4", "2.mp4", "3.mp4")
+    videos = [
+        FoundVideo(file, "walk", group=name, start=float(i))
+        for i, (file, name) in enumerate(zip(files, names, strict=True))
+    ]
+    found = grouping_of(videos, "auto")
+    assert found.groups == ("ann", "ann", "2.mp4", "ann")
+
+
+def test_parts_are_counted_where_a_class_is_not_tested():
+    videos = [
+        Video("1", "a", "train", "x", start=0.0, end=1.0),
+        Video("1", "a", "train", "x", start=1.0, end=2.0),
+        Video("2", "b", "test", "y"),
+    ]
+    (warning,) = Division(fractions={"test": 0.2}).warnings(videos)
+    assert "it has 2 parts of 1 video in 1 group" in warning
+
+
+def test_a_scene_has_the_classes_of_all_parts_of_its_videos():
+    parts = [Video("1", name, "train", "x", start=0.0) for name in "ab"]
+    others = [Video("2", "b", "train", "y"), Video("3", "c", "train", "z")]
+    manifest = Manifest(Path(), ("a", "b", "c"), (*parts, *others))
+    assert scenes.classes_of(manifest, [parts[0], others[0]]) == {"a", "b"}
 
 
 def thumbnails(place, seed, number=24, noise=3.0):
