@@ -329,7 +329,6 @@ def places(make_once):
                 folder / name,
                 place=number % 8,
                 movement=number,
-                num_frames=48,
             )
 
     return make_once("places", draw)

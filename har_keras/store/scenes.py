@@ -7,8 +7,8 @@ between dark borders is no place.
 """
 
 import logging
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,8 +112,8 @@ def group_by_look(store: Store, manifest: Manifest) -> GroupedByLook:
 
     Splits that were cut from the training videos follow the groups. Splits
     that are the user's stay as they are, and so do groups that the user chose.
-    A scene is not joined if a class would have less than three groups left:
-    where everything is of one place, no split can keep places apart.
+    Neither is joined if a class would have less than three groups left: where
+    everything is of one place, no split can keep places apart.
 
     Args:
         store: Store. Where the videos are.
@@ -125,9 +125,7 @@ def group_by_look(store: Store, manifest: Manifest) -> GroupedByLook:
     duplicates = find_duplicates(store, manifest)
     groups = {video.file: video.group for video in manifest.videos}
     if manifest.division.fractions:
-        pairs = [(pair.first.group, pair.second.group) for pair in duplicates]
-        merged = merge_groups(list(groups.values()), pairs)
-        groups = dict(zip(groups, merged, strict=True))
+        groups = _with_copies_joined(manifest, groups, duplicates)
     scenes = []
     for videos in _crossing_scenes(store, manifest, groups):
         joined = _joined(manifest, groups, videos)
@@ -218,14 +216,41 @@ def _joined(
     if division.chosen or (across and not division.fractions):
         return None
     after = _merged(groups, scene)
-    before, left = (
-        _groups_by_class(manifest, some) for some in (groups, after)
-    )
-    few = any(
-        left[name] < min(_LEAST_GROUPS, before[name])
-        for name in classes_of(manifest, scene)
-    )
+    few = _are_too_few(manifest, groups, after, classes_of(manifest, scene))
     return None if few and division.fractions else after
+
+
+def _with_copies_joined(
+    manifest: Manifest,
+    groups: dict[str, str],
+    duplicates: Sequence[Duplicate],
+) -> dict[str, str]:
+    """Returns groups with those of copies in one, where enough are left."""
+    pairs = [(pair.first.group, pair.second.group) for pair in duplicates]
+    merged = merge_groups(list(groups.values()), pairs)
+    after = dict(zip(groups, merged, strict=True))
+    if not _are_too_few(manifest, groups, after, manifest.class_names):
+        return after
+    alike: dict[str, list[Video]] = defaultdict(list)
+    for video in manifest.videos:
+        alike[after[video.file]].append(video)
+    for videos in sorted(alike.values(), key=len):
+        joined = _merged(groups, videos)
+        classes = classes_of(manifest, videos)
+        if not _are_too_few(manifest, groups, joined, classes):
+            groups = joined
+    return groups
+
+
+def _are_too_few(
+    manifest: Manifest,
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+    classes: Iterable[str],
+) -> bool:
+    """Returns whether a class had enough groups, and has not any more."""
+    had, left = (_groups_by_class(manifest, some) for some in (before, after))
+    return any(left[name] < min(_LEAST_GROUPS, had[name]) for name in classes)
 
 
 def classes_of(manifest: Manifest, scene: Sequence[Video]) -> set[str]:
