@@ -143,7 +143,7 @@ def test_a_killed_extraction_loses_only_the_video_it_was_at(
     _, manifest, config = prepared
     config = config.replace(store_dir=tmp_path / "store")
     store, manifest = decode_usable(manifest, config.clip, config.store)
-    write, written = extraction._write, []
+    write, written = extraction.write_array, []
 
     def killed(file, features):
         if len(written) == 3:
@@ -151,10 +151,10 @@ def test_a_killed_extraction_loses_only_the_video_it_was_at(
         written.append(file)
         write(file, features)
 
-    monkeypatch.setattr(extraction, "_write", killed)
+    monkeypatch.setattr(extraction, "write_array", killed)
     with pytest.raises(KeyboardInterrupt):
         prepared_features(store, manifest, config)
-    monkeypatch.setattr(extraction, "_write", write)
+    monkeypatch.setattr(extraction, "write_array", write)
     assert all(file.is_file() for file in written)
     assert not list(written[0].parent.glob(".*"))
     stamps = [file.stat().st_mtime_ns for file in written]
