@@ -200,6 +200,7 @@ class VideoClassifier:
         split: str | None = None,
         output: Path | str | None = None,
         robustness: bool = False,
+        timeline: TimelineConfig | None = None,
     ) -> Evaluation:
         """Evaluates the classifier and writes a report.
 
@@ -211,6 +212,9 @@ class VideoClassifier:
             output: Path, str or None. Folder of the results. Defaults to one
                 in the run.
             robustness: bool. Whether to measure on corrupted frames, too.
+            timeline: TimelineConfig or None. How segments of whole videos are
+                predicted where labels have times. Defaults to that of
+                `predict`.
 
         Returns:
             An `Evaluation`.
@@ -228,6 +232,7 @@ class VideoClassifier:
                 split=split,
                 output=output,
                 robustness=robustness,
+                timeline=timeline,
             )
 
     def export(self, *formats: str) -> Path:

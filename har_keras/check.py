@@ -16,6 +16,7 @@ import tyro
 
 from har_keras import cli
 from har_keras.config import Config
+from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.ranges import Metavar
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ class CheckOptions:
     """Folder of videos."""
     output: Path = Path("check")
     """Folder for report.html, videos.csv and duplicates.csv."""
+    to: Path | None = None
+    """Also write what the folder's annotations say as a manifest.csv, which
+    is read when it is put into the folder. Not over a file that is there."""
     config: Path | None = None
     """TOML file of options; command-line flags take precedence."""
     settings: Annotated[Config, cli.DECODING] = field(default_factory=Config)
@@ -46,6 +50,8 @@ def check(
     videos: Path | str,
     output: Path | str | None = None,
     config: Config | None = None,
+    *,
+    to: Path | str | None = None,
 ) -> CheckReport:
     """Decodes a folder of videos and reports on it.
 
@@ -54,33 +60,86 @@ def check(
         output: Path, str or None. Folder for `report.html`, `videos.csv` and
             `duplicates.csv`; None writes nothing.
         config: Config or None. Every option. Defaults to `Config()`.
+        to: Path, str or None. File for a `manifest.csv` of the videos, written
+            before they are decoded.
 
     Returns:
         A `CheckReport`. A class may have nothing usable in it.
 
     Raises:
-        UsageError: If there is no such folder.
+        UsageError: If there is no such folder, or `to` exists.
         DataError: If it has no videos, or fewer than two classes.
         EnvironmentFault: If the disk is full or can't be written to.
     """
     from har_keras.manifest.manifest import Manifest
     from har_keras.report.check_page import CheckReport
-    from har_keras.store.duplicates import find_duplicates
     from har_keras.store.preparation import decode_all
+    from har_keras.store.scenes import group_by_look
 
     config = config or Config()
+    if to is not None:
+        _require_new(Path(to))
     manifest = Manifest.from_folder(
         Path(videos),
         val_fraction=config.split.val_fraction,
         test_fraction=config.split.test_fraction,
         seed=config.split.split_seed,
+        group_by=config.split.group_by,
+        background=config.split.background,
     )
+    if to is not None:
+        write_listing(manifest.root, Path(to))
     store, manifest = decode_all(manifest, config.clip, config.store)
-    duplicates = find_duplicates(store, manifest)
-    report = CheckReport(manifest.root.name, manifest, store, duplicates)
+    found = group_by_look(store, manifest)
+    report = CheckReport(
+        manifest.root.name,
+        found.manifest,
+        store,
+        found.duplicates,
+        found.scenes,
+    )
     if output is not None:
         report.write(Path(output))
     return report
+
+
+def write_listing(videos: Path, file: Path) -> None:
+    """Writes what describes the videos of a folder as a `manifest.csv`.
+
+    Args:
+        videos: Path. The folder; paths in the file start from it.
+        file: Path. The new file.
+
+    Raises:
+        UsageError: If there is no such folder, or the file exists.
+        DataError: If the description is not understood.
+        EnvironmentFault: If the file can't be written.
+    """
+    from har_keras.files import whole_file
+    from har_keras.manifest.collecting import rows_of
+    from har_keras.manifest.entries import require_folder
+    from har_keras.manifest.folders import find_videos
+    from har_keras.manifest.formats.tables import manifest_text
+
+    _require_new(file)
+    root = require_folder(videos)
+    text = manifest_text(rows_of(find_videos(root).videos))
+    try:
+        with whole_file(file) as temporary:
+            temporary.write_text(text, "utf-8", "surrogateescape", newline="")
+    except OSError as error:
+        raise EnvironmentFault(
+            f"'{file}' can't be written: {error.strerror}. Name another place "
+            "with --to."
+        ) from error
+
+
+def _require_new(file: Path) -> None:
+    if file.exists():
+        raise UsageError(
+            f"--to must name a new file. '{file}' exists: move it away, or "
+            "choose another name."
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,12 +147,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def verb() -> None:
         options = cli.parse(CheckOptions, argv, verb="check")
-        report = check(options.videos, options.output, options.settings)
+        report = check(
+            options.videos, options.output, options.settings, to=options.to
+        )
         print(report.text())
         print(f"Report       {options.output / 'report.html'}")
+        if options.to is not None:
+            print(f"Manifest     {options.to}{_where(options)}")
         _require(report, options.settings.split.strict)
 
     return cli.run_verb(verb)
+
+
+def _where(options: CheckOptions) -> str:
+    """Returns where a manifest must be put to be read."""
+    assert options.to is not None
+    if options.to.resolve() == options.videos.resolve() / "manifest.csv":
+        return ""
+    return f" (to be read: {options.videos / 'manifest.csv'})"
 
 
 def _require(report: CheckReport, strict: bool) -> None:
@@ -102,7 +173,7 @@ def _require(report: CheckReport, strict: bool) -> None:
     from har_keras.store.preparation import require_usable
 
     require_usable(report.manifest)
-    report_leaks(report.store, report.manifest, strict=strict)
+    report_leaks(report.duplicates, report.manifest, strict=strict)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import io
 import itertools
 import logging
 import os
@@ -24,6 +25,7 @@ from typing import Annotated, Any, TypeVar
 
 from har_keras.config import Config, section_of
 from har_keras.errors import HarError, Interrupted
+from har_keras.processes import kill_all, start_again
 from har_keras.ranges import Metavar, Range
 from har_keras.recipes import PRESETS, RECIPES
 from har_keras.run import Run, with_model_of_weights
@@ -51,6 +53,7 @@ def run_verb(verb: Callable[[], object]) -> int:
     >>> run_verb(lambda: None)
     0
     """
+    _print_any_name()
     with _messages_on_stderr(), _terminable():
         try:
             verb()
@@ -67,6 +70,13 @@ def run_verb(verb: Callable[[], object]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
     return 0
+
+
+def _print_any_name() -> None:
+    """Prints names of files that are no text as escapes, not as a crash."""
+    stream = sys.stdout
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        stream.reconfigure(errors="backslashreplace")
 
 
 @dataclass(frozen=True)
@@ -361,7 +371,9 @@ def _of_others() -> logging.Handler:
 def log_file(path: Path) -> Iterator[None]:
     """Adds the package's messages to a file, with the time of each."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = logging.FileHandler(
+        path, encoding="utf-8", errors="backslashreplace"
+    )
     handler.setFormatter(
         logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     )
@@ -397,17 +409,27 @@ class _Sentence(logging.Formatter):
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Lets SIGTERM unwind the stack, so that half-written files are removed."""
+    """Lets SIGTERM and Ctrl-C unwind the stack, also while ffmpeg is silent.
+
+    Half-written files are then removed. Threads that wait for a frame would
+    hold that up, so their processes are ended first.
+    """
 
     def interrupt(number: int, _: Any) -> None:
+        kill_all(number)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         raise Interrupted(number)
 
+    numbers = (signal.SIGTERM, signal.SIGINT)
     try:
-        before = signal.signal(signal.SIGTERM, interrupt)
+        before = [signal.signal(number, interrupt) for number in numbers]
     except ValueError:  # Not the main thread: its owner handles signals.
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+        start_again()

@@ -103,26 +103,34 @@ class StoreConfig:
 
     cache: Literal["auto", "jpeg", "raw", "off"] = "auto"
     """Format of the frame store: jpeg (small), raw (fastest), auto (raw if it
-    fits a quarter of the free memory and disk, else jpeg), off (decode again
-    each time and keep nothing)."""
+    fits a quarter of free memory and disk, else jpeg), off (keep nothing)."""
     store_dir: Path | None = None
     """Folder of the frame store. Default: har_keras in the user's cache."""
     workers: Annotated[int, NOT_NEGATIVE] = 0
     """Videos decoded in parallel; 0 is one per processor core."""
     timeout_seconds: Annotated[float, POSITIVE] = 600.0
     """Time limit for decoding one video, in seconds."""
+    images_fps: Annotated[float, POSITIVE] = 25.0
+    """Images per second of a video that is a folder of images."""
 
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """How videos without a split are divided."""
+    """What becomes a sample, and how videos without a split are divided."""
 
+    background: Literal["none", "class"] = "none"
+    """Footage without a label in videos that have labels in time: none (left
+    out), or class (the class "background", to recognize none of the others)."""
     val_fraction: Annotated[float, FRACTION] = 0.15
     """Fraction of the videos for validation if there is no val split."""
     test_fraction: Annotated[float, FRACTION] = 0.15
     """Fraction of the videos for testing if there is no test split."""
     split_seed: Annotated[int, NOT_NEGATIVE] = 0
     """Random seed of the split; separate from --seed so that runs compare."""
+    group_by: Annotated[str, Metavar("auto|PART|REGEX")] = "auto"
+    """What keeps videos together in one split: auto (a manifest's groups, else
+    names and look), file, folder, day, a part of the names by its number (1,
+    -1), or a regular expression whose first group names the source."""
     strict: bool = False
     """Refuse splits that share footage (leakage) instead of warning."""
 
@@ -135,8 +143,7 @@ class ModelConfig:
     """Architecture: vit; or as baselines frame-vit (the same transformer on
     single frames) and cnn3d (a small 3-D convolutional network)."""
     preset: Preset = "tiny"
-    """Dimensions of a published model; options given beside it take
-    precedence."""
+    """Dimensions of a published model; options beside it take precedence."""
     weights: Annotated[str, Metavar("WEIGHTS")] = "random"
     """Initial weights: random; synthetic-actions (pretrained on twelve
     synthetic actions; needs --stem gradients and the default size); the
@@ -186,8 +193,7 @@ class BackboneConfig:
     pixels, such as efficientnet-lite0; `python -m har_keras.models` lists all.
     It is frozen, and its features are computed once."""
     backbone_weights: Path | None = None
-    """File with the weights of --backbone. Default: those of its package, or
-    of its library's cache."""
+    """File with its weights. Default: its package's, or its library's cache."""
     backbone_stride: Annotated[int, AT_LEAST_ONE] = 1
     """The backbone reads every n-th frame of a clip."""
     optical_flow: bool = False
@@ -258,17 +264,14 @@ class TrainingConfig:
     cutmix: Annotated[float, NOT_NEGATIVE] = 0.0
     """CutMix alpha; 0 is off, 1.0 is common."""
     balance: Literal["none", "weights", "sampling"] = "none"
-    """Class imbalance: none, weights (in the loss) or sampling (draw every
-    class equally often)."""
+    """Class imbalance: none, weights (in the loss) or sampling (even draws)."""
     repeats: Annotated[int, AT_LEAST_ONE] = 1
-    """Repeated augmentation: differently augmented clips of the same footage
-    in a batch."""
+    """Repeated augmentation: augmented clips of the same footage in a batch."""
     seed: Annotated[int, NOT_NEGATIVE] = 0
     """Random seed of weights, order and augmentation."""
     micro_batch_size: Annotated[int, MICRO_BATCH] = 0
     """Clips per forward and backward pass (gradient accumulation): the
-    gradient is that of the whole batch. 0 chooses for the device, -1 is the
-    whole batch."""
+    gradient is of the whole batch. 0 chooses for the device, -1 is all."""
     backend: Literal["auto", "tensorflow", "jax", "torch"] = "auto"
     """Keras backend; auto is KERAS_BACKEND, else tensorflow."""
     devices: Annotated[str, Metavar("DEVICE,...")] = ""

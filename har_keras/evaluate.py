@@ -18,6 +18,7 @@ from har_keras.run import ResultFiles, Run
 
 if TYPE_CHECKING:
     from har_keras.evaluation.result import Evaluation
+    from har_keras.inference.timeline import TimelineConfig
     from har_keras.manifest.manifest import Manifest, Video
     from har_keras.store.store import Store
 
@@ -42,6 +43,17 @@ class EvaluateOptions:
     robustness: bool = False
     """Also measure accuracy under corruption: blur, noise, low light and so
     on."""
+    hop_seconds: Annotated[float, cli.Advanced] = 1.0
+    """As for predict --timeline, with which whole videos are evaluated where
+    labels have times; so are the next four."""
+    smooth_seconds: Annotated[float, cli.Advanced] = 3.0
+    """Length of the moving average over a timeline's probabilities."""
+    threshold: Annotated[float, cli.Advanced] = 0.5
+    """Smallest calibrated probability of a segment's class; else "none"."""
+    hysteresis: Annotated[float, cli.Advanced] = 0.1
+    """Lead in probability that another class needs to end a segment."""
+    min_seconds: Annotated[float, cli.Advanced] = 2.0
+    """Segments shorter than this are merged into their longer neighbor."""
 
 
 def evaluate(
@@ -52,6 +64,7 @@ def evaluate(
     output: Path | str | None = None,
     store: Store | None = None,
     robustness: bool = False,
+    timeline: TimelineConfig | None = None,
 ) -> Evaluation:
     """Evaluates a model and writes figures, plots and a report.
 
@@ -67,6 +80,8 @@ def evaluate(
         store: Store or None. The decoded frames of the run's own videos, where
             they are at hand; otherwise they are decoded.
         robustness: bool. Whether to measure on corrupted frames, too.
+        timeline: TimelineConfig or None. How segments of whole videos are
+            predicted where labels have times. Defaults to that of `predict`.
 
     Returns:
         An `Evaluation`: what is written to `evaluation.json`, with names.
@@ -83,13 +98,17 @@ def evaluate(
     if kind_of(where) != "run":
         files = _output_apart(str(where), other, chosen_output)
         start_backend_of(where)
-        return _evaluate_folder(where, other, files, split, robustness)
+        return _evaluate_folder(
+            where, other, files, split, robustness, timeline
+        )
     opened = Run.open(where)
     files = _output(opened, other, split, chosen_output)
     start_backend_of(where)
     if other is not None:
-        return _evaluate_folder(where, other, files, split, robustness)
-    return _evaluate_own(opened, files, split, store, robustness)
+        return _evaluate_folder(
+            where, other, files, split, robustness, timeline
+        )
+    return _evaluate_own(opened, files, split, store, robustness, timeline)
 
 
 def _evaluate_own(
@@ -98,6 +117,7 @@ def _evaluate_own(
     split: str | None,
     store: Store | None,
     robustness: bool,
+    timeline: TimelineConfig | None,
 ) -> Evaluation:
     """Evaluates a run on a split of its own videos."""
     from har_keras.evaluation.measure import (
@@ -115,7 +135,9 @@ def _evaluate_own(
     videos = [*manifest.usable("val"), *usable(chosen)]
     store = with_views(store, model, run.config(), videos)
     fit_on_validation(run, model, store, manifest, run.config())
-    task = EvaluationTask(load(run.path, model), store, manifest, chosen, split)
+    task = EvaluationTask(
+        load(run.path, model), store, manifest, chosen, split, timeline
+    )
     results = task.measured(robustness)
     title = f"{run.path.resolve().name}: {split} videos"
     results.write(files, title, run.history_file)
@@ -131,6 +153,7 @@ def _evaluate_folder(
     files: ResultFiles,
     split: str | None,
     robustness: bool,
+    timeline: TimelineConfig | None,
 ) -> Evaluation:
     """Evaluates a run, an exported model or a server on another folder."""
     from har_keras.evaluation.measure import other_videos, usable, with_views
@@ -145,7 +168,9 @@ def _evaluate_folder(
     store = with_views(
         store, classifier.model, classifier.config, usable(chosen)
     )
-    task = EvaluationTask(classifier, store, manifest, chosen, split or "all")
+    task = EvaluationTask(
+        classifier, store, manifest, chosen, split or "all", timeline
+    )
     results = task.measured(robustness)
     run = Run(where) if Run(where).config_file.is_file() else None
     name = run.path.resolve().name if run else str(where)
@@ -217,16 +242,33 @@ def main(argv: Sequence[str] | None = None) -> int:
             split=options.split,
             output=options.output,
             robustness=options.robustness,
+            timeline=_timeline(options),
         )
         print(_summary(found))
 
     return cli.run_verb(verb)
 
 
+def _timeline(options: EvaluateOptions) -> TimelineConfig | None:
+    """Returns how to merge windows, None if nothing was said of it."""
+    from har_keras.inference.timeline import TimelineConfig
+
+    chosen = TimelineConfig(
+        options.hop_seconds,
+        options.smooth_seconds,
+        options.threshold,
+        options.hysteresis,
+        options.min_seconds,
+    ).validated()
+    return None if chosen == TimelineConfig() else chosen
+
+
 def _summary(found: Evaluation) -> str:
     from har_keras.report.evaluation_page import headline, percent
+    from har_keras.report.segment_files import segment_headline
 
     lines = [f"Accuracy {percent(found.accuracy)}: {headline(found.figures)}"]
+    lines += [segment_headline(found.segments)] if found.segments else []
     lines += [
         f"Not scored: {file}: {reason}" for file, reason in found.failed.items()
     ]

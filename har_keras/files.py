@@ -1,10 +1,12 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and files that are safe to open."""
 
 import contextlib
 import errno
+import io
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,66 @@ from pathlib import Path
 from har_keras.errors import EnvironmentFault
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}-")
+_SPECIAL = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+class SpecialFileError(OSError):
+    """A path that is no regular file, so that opening it could wait forever.
+
+    Its `strerror` is, for example, "it is a named pipe, not a file".
+    """
+
+
+def require_regular(path: Path | str) -> None:
+    """Raises `SpecialFileError` if a path is there and no regular file."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return  # for the one who opens it
+    _require_regular(mode, path)
+
+
+def open_regular(path: Path | str) -> io.BufferedReader:
+    """Opens a file for reading, if it is a regular one; never waits.
+
+    Opening a named pipe waits for someone to write to it, and a device may
+    act on being opened.
+
+    Args:
+        path: Path or str. The file.
+
+    Returns:
+        The file, opened for reading bytes.
+
+    Raises:
+        SpecialFileError: If it is something else.
+        OSError: If it can't be opened.
+    """
+    require_regular(path)
+    flags = os.O_RDONLY
+    for name in ("O_BINARY", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC"):
+        flags |= getattr(os, name, 0)
+    number = os.open(path, flags)
+    try:
+        _require_regular(os.fstat(number).st_mode, path)  # replaced meanwhile?
+        return open(number, "rb")
+    except BaseException:
+        os.close(number)
+        raise
+
+
+def _require_regular(mode: int, path: Path | str) -> None:
+    for is_kind, kind in _SPECIAL:
+        if is_kind(mode):
+            raise SpecialFileError(
+                errno.EINVAL, f"it is {kind}, not a file", os.fspath(path)
+            )
 
 
 @contextlib.contextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -169,16 +170,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from har_keras.report.printing import PRINTERS
 
         show = PRINTERS[options.format](predictions.class_names)
-        failed = total = 0
-        for found in predictions:
-            _warn_of(found)
-            show(found)
-            failed, total = failed + found.failed, total + 1
-        if failed:
-            raise DataError(
-                f"{failed} of {plural(total, 'video')} could not be used; the "
-                "reasons are above."
-            )
+        counts = Counter(_outcome(x) for x in _shown(predictions, show))
+        _require_all(counts)
 
     return cli.run_verb(verb)
 
@@ -210,11 +203,45 @@ def _request(options: PredictOptions) -> PredictRequest:
     )
 
 
+def _shown(
+    predictions: Iterable[Prediction], show: Callable[[Prediction], None]
+) -> Iterator[Prediction]:
+    """Prints predictions as they come."""
+    for found in predictions:
+        _warn_of(found)
+        show(found)
+        yield found
+
+
+def _outcome(found: Prediction) -> str:
+    if found.failed:
+        return "failed"
+    return "unwritten" if found.unwritten else "done"
+
+
+def _require_all(counts: Counter[str]) -> None:
+    """Raises if something was not done; counts are by `_outcome`."""
+    total = plural(counts.total(), "video")
+    told = []
+    if counts["failed"]:
+        told.append(f"{counts['failed']} of {total} could not be used")
+    if counts["unwritten"]:
+        told.append(f"files of {counts['unwritten']} of {total} are missing")
+    if told:
+        raise DataError(f"{', and '.join(told)}; the reasons are above.")
+
+
 def _warn_of(found: Prediction) -> None:
     if found.failed:
         logger.warning("'%s' can't be used: %s.", found.name, found.reason)
     elif found.reason:
-        logger.warning("'%s' is used in part: %s.", found.name, found.reason)
+        logger.warning("'%s': %s.", found.name, found.reason)
+    if found.unwritten:
+        logger.warning(
+            "The files of '%s' could not all be written: %s.",
+            found.name,
+            found.unwritten,
+        )
 
 
 def _sources(videos: Sequence[str], allow_network: bool) -> list[Source]:

@@ -101,6 +101,7 @@ def prepare(
     """
     from har_keras.manifest.manifest import Manifest
     from har_keras.store.preparation import decode_all, require_usable
+    from har_keras.store.scenes import settle_groups
 
     config, part = config or Config(), _shard(shard)
     require_features(config)
@@ -118,6 +119,8 @@ def prepare(
         val_fraction=config.split.val_fraction,
         test_fraction=config.split.test_fraction,
         seed=config.split.split_seed,
+        group_by=config.split.group_by,
+        background=config.split.background,
     )
     by_beam = functools.partial(fill_by_beam, options=beam_options)
     by_pipeline = pool == "beam"
@@ -125,6 +128,8 @@ def prepare(
     store, manifest = decode_all(
         manifest, config.clip, store_config, shard=part, **others
     )
+    if part[1] == 1:
+        manifest, _ = settle_groups(store, manifest)
     if manifest_file:
         manifest.write(Path(manifest_file))
     if part[1] == 1:

@@ -41,6 +41,7 @@ _FLAGS = cli.Flags(
     without=(
         "recipe", "model", "stem", "attention", "num_temporal_layers",
         "label_smoothing", "mixup", "cutmix", "balance", "no_flip_classes",
+        "background",
     ),
     common=(
         "epochs", "batch_size", "learning_rate", "crop_size", "mask_ratio",
@@ -113,7 +114,8 @@ def pretrain(
         )
     config = config.replace(backend=start_backend(config.training.backend))
     from har_keras.manifest.manifest import Manifest
-    from har_keras.store.preparation import decode_usable
+    from har_keras.store.preparation import decode_all, require_usable
+    from har_keras.store.scenes import settle_groups
     from har_keras.training.fingerprint import reopened
     from har_keras.training.hosts import start_together
     from har_keras.training.initial_weights import exact_weights
@@ -127,9 +129,13 @@ def pretrain(
         val_fraction=config.split.val_fraction,
         test_fraction=0.0 if use_test else config.split.test_fraction,
         seed=config.split.split_seed,
+        group_by=config.split.group_by,
     )
+    store, manifest = decode_all(manifest, config.clip, config.store)
+    # The test videos have to be those of train, which looks at the scenes.
+    manifest, _ = settle_groups(store, manifest)
     manifest = _without_test(manifest, use_test=use_test)
-    store, manifest = decode_usable(manifest, config.clip, config.store)
+    require_usable(manifest)
     config = config.replace(cache=store.spec.form)  # not "auto" again
     run.create(config)
     manifest.write(run.manifest_file)

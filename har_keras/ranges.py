@@ -61,12 +61,7 @@ def require_agreement(options: Mapping[str, Any]) -> None:
         options: Mapping. Every value by option name.
     """
     _require_multiples(options)
-    val, test = options["val_fraction"], options["test_fraction"]
-    if val + test >= 1:
-        raise UsageError(
-            "--val-fraction and --test-fraction must leave some videos for "
-            f"training. Received: {val} and {test}."
-        )
+    _require_rest(options["val_fraction"], options["test_fraction"])
     if options["weights"] == "synthetic-actions":
         _require_synthetic(options)
     if options["backbone"] != "none":
@@ -90,6 +85,14 @@ def _require_multiples(options: Mapping[str, Any]) -> None:
                 f"{flag(name)} must be a multiple of {flag(unit)}. Received: "
                 f"{value} and {divisor}; {near} would do."
             )
+
+
+def _require_rest(val_fraction: float, test_fraction: float) -> None:
+    if val_fraction + test_fraction >= 1:
+        raise UsageError(
+            "--val-fraction and --test-fraction must leave some videos for "
+            f"training. Received: {val_fraction} and {test_fraction}."
+        )
 
 
 def _require_synthetic(options: Mapping[str, Any]) -> None:

@@ -29,6 +29,8 @@ class ResultFiles:
         self.ranking_file = self.path / "ranking.png"
         self.reliability_file = self.path / "reliability.png"
         self.curves_file = self.path / "curves.png"
+        self.segments_file = self.path / "segments.csv"
+        self.segments_plot_file = self.path / "segments.png"
 
 
 class Run(ResultFiles):

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -52,8 +52,8 @@ class TrainOptions:
         "data"
     )
     """Folder of videos: <class>/..., {train,val,test}/<class>/..., or one with
-    a manifest.csv (columns file and class; optional split and group) or with
-    lists train.txt, val.txt, test.txt (a path and a label per line)."""
+    a manifest.csv (columns file and class; optional split, group, start, end)
+    or with lists train.txt, val.txt, test.txt (a path and a label per line)."""
     run_dir: Path | None = None
     """New folder for the results. Default: runs/<date>-<time>."""
     sample: bool = False
@@ -98,6 +98,7 @@ def train(
     from har_keras.manifest.manifest import Manifest
     from har_keras.store.duplicates import report_leaks
     from har_keras.store.preparation import decode_usable
+    from har_keras.store.scenes import settle_groups
     from har_keras.training.fingerprint import reopened
     from har_keras.training.hosts import start_together
     from har_keras.training.initial_weights import exact_weights
@@ -114,10 +115,13 @@ def train(
         val_fraction=config.split.val_fraction,
         test_fraction=config.split.test_fraction,
         seed=config.split.split_seed,
+        group_by=config.split.group_by,
+        background=config.split.background,
     )
     store, manifest = decode_usable(manifest, config.clip, config.decoding)
+    manifest, duplicates = settle_groups(store, manifest)
     recommend_recipe(config, len(manifest.usable("train")))
-    report_leaks(store, manifest, strict=config.split.strict)
+    report_leaks(duplicates, manifest, strict=config.split.strict)
     if config.store.cache == "auto":
         # JPEG is lossy, so a resumed run must find frames in the same format.
         config = config.replace(cache=store.spec.form)
@@ -272,13 +276,10 @@ def _summary(run: Run) -> str:
     found = Evaluation.read(run)
     lines = [
         f"Test accuracy {found.accuracy:.3f} on {found.num_videos} of "
-        f"{found.num_videos + found.num_failed} videos (majority class: "
+        f"{found.num_videos + found.num_failed} {found.unit} (majority class: "
         f"{found.majority_accuracy:.3f})",
-        *(
-            f"  {name:12} recall {row.recall:.3f}  precision "
-            f"{row.precision:.3f}  {plural(row.support, 'video')}"
-            for name, row in found.per_class.items()
-        ),
+        *(f"  {name:12} {row}" for name, row in found.per_class.items()),
+        *([_segments(found.segments)] if found.segments else []),
         f"Report       {run.report_file}  (open it in a browser)",
         f"Model        {run.model_file}",
         f"To serve     {run.saved_model_dir}",
@@ -289,6 +290,13 @@ def _summary(run: Run) -> str:
     if few and _starts_from_nothing(run.config()):
         lines.append(f"Better       {_RECOMMENDED}")
     return "\n".join(lines)
+
+
+def _segments(found: dict[str, Any]) -> str:
+    marks = ", ".join(f"{f1:.3f} at {k}" for k, f1 in found["f1"].items())
+    whole = plural(found["num_videos"], "whole video")
+    right = f"{found['frame_accuracy']:.3f}"
+    return f"Segments in {whole}: F1 {marks}; frame accuracy {right}"
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import io
 import signal
 import subprocess
 import sys
@@ -179,3 +180,12 @@ def test_a_run_gives_its_dimensions_to_what_starts_from_it(tmp_path):
     assert settings.model.hidden_dim == 96
     assert settings.clip.crop_size == 32
     assert settings.model.weights == str(run.path)
+
+
+def test_names_that_are_no_text_are_printed(monkeypatch):
+    """A UTF-8 terminal is strict, and a file's name may be any bytes."""
+    out = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert cli.run_verb(lambda: print("a\udce9.mp4")) == 0
+    out.flush()
+    assert out.buffer.getvalue() == b"a\\udce9.mp4\n"

@@ -8,8 +8,9 @@ from importlib import metadata
 import pytest
 
 from har_keras.doctor import __main__ as doctor
-from har_keras.doctor import backends, health, packages
+from har_keras.doctor import backends, codecs, health, packages
 from har_keras.environment import has_wandb_key
+from har_keras.video.ffmpeg import VideoError
 
 
 @pytest.fixture
@@ -208,8 +209,8 @@ def test_an_ffmpeg_that_does_not_run_is_bad(monkeypatch, tmp_path):
     program.write_text("#!/bin/sh\nexit 1\n")
     program.chmod(0o755)
     code = (
-        "from har_keras.doctor import health\n"
-        "(found,) = health.ffmpeg()\n"
+        "from har_keras.doctor import codecs\n"
+        "(found,) = codecs.check_ffmpeg()\n"
         "print(found.state, found.mend)"
     )
     done = subprocess.run(
@@ -220,6 +221,57 @@ def test_an_ffmpeg_that_does_not_run_is_bad(monkeypatch, tmp_path):
     )
     assert done.stdout.startswith("bad "), done.stderr
     assert "IMAGEIO_FFMPEG_EXE" in done.stdout
+
+
+def test_what_ffmpeg_reads_is_shown_by_videos_of_its_own():
+    (found,) = codecs.check_ffmpeg()
+    assert found.state == "ok"
+    for sample in codecs.SAMPLES:  # the bundled ffmpeg can make them all
+        assert sample.name in found.text
+
+
+def test_a_codec_that_fails_is_named_with_what_is_known(monkeypatch):
+    real = codecs.read_frames
+
+    def read(path, **options):
+        if path.suffix == ".ts":
+            raise VideoError(path, "ffmpeg itself crashed", passing=True)
+        return real(path, **options)
+
+    monkeypatch.setattr(codecs, "read_frames", read)
+    monkeypatch.setattr(
+        codecs, "ffmpeg_version", lambda: "ffmpeg version 7.0.2-static https"
+    )
+    works, fails = codecs.check_ffmpeg()
+    assert works.state == "ok"
+    assert "MPEG-TS" not in works.text
+    assert fails.state == "look"
+    assert "MPEG-TS can't be read" in fails.text
+    assert "imageio-ffmpeg 0.6 and 0.7" in fails.text
+    assert "imageio-ffmpeg>=0.8" in fails.mend
+
+
+def test_colors_that_come_out_wrong_are_a_fault(monkeypatch):
+    real = codecs.read_frames
+
+    def read(path, **options):
+        reader = real(path, **options)
+        shown = reader._shaped
+        reader._shaped = lambda frame: 255 - shown(frame)
+        return reader
+
+    monkeypatch.setattr(codecs, "read_frames", read)
+    found = [*codecs.check_ffmpeg()]
+    assert {"bad", "look"} < {x.state for x in found}
+    assert all("other colors" in x.text for x in found if x.state != "ok")
+
+
+def test_an_old_version_is_named(monkeypatch):
+    monkeypatch.setattr(
+        codecs, "ffmpeg_version", lambda: "ffmpeg version 4.2.2-static https"
+    )
+    assert codecs.version() == "4.2.2"
+    assert "too old" in codecs._known_fault()
 
 
 @pytest.mark.parametrize(

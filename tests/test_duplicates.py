@@ -1,14 +1,13 @@
+import shutil
+
 import numpy as np
 import pytest
-from support.videos import X264, ffmpeg, write_video
+from support.videos import X264, ffmpeg, scene, write_video
 
 from har_keras.config import ClipConfig, StoreConfig
 from har_keras.errors import DataError
 from har_keras.manifest.manifest import Manifest
 from har_keras.store.duplicates import (
-    Fingerprint,
-    _diagonal_sums,
-    agreement,
     find_duplicates,
     leaking_groups,
     report_leaks,
@@ -16,24 +15,6 @@ from har_keras.store.duplicates import (
 from har_keras.store.preparation import decode_all
 
 CLIP = ClipConfig(num_frames=8, crop_size=56)
-
-
-def scene(path, *, place=0, movement=0, num_frames=96):
-    """Draws a patterned place in which blobs move about, each by a seed."""
-    rng = np.random.default_rng(place)
-    background = np.kron(rng.integers(30, 160, (6, 8, 3)), np.ones((16, 16, 1)))
-    rng = np.random.default_rng(1000 + movement)
-    speed, phase = rng.uniform(0.5, 3, (3, 2)), rng.uniform(0, 6.3, (3, 2))
-    colours = rng.integers(0, 256, (3, 3))
-    y, x = np.mgrid[:96, :128]
-    frames = np.empty((num_frames, 96, 128, 3), np.uint8)
-    for index, frame in enumerate(frames):
-        frame[:] = background
-        sway = np.sin(speed * index / 16 + phase)
-        for (down, across), colour in zip(sway, colours, strict=True):
-            near = np.hypot(y - 48 - 40 * down, x - 64 - 56 * across) < 16
-            frame[near] = colour
-    return write_video(path, frames)
 
 
 def decoded(root, tmp_path, **options):
@@ -52,6 +33,11 @@ ALTERED = {
     "encoded": ("-crf", 35),
     "small": ("-vf", "scale=64:-2"),
     "cropped": ("-vf", "crop=iw*0.94:ih*0.94"),
+    "cropped more": ("-vf", "crop=iw*0.8:ih*0.8"),
+    "faster": ("-vf", "setpts=PTS/1.25", "-r", 25),
+    "border": ("-vf", "pad=iw*1.2:ih*1.2:iw*0.1:ih*0.1:white"),
+    "letterbox": ("-vf", "pad=iw:ih*4/3:0:ih/6"),
+    "banner": ("-vf", "drawbox=y=ih-ih/5:h=ih/5:color=white:t=fill"),
     "grey": ("-vf", "hue=s=0"),
     "bright": ("-vf", "eq=brightness=0.1:contrast=0.8"),
     "rate": ("-r", 12),
@@ -92,14 +78,24 @@ def test_other_people_in_the_same_place_are_no_duplicates(tmp_path):
     assert pairs(root, tmp_path) == {}
 
 
-def test_the_same_file_is_found_even_if_it_cannot_be_decoded(tmp_path):
+def test_copies_of_a_file_are_one_line_each(tmp_path):
+    root = tmp_path / "v"
+    source = scene(root / "a/0.mp4")
+    scene(root / "b/other.mp4", place=1, movement=1)
+    for number in range(1, 6):
+        shutil.copy(source, root / f"a/{number}.mp4")
+    found = pairs(root, tmp_path)
+    assert list(found) == [("a/0.mp4", f"a/{n}.mp4") for n in range(1, 6)]
+    assert {pair.kind for pair in found.values()} == {"same file"}
+
+
+def test_files_that_cannot_be_used_are_no_duplicates(tmp_path):
     root = tmp_path / "v"
     scene(root / "a/1.mp4")
     scene(root / "b/2.mp4", place=1, movement=1)
     for name in ("a/x.mp4", "b/y.mp4"):
         (root / name).write_text("no video")
-    found = pairs(root, tmp_path)
-    assert [pair.kind for pair in found.values()] == ["same file"]
+    assert pairs(root, tmp_path) == {}
 
 
 def test_still_pictures_are_the_same_if_they_look_it(tmp_path):
@@ -128,11 +124,12 @@ def leaking_folder(root):
 def test_leaks_are_warned_of_by_name_and_refused_if_strict(tmp_path, caplog):
     root = leaking_folder(tmp_path / "v")
     store, manifest = decoded(root, tmp_path)
-    (leak,) = report_leaks(store, manifest)
+    duplicates = find_duplicates(store, manifest)
+    (leak,) = report_leaks(duplicates, manifest)
     assert leak.is_leak
     assert "'test/a/copy.mp4' (test) and 'train/a/0.mp4' (train)" in caplog.text
     with pytest.raises(DataError, match=r"copy\.mp4.*--strict"):
-        report_leaks(store, manifest, strict=True)
+        report_leaks(duplicates, manifest, strict=True)
 
 
 def test_a_group_in_two_splits_is_a_leak(tmp_path, caplog):
@@ -149,10 +146,10 @@ def test_a_group_in_two_splits_is_a_leak(tmp_path, caplog):
         for p in sorted(root.rglob("*.mp4"))
     ]
     (root / "manifest.csv").write_text("\n".join(text))
-    store, manifest = decoded(root, tmp_path)
+    _, manifest = decoded(root, tmp_path)
     assert leaking_groups(manifest) == {"1": ["train", "val", "test"]}
     with pytest.raises(DataError, match="group '1'"):
-        report_leaks(store, manifest, strict=True)
+        report_leaks([], manifest, strict=True)
     assert "Group '1' is in train and val and test" in caplog.text
 
 
@@ -163,21 +160,6 @@ def test_leaks_only_leaves_duplicates_within_a_split_out(tmp_path):
     assert len(pairs(root, tmp_path, leaks_only=True)) == 1
 
 
-def test_diagonals_are_summed():
-    matrix = np.arange(6.0).reshape(2, 3)  # [[0, 1, 2], [3, 4, 5]]
-    assert _diagonal_sums(matrix).tolist() == [2, 6, 4, 3]
-    assert _diagonal_sums(matrix.T).tolist() == [3, 4, 6, 2]
-
-
-@pytest.mark.parametrize("length", [1, 2, 3, 9])
-def test_very_short_videos_can_be_compared(length):
-    rng = np.random.default_rng(0)
-    pictures = rng.integers(256, size=(20, 16, 16)).astype(np.uint8)
-    short = Fingerprint(pictures[4 : 4 + length], 8.0)
-    match = agreement(Fingerprint(pictures, 8.0), short)
-    assert match is None if length < 3 else match[1] == 4
-
-
 @pytest.mark.slow
 def test_real_recordings_do_not_leak_into_each_other(real_videos, tmp_path):
     store, manifest = decode_all(
@@ -186,5 +168,8 @@ def test_real_recordings_do_not_leak_into_each_other(real_videos, tmp_path):
         StoreConfig(cache="jpeg", store_dir=tmp_path),
     )
     found = find_duplicates(store, manifest)
-    assert all(pair.first.group == pair.second.group for pair in found)
-    assert find_duplicates(store, manifest, leaks_only=True) == []
+    others = [pair for pair in found if pair.first.group != pair.second.group]
+    # Of 29,632 pairs of two groups: two are one person's footage at several
+    # sizes, two are people who do push-ups in the same rhythm.
+    assert len(found) > 10
+    assert len(others) <= 4

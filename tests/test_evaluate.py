@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -168,3 +169,32 @@ def test_worse_pictures_and_calibration_are_measured(run, figures):
     assert "Robustness to corruptions" in page
     assert page.count("Attention on ") == 6
     assert page.count("data:video/mp4;base64,") == 6
+
+
+@pytest.mark.parametrize(
+    ("folder", "files"),
+    [
+        ("up-alone", ["up/1.mp4", "up/2.mp4"]),
+        ("splits/test/up", ["1.mp4", "deeper/2.mp4"]),
+        ("test-alone", ["test/up/1.mp4", "test/up/2.mp4"]),
+        ("others", ["val/up/1.mp4", "test/down/2.mp4"]),
+    ],
+)
+def test_on_a_folder_that_none_could_train_on(
+    tiny_run, few_videos, tmp_path, folder, files
+):
+    """One class, the folder of a class, or splits without one to train."""
+    root = tmp_path / folder
+    if folder.endswith("/up"):  # other folders beside do not matter
+        (tmp_path / "splits/train/up").mkdir(parents=True)
+    sources = sorted(few_videos.rglob("*.mp4"))
+    for number, file in enumerate(files):
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        os.link(sources[number], root / file)
+    found = evaluate(tiny_run, root, output=tmp_path / "out")
+    assert found["num_videos"] == 2
+    with (tmp_path / "out/videos.csv").open(newline="") as file:
+        labels = [row["label"] for row in csv.DictReader(file)]
+    assert sorted(labels) == (
+        ["down", "up"] if folder == "others" else ["up"] * 2
+    )

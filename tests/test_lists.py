@@ -111,7 +111,8 @@ def test_a_listed_file_that_is_missing_is_kept_with_the_reason(tmp_path):
     [
         ("a.mp4 0\nb.mp4 2\n", ["line 2", "class '2'", "0 to 1"]),
         ("a.mp4 0\na.mp4 1\n", ["line 2", "second time"]),
-        ("a.mp4 0\nframes/a 300 1\n", ["line 2", "folders of frames"]),
+        ("a.mp4 0\nb.mp4 300 1\n", ["line 2", "number of frames"]),
+        ("a.mp4 0\nframes/b 300 1 0\n", ["line 2", "several labels"]),
         ("a.mp4 0\nframes/a 1\n", ["line 2", "expected the path"]),
         ("a.mp4 0\nb.mp4\n", ["line 2", "no label"]),
         ("a.mp4 0\n../b.mp4 1\n", ["line 2", "lies outside"]),

@@ -53,12 +53,14 @@ def test_split_folders(tmp_path):
     }
 
 
-def test_a_class_may_be_called_train(tmp_path):
+def test_a_split_name_is_a_class_in_a_table_only(tmp_path):
     touch(tmp_path, "train/1.mp4", "plane/2.mp4")
+    with pytest.raises(DataError, match=r"'train'.*not of a class.*manifest"):
+        found(tmp_path)
+    (tmp_path / "manifest.csv").write_text(
+        "file,class\ntrain/1.mp4,train\nplane/2.mp4,plane\n"
+    )
     assert found(tmp_path).class_names == ("plane", "train")
-    touch(tmp_path, "test/3.mp4")
-    shutil.rmtree(tmp_path / "plane")
-    assert found(tmp_path).class_names == ("test", "train")
 
 
 def test_only_val_is_cut_where_only_val_is_missing(tmp_path):
@@ -82,10 +84,13 @@ def test_a_manifest_comes_before_folders_and_keeps_other_columns(tmp_path):
     write_csv(
         tmp_path,
         "camera,Class,file,split,group\nfront,a,1.mp4,train,g\n"
-        "back,b,2.mp4,validation,g\n",
+        "back,b,2.mp4,validation,g\nback,b,3.mp4,train,h\n",
+        "1.mp4",
+        "2.mp4",
+        "3.mp4",
     )
     manifest = found(tmp_path, test_fraction=0)
-    first, second = manifest.videos
+    first, second, _ = manifest.videos
     assert (first.class_name, first.split, first.group) == ("a", "train", "g")
     assert (second.split, second.others) == ("val", (("camera", "back"),))
     manifest.write(tmp_path / "run.csv")
@@ -105,12 +110,12 @@ def test_tables_as_spreadsheets_save_them(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("name,class\n1.mp4,a\n", "no column 'file'"),
+        ("one,class\n1.mp4,a\n", "no column 'file'"),
         ("file,class\n1.mp4,a\n,b\n", "line 3: file or class is empty"),
         ("file,class\n1.mp4,a\n../2.mp4,b\n", "line 3.*lies outside"),
         ("file,class\n1.mp4,a\n/etc/passwd,b\n", "line 3.*lies outside"),
         ("file,class\n1.mp4,a\n1.mp4,b\n", "line 3.*second time"),
-        ("file,class,split\n1.mp4,a,dev\n", "line 2.*train, val or test"),
+        ("file,class,split\n1.mp4,a,both\n", "line 2.*train, val or test"),
         ("file,class,split\n1.mp4,a,train\n2.mp4,b,\n", "line 3.*is empty"),
     ],
 )
@@ -235,11 +240,11 @@ def test_the_same_content_is_one_group(tmp_path):
         (["v_A_g01_c01", "v_A_g01_c02", "v_B_g01_c01"],
          ["v_A_g01", "v_A_g01", "v_B_g01"], "UCF101"),
         (["person01_walking_d1", "person01_boxing_d2", "person12_x_d1"],
-         ["person01", "person01", "person12"], "KTH"),
+         ["person01", "person01", "person12"], "'person' and number"),
         (["xy-0331-seg00", "xy-0331-seg01-rot90", "z-seg00"],
          ["xy-0331", "xy-0331", "z"], "seg01"),
         ([f"tape{t}-clip{c}" for t in range(6) for c in (1, 2)],
-         [f"tape{t}" for t in range(6) for _ in (1, 2)], "start of the name"),
+         [f"tape{t:02}" for t in range(6) for _ in (1, 2)], "'tape' and"),
         ([f"squat_{i}" for i in range(8)], None, "each file by itself"),
         (["one", "two"], None, "each file by itself"),
     ],

@@ -4,6 +4,8 @@ import pytest
 from har_keras.errors import DataError
 from har_keras.evaluation import metrics
 from har_keras.evaluation.metrics import curve, ranking
+from har_keras.inference.calibration import fit_calibration
+from har_keras.report.evaluation_page import headline
 
 LABELS = np.array([0, 0, 0, 1, 1, 2])
 PROBABILITIES = np.array(
@@ -66,7 +68,10 @@ def test_every_class_has_a_row_also_without_a_video():
         groups=["a"],
     )
     assert np.shape(found["confusion"]) == (3, 3)
-    assert found["per_class"][2]["support"] == 0
+    assert found["per_class"][2] == {
+        "class": "work", "precision": None, "recall": None, "f1": None,
+        "support": 0,
+    }  # fmt: skip
     assert found["accuracy_interval"] is None
     assert found["balanced_accuracy"] == 1.0
 
@@ -106,6 +111,61 @@ def test_all_right_is_no_certainty():
     assert (round(low, 3), high) == (0.692, 1.0)  # Clopper-Pearson for 10/10
     low, high = metrics.accuracy_interval(np.zeros(10, bool), groups)
     assert (low, round(high, 3)) == (0.0, 0.308)
+
+
+def test_there_is_no_interval_where_groups_are_unknown():
+    known = evaluated()
+    assert known["accuracy_interval"] == known["interval_if_independent"]
+    assert (known["num_groups"], known["num_unknown_groups"]) == (3, 0)
+    found = evaluated(groups=["", "", "", "", "a", "a"])
+    assert found["accuracy_interval"] is None
+    assert found["interval_if_independent"] is not None
+    assert (found["num_groups"], found["num_unknown_groups"]) == (5, 4)
+    assert evaluated(groups=["", "", *"abcd"])["accuracy_interval"]
+
+
+def test_the_first_words_say_that_the_test_may_flatter():
+    found = evaluated(groups=[""] * 6, failed=())
+    assert headline(found).startswith("The test may flatter")
+    assert "even if all were independent" in headline(found)
+    assert not headline(evaluated()).startswith("The test may flatter")
+
+
+def test_three_videos_fit_no_temperature():
+    views = np.tile([0.4, 0.3, 0.3], (3, 2, 1))
+    found = fit_calibration(np.zeros(3, int), views, ["", "", ""])
+    assert (found.temperature, found.window_temperature) == (1.0, 1.0)
+    assert (found.num_videos, found.num_groups) == (3, 3)
+    assert not found.is_fitted
+
+
+def sure_views(number, right):
+    """Views of `number` videos that are sure, of which some are right."""
+    views = np.tile([0.99, 0.01], (number, 2, 1))
+    return np.array([0] * right + [1] * (number - right)), views
+
+
+def test_temperatures_come_nearer_to_the_data_with_more_groups():
+    found = [
+        fit_calibration(*sure_views(n, 3 * n // 4), [""] * n).temperature
+        for n in (12, 48, 480)
+    ]
+    assert 1 < found[0] < found[1] < found[2] < 4.18
+    assert found[2] > 3.3
+
+
+def test_a_group_counts_once_however_many_videos_it_has():
+    labels, views = sure_views(12, 9)
+    groups = [str(i) for i in range(12)]
+    once = fit_calibration(labels, views, groups)
+    many = fit_calibration(
+        np.repeat(labels, 20), np.repeat(views, 20, 0), np.repeat(groups, 20)
+    )
+    assert many.temperature == pytest.approx(once.temperature, abs=1e-6)
+    assert many.window_temperature == pytest.approx(
+        once.window_temperature, abs=1e-6
+    )
+    assert (many.num_videos, many.num_groups) == (240, 12)
 
 
 def test_top_k_only_where_it_can_fail():

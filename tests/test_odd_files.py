@@ -14,9 +14,16 @@ from support import odd_files
 from support.videos import draw_video, truncate
 
 from har_keras.config import ClipConfig, StoreConfig
+from har_keras.errors import EnvironmentFault
 from har_keras.manifest.manifest import Manifest
+from har_keras.store import decoding, store
 from har_keras.store.preparation import decode_all
-from har_keras.video.ffmpeg import VideoError, read_frames
+from har_keras.video import commands
+from har_keras.video.ffmpeg import (
+    VideoError,
+    read_frames,
+    require_working_ffmpeg,
+)
 
 CLIP = ClipConfig(num_frames=8, crop_size=42)  # 48 pixels, clips of 1 s
 READ = {"fps": 16.0, "short_side": 48, "timeout_seconds": 60}
@@ -216,6 +223,139 @@ def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path):
     # 1920 frames of 128 x 171 would be 126 MB.
     assert long - short < 40_000
     assert long_child - short_child < 40_000
+
+
+MEASURE_READING = """
+import resource, sys
+from pathlib import Path
+from har_keras.video.ffmpeg import read_frames
+for _ in read_frames(
+    Path(sys.argv[1]), fps=16.0, short_side=128, timeout_seconds=60
+):
+    pass
+print(*(resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+"""
+
+
+def gap(path, seconds):
+    """Writes three pictures that are hours or days apart."""
+    odd_files.ffmpeg(
+        *("-f", "lavfi", "-i", "testsrc=s=160x120:r=1:d=3"),
+        *("-vf", f"setpts=N*{seconds}/TB", "-fps_mode", "passthrough"),
+        *(*odd_files.X264, "-video_track_timescale", 1000, path),
+    )
+
+
+@pytest.mark.parametrize("hours", [3, 24])
+def test_memory_does_not_grow_with_a_gap(tmp_path, hours):
+    for name in ("a", "b"):
+        draw_video(tmp_path / "videos" / name / "1.mp4")
+    gap(tmp_path / "videos/a/gap.mp4", hours * 3600)
+    assert (tmp_path / "videos/a/gap.mp4").stat().st_size < 20_000
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE_READING, tmp_path / "videos/a/gap.mp4"],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    own, child = (int(size) for size in done.stdout.split())
+    assert own < 200_000  # kB
+    assert child < 100_000
+    # Hours are held; days are where a clock was set.
+    config = StoreConfig("jpeg", tmp_path / "store")
+    manifest = Manifest.from_folder(tmp_path / "videos")
+    _, manifest = decode_all(manifest, ClipConfig(), config)
+    video = next(v for v in manifest.videos if v.file == "a/gap.mp4")
+    if hours == 3:
+        assert video.kept_frames >= 2 * 3 * 3600 * 16
+        assert video.reason == "it stands still for 180 minutes at 0.0 s"
+    else:
+        assert video.kept_frames == 0
+        assert "a gap of 24.0 h at 0.0 s" in video.reason
+
+
+def test_a_fault_of_the_machine_is_not_kept(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        draw_video(tmp_path / "v" / name / "good.mp4")
+    config = StoreConfig("jpeg", tmp_path / "store")
+    manifest = Manifest.from_folder(tmp_path / "v")
+    fake = tmp_path / "ffmpeg"
+    fake.write_text("#!/bin/sh\necho '[fatal] Unknown option' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setattr(commands, "ffmpeg_binary", lambda: str(fake))
+        require_working_ffmpeg.cache_clear()
+        with pytest.raises(EnvironmentFault, match="no video is at fault"):
+            decode_all(manifest, CLIP, config)
+    _, kept = decode_all(manifest, CLIP, config)
+    assert not kept.failed
+
+
+def test_what_one_ffmpeg_can_not_decode_another_tries(tmp_path, monkeypatch):
+    """A codec that is missing is a fault of one ffmpeg, not of the file."""
+    for name in ("a", "b"):
+        draw_video(tmp_path / "v" / name / "good.mp4")
+    config = StoreConfig("jpeg", tmp_path / "store")
+    manifest = Manifest.from_folder(tmp_path / "v")
+
+    def fails(path, **options):
+        raise VideoError(path, "there is no decoder for its codec")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "read_frames", fails)
+        for module in (decoding, store):
+            patch.setattr(module, "ffmpeg_id", lambda: "another ffmpeg")
+        _, kept = decode_all(manifest, CLIP, config)
+        assert len(kept.failed) == 2
+        # The same one is not asked again.
+        patch.setattr(decoding, "read_frames", None)
+        _, kept = decode_all(manifest, CLIP, config)
+        assert [v.reason for v in kept.failed] == 2 * [
+            "there is no decoder for its codec"
+        ]
+    for _ in range(2):  # also with both entries in the store
+        _, kept = decode_all(manifest, CLIP, config)
+        assert not kept.failed
+
+
+def test_a_change_of_shape_is_told(tmp_path, caplog):
+    draw_video(tmp_path / "b/good.mp4")
+    path = tmp_path / "a/turned.ts"
+    path.parent.mkdir()
+    data = b""
+    for size in ("64x48", "48x64"):
+        part = tmp_path / "part.h264"
+        odd_files.ffmpeg(
+            *("-f", "lavfi", "-i", f"testsrc=s={size}:r=25:d=2"),
+            *(*odd_files.X264, "-bf", 0, part),
+        )
+        data += part.read_bytes()
+    part.write_bytes(data)
+    odd_files.ffmpeg("-r", 25, "-i", part, "-c", "copy", path)
+    store = StoreConfig("jpeg", tmp_path / "store")
+    manifest = Manifest.from_folder(tmp_path)
+    for _ in range(2):  # decoded, then from the store
+        caplog.clear()
+        _, kept = decode_all(manifest, CLIP, store)
+        video = next(v for v in kept.videos if v.file == "a/turned.ts")
+        assert video.kept_frames == 64
+        assert video.reason.startswith("its shape changes at 2.0 s")
+        assert "'a/turned.ts': its shape changes" in caplog.text
+        assert "in part" not in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_named_pipe_in_the_folder_is_named_at_once(tmp_path):
+    for name in ("a", "b"):
+        draw_video(tmp_path / name / "good.mp4")
+    os.mkfifo(tmp_path / "a/pipe.mp4")
+    began = time.monotonic()
+    manifest = Manifest.from_folder(tmp_path)
+    _, manifest = decode_all(manifest, CLIP, StoreConfig(cache="off"))
+    (failed,) = manifest.failed
+    assert failed.reason == "refused: it is a named pipe, not a file"
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("share", [0.6, 0.7, 0.8, 0.9])

@@ -14,7 +14,9 @@ import har_keras
 from har_keras import predict as verb
 from har_keras.errors import DataError
 from har_keras.inference.load import load
-from har_keras.video.ffmpeg import probe
+from har_keras.report import overlay
+from har_keras.report.predictions import PredictRequest
+from har_keras.video.ffmpeg import VideoError, probe
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +170,43 @@ def test_overlay_and_attention_are_written(run, videos, tmp_path, capsys):
     movie = probe(tmp_path / "out" / "up-01.attention.mp4")
     assert (movie.width, movie.height) == (672, 336)
     assert (tmp_path / "out" / "up-01.attention.png").stat().st_size > 500
+
+
+def test_an_overlay_that_fails_does_not_end_the_batch(
+    run, videos, tmp_path, capsys, monkeypatch
+):
+    real = overlay.write_overlay
+
+    def write(video, *arguments, **options):
+        if video.name == "up-00.mp4":
+            raise VideoError(video, "no video stream in it")
+        return real(video, *arguments, **options)
+
+    monkeypatch.setattr(overlay, "write_overlay", write)
+    files = [videos / "up/up-00.mp4", videos / "up/up-01.mp4"]
+    code, out, err = run_verb(
+        capsys, run.path, *files, "--overlay", tmp_path, "--format", "json"
+    )
+    assert code == 3
+    first, second = (json.loads(line) for line in out.splitlines())
+    assert first["prediction"] in ("down", "up")
+    assert first["reason"] == "no video stream in it"
+    assert second["reason"] == ""
+    assert "The files of" in err
+    assert "files of 1 of 2 videos are missing" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["up-01.mp4"]
+
+
+def test_an_exported_file_is_known_by_its_content(tmp_path):
+    # A name is no pattern for the files that belong to it.
+    for name in ("model [1].onnx", "model 1.onnx"):
+        (tmp_path / name).write_bytes(b"a")
+    request = PredictRequest(str(tmp_path / "model [1].onnx"))
+    before = request.fingerprint()
+    (tmp_path / "model 1.onnx").write_bytes(b"b")
+    assert request.fingerprint() == before
+    (tmp_path / "model [1].onnx").write_bytes(b"b")
+    assert request.fingerprint() != before
 
 
 def test_overlay_draws_on_a_folder_of_pictures(run, tmp_path, capsys):

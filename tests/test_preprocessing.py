@@ -1,10 +1,14 @@
 """The signatures that take pictures: JPEG frames and animated GIFs."""
 
+import io
+import struct
+
 import cv2
 import imageio.v3 as imageio
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image, ImageOps
 from support.tiny_serving import (
     CONFIG,
     INFO,
@@ -18,8 +22,12 @@ from support.tiny_serving import (
     tiny_model,
 )
 
+from har_keras.clips.sampling import crop_clip
+from har_keras.serving import preprocessing
+from har_keras.serving.orientation import jpeg_orientation, png_orientation
 from har_keras.serving.preprocessing import clips_from_frames, gif_dimensions
 from har_keras.serving.signatures import serving_module
+from har_keras.video.images import read_images
 
 
 @pytest.fixture(scope="module")
@@ -171,3 +179,82 @@ def test_the_fit_of_gifs_is_that_of_raw_frames():
     frames = smooth_clips(1, num_frames=4, height=37, width=64)
     found = clips_from_frames(tf.constant(frames), CONFIG.clip)
     np.testing.assert_array_equal(found[0], frames[0, :, 2:34, 16:48])
+
+
+def tagged(frame, orientation, kind="JPEG", order="<", before=b""):
+    """Returns a picture as a phone stores it, and as viewers show it."""
+    tags = Image.Exif()
+    tags.endian = order
+    tags[0x010F], tags[0x0112], tags[0x0131] = "maker", orientation, "software"
+    file = io.BytesIO()
+    options = {"quality": 95} if kind == "JPEG" else {}
+    Image.fromarray(frame).save(file, kind, exif=tags.tobytes(), **options)
+    data = file.getvalue()
+    shown = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    return data[:2] + before + data[2:], np.asarray(shown)
+
+
+in_graph = tf.function(
+    preprocessing._decoded, input_signature=[tf.TensorSpec((), tf.string)]
+)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_pictures_are_turned_as_viewers_turn_them(kind, order, orientation):
+    frame = smooth_clips(1, num_frames=1, height=48, width=80)[0, 0]
+    data, shown = tagged(frame, orientation, kind, order)
+    found = in_graph(data).numpy()
+    assert found.shape == shown.shape
+    assert np.abs(found.astype(int) - shown).mean() < 1
+
+
+def test_the_tag_is_found_behind_other_segments():
+    frame = smooth_clips(1, num_frames=1, height=48, width=80)[0, 0]
+    profile = b"\xff\xe2" + struct.pack(">H", 30002) + bytes(30000)
+    comment = b"\xff\xff\xff\xfe" + struct.pack(">H", 6) + b"Exif"
+    data, shown = tagged(frame, 6, before=profile + comment)
+    assert in_graph(data).shape == shown.shape == (80, 48, 3)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_damaged_tags_neither_fail_nor_take_memory(kind):
+    rng = np.random.default_rng(0)
+    frame = smooth_clips(1, num_frames=1)[0, 0]
+    data, _ = tagged(frame, 6, kind)
+    read = tf.function(
+        jpeg_orientation if kind == "JPEG" else png_orientation,
+        input_signature=[tf.TensorSpec((), tf.string)],
+    )
+    assert int(read(tf.constant(data))) == 6
+    for _ in range(150):
+        damaged = bytearray(data)
+        for place in rng.integers(2, 140, 4):
+            damaged[place] = rng.choice([0, 1, 0x7F, 0xFF, rng.integers(256)])
+        assert 1 <= int(read(tf.constant(bytes(damaged)))) <= 8
+    for length in range(0, 140, 3):
+        assert 1 <= int(read(tf.constant(data[:length]))) <= 8
+
+
+@pytest.mark.parametrize("orientation", [1, 6, 7])
+def test_a_server_turns_pictures_as_predict_does(served, tmp_path, orientation):
+    frames = smooth_clips(1, num_frames=4, height=64, width=96)[0]
+    sent = [tagged(frame, orientation)[0] for frame in frames]
+    for number, data in enumerate(sent):
+        (tmp_path / f"{number}.jpg").write_bytes(data)
+    clip = CONFIG.clip
+    shown = read_images(
+        tmp_path, images_fps=clip.fps, fps=clip.fps,
+        short_side=clip.short_side, timeout_seconds=60,
+    )  # fmt: skip
+    views = crop_clip(np.stack(list(shown)), clip.crop_size)
+    raw = served["serving_default"](clips=tf.constant(views[None]))
+    found = ask_jpeg(served, [sent])
+    np.testing.assert_allclose(
+        found["probabilities"], raw["probabilities"], atol=0.03
+    )
+    turned = orientation != 1
+    plain = ask_jpeg(served, [[tagged(frame, 1)[0] for frame in frames]])
+    apart = np.abs(found["probabilities"] - plain["probabilities"]).max()
+    assert (apart > 0.03) == turned

@@ -1,3 +1,5 @@
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from har_keras.config import ClipConfig
 from har_keras.errors import EnvironmentFault
 from har_keras.model.build import build_model
 from har_keras.serving import preprocessing, signatures
+from har_keras.serving.runtimes import open_exported
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +145,28 @@ def test_the_next_free_version_is_taken_and_nothing_else_left(model, tmp_path):
         "notes.txt",
     ]
     assert (version / "saved_model.pb").is_file()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_no_name_of_a_folder_is_a_pattern(model, tmp_path, monkeypatch, links):
+    if not links:  # as on Windows, for most people
+
+        def refused(*arguments, **options):
+            raise OSError("A required privilege is not held by the client")
+
+        monkeypatch.setattr(os, "symlink", refused)
+    base = tmp_path / "run [1] {a} 100% 'é' \N{GRINNING FACE}" / "saved_model"
+    version = signatures.export_saved_model(model, NAMES, INFO, base)
+    opened = open_exported(version)
+    clips = random_clips(2, 4, 32, 32, 3)
+    np.testing.assert_allclose(
+        opened.predict_on_batch(clips),
+        keras.ops.convert_to_numpy(model(clips, training=False)),
+        atol=1e-6,
+    )
+    assert not version.is_symlink()
+    assert (version / "variables/variables.index").is_file()
+    assert sorted(path.name for path in base.iterdir()) == ["1"]
 
 
 def test_a_model_that_answers_otherwise_is_not_published(

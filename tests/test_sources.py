@@ -1,6 +1,10 @@
+import os
+import tempfile
+
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from support.videos import draw_video, moving_square
 
 from har_keras.errors import UsageError
@@ -22,7 +26,7 @@ def folder(tmp_path):
 
 
 def write_pictures(folder, frames, kind=".png"):
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     for number, frame in enumerate(frames):
         name = str(folder / f"f{number}{kind}")
         cv2.imwrite(name, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
@@ -90,6 +94,74 @@ def test_names_of_files_are_plain_and_differ():
     paths = ["../=cmd.mp4", "a/../../x.mp4", "b/x.avi", ".mp4"]
     found = own_names([Source(x, "file", x) for x in paths])
     assert found == ["cmd", "x", "x-2", "mp4"]
+
+
+def read_pictures(folder, **options):
+    options = {"images_fps": 16.0} | OPTIONS | options
+    with read_images(folder, **options) as reader:
+        return np.stack([*reader]), reader
+
+
+def test_pictures_of_two_sizes_are_all_shown_in_proportion(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(20):
+        shape = (48, 64, 3) if number < 10 else (64, 48, 3)
+        picture = np.full(shape, 10 * number, np.uint8)
+        cv2.imwrite(str(folder / f"{number:02d}.png"), picture)
+    frames, reader = read_pictures(folder)
+    middle = frames[:, :, 12:20].mean((1, 2, 3))
+    np.testing.assert_allclose(middle, 10.0 * np.arange(20), atol=2)
+    # A picture that is higher than wide has black sides, and is not wider.
+    assert frames[15, :, :3].max() == frames[15, :, -3:].max() == 0
+    assert "its shape changes at 0.6 s" in reader.note
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
+def test_pictures_of_a_phone_stand_upright(tmp_path, kind):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    stored = np.zeros((48, 64, 3), np.uint8)
+    stored[:16, :16] = 255  # top left as stored, top right as shown
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    for number in range(3):
+        file = folder / f"{number}.{kind}"
+        Image.fromarray(stored).save(file, exif=tags.tobytes())
+    frames, _ = read_pictures(folder)
+    assert frames.shape == (3, 32, 24, 3)
+    assert frames[1, :6, -6:].mean() > 200
+    assert frames[1, :6, :6].mean() < 50
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_no_folder_of_temporary_files_is_a_pattern(
+    tmp_path, monkeypatch, links
+):
+    frames = moving_square(4)
+    folder = write_pictures(tmp_path / "100% [1] %d é" / "pictures", frames)
+    expected, _ = read_pictures(folder)
+    temporary = tmp_path / "50% %03d [2]"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    if not links:  # as on Windows, for most people
+
+        def refused(*arguments, **options):
+            raise OSError("A required privilege is not held by the client")
+
+        monkeypatch.setattr(os, "symlink", refused)
+    found, reader = read_pictures(folder)
+    np.testing.assert_array_equal(found, expected)
+    del reader
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_among_pictures_is_not_opened(tmp_path):
+    folder = write_pictures(tmp_path / "pictures", moving_square(3))
+    os.mkfifo(folder / "f9.png")
+    with pytest.raises(VideoError, match="refused: it is a named pipe"):
+        read_pictures(folder)
 
 
 def test_pictures_are_read_in_the_order_people_count(tmp_path):

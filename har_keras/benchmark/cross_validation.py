@@ -22,6 +22,7 @@ from har_keras.manifest.folds import drawn, folds
 from har_keras.manifest.manifest import Manifest
 from har_keras.run import Run
 from har_keras.store.preparation import decode_usable
+from har_keras.store.scenes import settle_groups
 
 Predict = Callable[..., np.ndarray]
 # Environment variables that limit the threads of libraries.
@@ -214,7 +215,7 @@ def run_trial(trial: Trial, predict: Predict) -> dict[str, Any]:
         "cpu_seconds": time.process_time() - cpu_began,
         "videos": [
             {
-                "file": video.file,
+                "file": video.name,
                 "group": video.group,
                 "label": manifest.label(video),
                 "probabilities": row.tolist(),
@@ -257,8 +258,11 @@ def _decoded(
         val_fraction=config.split.val_fraction if on_test else 0.0,
         test_fraction=0.0,
         seed=config.split.split_seed,
+        group_by=config.split.group_by,
+        background=config.split.background,
     )
     store, manifest = decode_usable(manifest, config.clip, config.decoding)
+    manifest, _ = settle_groups(store, manifest)
     if on_test and not manifest.usable("test"):
         raise DataError(f"'{videos}' has no usable videos in a test split.")
     return config.replace(cache=store.spec.form, wandb="off"), manifest

@@ -35,7 +35,7 @@ from har_keras.environment import num_cores
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.store.preparation import decode_all
 from har_keras.store.store import LazyFrames, Store, decode_jpeg
-from har_keras.video.ffmpeg import ffmpeg_binary
+from har_keras.video.commands import ffmpeg_binary
 
 _CLIPS_A_ROUND = 320
 _DIRECT_CLIPS_A_ROUND = 16
@@ -162,7 +162,7 @@ def _pipelines(
 
     def lazy(store: Store) -> LazyFrames:
         video, indices = _choose(usable, config.clip, rng)
-        return store.lazy_frames(video.sha256, indices)
+        return store.lazy_frames(video.key, indices)
 
     def direct() -> np.ndarray:
         video = usable[int(rng.integers(len(usable)))]
@@ -211,7 +211,7 @@ def _reader(
 
     def read() -> np.ndarray:
         video, indices = _choose(videos, clip, rng)
-        return store.frames(video.sha256, indices)
+        return store.frames(video.key, indices)
 
     return read
 
@@ -237,6 +237,7 @@ def _jpeg_data(
     stored = store.video(video.sha256)
     assert stored.shard is not None
     shard = np.fromfile(stored.shard, np.uint8)
+    indices = indices + video.first_frame
     places = zip(stored.offsets[indices], stored.sizes[indices], strict=True)
     return [shard[begin : begin + size].copy() for begin, size in places]
 

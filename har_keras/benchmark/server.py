@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from har_keras.errors import DataError, EnvironmentFault, HarError, UsageError
-from har_keras.report.evaluation_files import spreadsheet_text
+from har_keras.manifest.formats.cells import guarded
 from har_keras.serving.client import ClientPrediction, ServingClient
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def print_result(found: LoadTestResult, form: str) -> None:
     elif form == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(figures)
-        writer.writerow(spreadsheet_text(str(x)) for x in figures.values())
+        writer.writerow(guarded(str(x)) for x in figures.values())
     else:
         print(found)
 

@@ -202,7 +202,7 @@ class ClipDataset:
         jitter = self.options.speed_jitter if self.training else 0.0
         speed = random_speed(rng, jitter) if jitter else 1.0
         which = self._frame_indices(slot, within, speed)
-        frames = self.store.lazy_frames(slot.video.sha256, which)
+        frames = self.store.lazy_frames(slot.video.key, which)
         size = self.clip.crop_size
         if self.training and self.options.augment != "none":
             clip = AUGMENTATIONS[self.options.augment](
@@ -223,7 +223,7 @@ class ClipDataset:
         """Yields the middle clip of each segment, the center of its frames."""
         for slot in self.slots:
             which = self._frame_indices(slot, 0.5, 1.0)
-            frames = self.store.frames(slot.video.sha256, which)
+            frames = self.store.frames(slot.video.key, which)
             yield crop_clip(frames, self.clip.crop_size)
 
     def read_batch(

@@ -8,16 +8,13 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 import har_keras
 from har_keras.doctor.backends import BACKENDS, check_backends
+from har_keras.doctor.codecs import check_ffmpeg
 from har_keras.doctor.finding import Finding, State
 from har_keras.doctor.packages import (
     PACKAGE,
@@ -28,11 +25,8 @@ from har_keras.doctor.packages import (
     tensorflow_packages,
 )
 from har_keras.environment import free_memory_bytes, has_wandb_key
-from har_keras.errors import HarError
 from har_keras.progress import ProgressBar
 from har_keras.store.store import default_store_dir
-from har_keras.video.ffmpeg import ffmpeg_binary, read_frames
-from har_keras.video.writer import encode_mp4
 
 _GIB = 2**30
 # What training on a few hundred videos writes, and a comfortable margin.
@@ -79,7 +73,7 @@ def doctor(
     if backends:
         with ProgressBar("Starting backends", len(BACKENDS)) as bar:
             findings += check_backends(bar.advance)
-    return [*findings, *ffmpeg(), *room(run_dir, store_dir), *wandb()]
+    return [*findings, *check_ffmpeg(), *room(run_dir, store_dir), *wandb()]
 
 
 def software() -> Iterator[Finding]:
@@ -183,39 +177,6 @@ def _unmet_requirements() -> Iterator[Finding]:
             )
         else:
             yield Finding("look", package, line.partition(" ")[2])
-
-
-def ffmpeg() -> Iterator[Finding]:
-    """Yields whether ffmpeg can encode and decode a video."""
-    try:
-        binary = ffmpeg_binary()
-        first = subprocess.run(
-            [binary, "-version"], capture_output=True, text=True, timeout=30
-        ).stdout.split("\n")[0]
-        _write_and_read()
-    except (HarError, OSError, subprocess.SubprocessError) as error:
-        yield Finding(
-            "bad",
-            "ffmpeg",
-            f"videos can't be read: {error}",
-            "pip install --force-reinstall imageio-ffmpeg, or set "
-            "IMAGEIO_FFMPEG_EXE to a working ffmpeg",
-        )
-        return
-    words = first.split()
-    version = words[2] if len(words) > 2 else "of unknown version"
-    yield Finding("ok", "ffmpeg", f"{version}, {binary}")
-
-
-def _write_and_read() -> None:
-    """Encodes a second of video and decodes it again, or raises."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "black.mp4"
-        path.write_bytes(encode_mp4(np.zeros((8, 64, 64, 3), np.uint8), 8))
-        with read_frames(
-            path, fps=8, short_side=32, timeout_seconds=30
-        ) as frames:
-            next(frames)
 
 
 def room(run_dir: Path, store_dir: Path | None) -> Iterator[Finding]:

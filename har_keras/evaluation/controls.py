@@ -79,7 +79,7 @@ def _kept(store: Store, item: Item) -> np.ndarray | None:
     if not isinstance(store, FeatureStore):
         return None
     video, control = item
-    return store.control_features(video.sha256, control, seed_of(video))
+    return store.control_features(video.key, control, seed_of(video))
 
 
 def _with_features(
@@ -89,7 +89,7 @@ def _with_features(
     for (video, control), clips in items:
         if isinstance(store, FeatureStore) and clips.dtype == np.uint8:
             clips = model.extractor.of_clips(clips)
-            store.keep_control(video.sha256, control, seed_of(video), clips)
+            store.keep_control(video.key, control, seed_of(video), clips)
         yield clips, control
 
 
@@ -99,5 +99,5 @@ def _frames_of_views(
     """Reads all frames of a video's views, and returns a reader of them."""
     indices = view_indices(video.kept_frames, clip, evaluation.num_clips)
     needed = np.unique(indices)
-    frames = store.frames(video.sha256, needed)
+    frames = store.frames(video.key, needed)
     return lambda wanted: frames[np.searchsorted(needed, wanted)]

@@ -28,10 +28,13 @@ from har_keras.inference.views import (
     spread_over_classes,
     view_clips,
 )
+from har_keras.manifest.division import known_groups
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.progress import ProgressBar
 from har_keras.run import Run
+from har_keras.store.parts import with_background
 from har_keras.store.preparation import decode_usable
+from har_keras.store.scenes import group_by_look
 from har_keras.store.store import Store
 
 
@@ -89,9 +92,11 @@ def measure(
         labels,
         probabilities,
         class_names=manifest.class_names,
-        groups=[video.group for video in scored],
-        failed=[(v.file, v.reason) for v in chosen if not v.kept_frames],
+        groups=known_groups(manifest.videos, scored),
+        failed=[(v.name, v.reason) for v in chosen if not v.kept_frames],
     )
+    if any(video.is_part for video in chosen):
+        figures["unit"] = "parts"
     figures["views"] = dataclasses.asdict(config.evaluation)
     figures["controls"] = {
         name: accuracy(found) for name, found in controls.items()
@@ -99,7 +104,7 @@ def measure(
     figures["robustness"] = worse
     figures["ranking"] = ranking(labels, probabilities, manifest.class_names)
     figures["damaged"] = [
-        {"file": v.file, "reason": v.reason} for v in scored if v.reason
+        {"file": v.name, "reason": v.reason} for v in scored if v.reason
     ]
     figures["versions"] = versions()
     if backbone := getattr(classifier.model, "backbone", None):
@@ -136,7 +141,8 @@ def fit_on_validation(
             model, store, manifest, videos, config.clip, config.evaluation,
             progress=bar.advance,
         )  # fmt: skip
-    fit_calibration(labels, views).write(run)
+    groups = known_groups(manifest.videos, videos)
+    fit_calibration(labels, views, groups).write(run)
 
 
 def usable(videos: Sequence[Video]) -> list[Video]:
@@ -179,9 +185,7 @@ def other_videos(
 ) -> tuple[Manifest, Store]:
     """Returns the videos of a folder, under a model's classes, decoded."""
     config, names = classifier.config, classifier.class_names
-    other = Manifest.from_folder(
-        videos, val_fraction=0.0, test_fraction=0.0, seed=0
-    )
+    other = Manifest.to_evaluate(videos, names)
     strange = sorted(set(other.class_names) - set(names))
     if strange:
         raise UsageError(
@@ -192,10 +196,13 @@ def other_videos(
     store, other = decode_usable(
         _all_in(other, "train"), config.clip, config.store
     )
+    other = group_by_look(store, other).manifest
     other = other.with_videos(
         dataclasses.replace(video, split=name)
         for video, name in zip(other.videos, splits, strict=True)
     )
+    if config.split.background == "class":
+        other = with_background(other, store, config.clip)
     return dataclasses.replace(other, class_names=names), store
 
 

@@ -39,7 +39,9 @@ def evaluate_predictions(
         class_names: Sequence of str. Class names in label order.
         groups: Sequence of str, one per video. Videos of a group were cut
             from the same recording and are resampled together in the
-            bootstrap.
+            bootstrap; "" where nothing is known. Without groups of at least
+            half of the videos there is no `accuracy_interval`, but only
+            `interval_if_independent`, which is too narrow if they are related.
         failed: Sequence of `(file, reason)`. Videos that were not scored.
 
     Returns:
@@ -74,15 +76,20 @@ def evaluate_predictions(
     predictions = probabilities.argmax(1)
     confusion = confusion_matrix(labels, predictions, len(class_names))
     num_videos, num_correct = len(labels), int(np.trace(confusion))
+    names = [name or f"\0{i}" for i, name in enumerate(groups)]
+    interval = accuracy_interval(labels == predictions, names)
+    unknown = list(groups).count("")
     return {
         "accuracy": num_correct / num_videos,
-        "accuracy_interval": accuracy_interval(labels == predictions, groups),
+        "accuracy_interval": interval if 2 * unknown <= num_videos else None,
+        "interval_if_independent": interval,
         "interval_level": _INTERVAL_LEVEL,
         "balanced_accuracy": balanced_accuracy(confusion),
         "majority_accuracy": int(confusion.sum(1).max()) / num_videos,
         "num_videos": num_videos,
         "num_correct": num_correct,
-        "num_groups": len(set(groups)),
+        "num_groups": len(set(names)),
+        "num_unknown_groups": unknown,
         "num_failed": len(failed),
         "failed": [{"file": file, "reason": why} for file, why in failed],
         "per_class": per_class(confusion, class_names),
@@ -136,14 +143,17 @@ def per_class(
 ) -> list[dict[str, Any]]:
     """Returns precision, recall, F1 and support of each class.
 
-    A ratio with denominator 0 is 0: the precision of a class that was never
-    predicted, and the recall of a class without videos (support 0).
+    All are None for a class without videos (support 0): it was not tested. The
+    precision of a class that was never predicted is 0.
 
     Example:
 
     >>> per_class(np.array([[3, 1], [0, 0]]), ("walk", "work"))[0]
     {'class': 'walk', 'precision': 1.0, 'recall': 0.75,
     'f1': 0.8571428571428571, 'support': 4}
+    >>> per_class(np.array([[3, 1], [0, 0]]), ("walk", "work"))[1]
+    {'class': 'work', 'precision': None, 'recall': None, 'f1': None,
+    'support': 0}
     """
     rows = []
     for label, name in enumerate(class_names):
@@ -153,9 +163,9 @@ def per_class(
         rows.append(
             {
                 "class": name,
-                "precision": hits / max(1, predicted),
-                "recall": hits / max(1, support),
-                "f1": 2 * hits / max(1, support + predicted),
+                "precision": hits / max(1, predicted) if support else None,
+                "recall": hits / support if support else None,
+                "f1": 2 * hits / (support + predicted) if support else None,
                 "support": support,
             }
         )

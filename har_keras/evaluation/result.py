@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from har_keras.errors import DataError
+from har_keras.progress import plural
 from har_keras.run import ResultFiles
 
 if TYPE_CHECKING:
@@ -21,16 +22,27 @@ class ClassFigures:
 
     Args:
         precision: float. Fraction of the predictions of the class that are
-            right; 0 if there are none.
-        recall: float. Fraction of its videos that are recognized.
-        f1: float. Harmonic mean of precision and recall.
-        support: int. Number of its videos.
+            right; 0 if there are none. None if it was not tested, as below.
+        recall: float or None. Fraction of its videos that are recognized.
+        f1: float or None. Harmonic mean of precision and recall.
+        support: int. Number of its videos; 0 if it was not tested.
+        unit: str. What was scored: a "video", or a "part" of one.
     """
 
-    precision: float
-    recall: float
-    f1: float
+    precision: float | None
+    recall: float | None
+    f1: float | None
     support: int
+    unit: str = "video"
+
+    def __str__(self) -> str:
+        """A line for people."""
+        if not self.support:
+            return f"not tested: no {self.unit}"
+        return (
+            f"recall {self.recall:.3f}  precision {self.precision:.3f}  "
+            f"{plural(self.support, self.unit)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -85,7 +97,7 @@ class Evaluation:
         )
         return (
             f"accuracy {self.accuracy:.3f}{range_text} on {self.num_videos} "
-            f"of {self.num_videos + self.num_failed} videos"
+            f"of {self.num_videos + self.num_failed} {self.unit}"
         )
 
     def __getitem__(self, name: str) -> Any:
@@ -98,7 +110,11 @@ class Evaluation:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % confidence interval of the accuracy; None with one group."""
+        """95 % confidence interval of the accuracy over groups of videos.
+
+        None with one group, or where nothing tells which videos belong
+        together.
+        """
         found = self.figures["accuracy_interval"]
         return (float(found[0]), float(found[1])) if found else None
 
@@ -116,6 +132,11 @@ class Evaluation:
     def num_videos(self) -> int:
         """Videos that were scored."""
         return int(self.figures["num_videos"])
+
+    @property
+    def unit(self) -> str:
+        """What was scored: "videos", or "parts" of them with labels in time."""
+        return str(self.figures.get("unit", "videos"))
 
     @property
     def num_failed(self) -> int:
@@ -137,7 +158,11 @@ class Evaluation:
         """Precision, recall, F1 and support of each class, by name."""
         return {
             row["class"]: ClassFigures(
-                row["precision"], row["recall"], row["f1"], row["support"]
+                row["precision"],
+                row["recall"],
+                row["f1"],
+                row["support"],
+                self.unit.removesuffix("s"),
             )
             for row in self.figures["per_class"]
         }
@@ -155,12 +180,21 @@ class Evaluation:
         return dict(self.figures["controls"])
 
     @property
+    def segments(self) -> dict[str, Any] | None:
+        """Figures of segments in time; None without labels in time."""
+        found = self.figures.get("segments")
+        return dict(found) if found else None
+
+    @property
     def report(self) -> Path:
         """The report, a page for people."""
         return self.files.report_file
 
     @functools.cached_property
     def videos(self) -> list[dict[str, str]]:
-        """The rows of `videos.csv`: file, label, prediction, probabilities."""
+        """The rows of `videos.csv`: file, label, prediction, probabilities.
+
+        With labels in time, start and end of a part, too.
+        """
         with self.files.videos_file.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))

@@ -63,8 +63,8 @@ class FeatureDataset(ClipDataset):
     @property
     def clip_shape(self) -> tuple[int, ...]:
         """Shape of a clip's features, `(t, g, g, C)`."""
-        sha256 = self.slots[0].video.sha256
-        return self.store.all_features(sha256, View()).shape[1:]
+        key = self.slots[0].video.key
+        return self.store.all_features(key, View()).shape[1:]
 
     def all_features(self) -> np.ndarray:
         """Returns the features of all clips, one view each, `(N, t, g, g, C)`.
@@ -114,8 +114,8 @@ class FeatureDataset(ClipDataset):
             frame_stride=self.clip.frame_stride(number),
         )
         start = round((slot.segment + within) / slot.num_segments * last)
-        sha256 = slot.video.sha256
-        return self.store.clip_features(sha256, view, number, start)
+        key = slot.video.key
+        return self.store.clip_features(key, view, number, start)
 
     def _view(self, slot: ClipSlot, rng: np.random.Generator) -> View:
         if not self.training:

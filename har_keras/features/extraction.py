@@ -23,7 +23,7 @@ class Wanted:
     """A video whose features are wanted.
 
     Args:
-        sha256: str. Hash of its content.
+        sha256: str. Hash of its content, and of a part its frames: its `key`.
         num_frames: int. Its frames that are used.
         views: tuple of View. The parts of the frames.
     """

@@ -62,8 +62,8 @@ def wanted_features(
     training = tuple(training_views(config))
     evaluated = evaluation_views(config)
     found = {
-        video.sha256: Wanted(
-            video.sha256,
+        video.key: Wanted(
+            video.key,
             video.kept_frames,
             training if split == "train" else evaluated,
         )
@@ -73,8 +73,9 @@ def wanted_features(
     part, number = shard
     # By hash, as the videos are decoded.
     known = sorted({v.sha256 for v in manifest.videos if v.sha256})
-    mine = known[part - 1 :: number]
-    return [found[sha256] for sha256 in mine if sha256 in found]
+    mine = set(known[part - 1 :: number])
+    keys = {(v.sha256, v.key) for v in manifest.videos if v.key in found}
+    return [found[key] for sha256, key in sorted(keys) if sha256 in mine]
 
 
 def evaluation_views(config: Config) -> tuple[View, ...]:
@@ -98,7 +99,7 @@ def with_features(
         A `FeatureStore`.
     """
     views = evaluation_views(config)
-    wanted = [Wanted(v.sha256, v.kept_frames, views) for v in videos]
+    wanted = [Wanted(v.key, v.kept_frames, views) for v in videos]
     return _extracted(store, backbone, config, wanted)
 
 

@@ -1,6 +1,8 @@
 """Temperature scaling: confidences calibrated on the validation videos."""
 
+import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -9,6 +11,11 @@ from har_keras.files import whole_file
 from har_keras.run import Run
 
 _SMALLEST, _LARGEST = 0.05, 20.0
+# Fewer groups of videos tell nothing of confidence; of more, as much as they
+# outweigh the belief that a temperature is near 1 (in standard deviations of
+# its logarithm). Three right answers would else make every answer sure.
+_FEWEST_GROUPS = 10
+_PRIOR_SPREAD = 0.3
 _GOLDEN = (5**0.5 - 1) / 2
 _NUM_STEPS = 60
 
@@ -23,13 +30,20 @@ class Calibration:
             confident.
         window_temperature: float. Temperature for probabilities of single
             clips, as in a timeline.
-        num_videos: int. Validation videos that they were fitted on; 0 if
-            there were none, and both are 1.
+        num_videos: int. Validation videos that there were.
+        num_groups: int. Groups of these videos. With less than ten, nothing
+            was fitted, and both temperatures are 1.
     """
 
     temperature: float = 1.0
     window_temperature: float = 1.0
     num_videos: int = 0
+    num_groups: int = 0
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there were enough validation videos to fit it on."""
+        return self.num_groups >= _FEWEST_GROUPS
 
     def write(self, run: Run) -> None:
         """Writes the temperatures into a run."""
@@ -45,30 +59,53 @@ class Calibration:
         return cls(**json.loads(run.calibration_file.read_text("utf-8")))
 
 
-def fit_calibration(labels: np.ndarray, views: np.ndarray) -> Calibration:
+def fit_calibration(
+    labels: np.ndarray, views: np.ndarray, groups: Sequence[str]
+) -> Calibration:
     """Fits both temperatures on validation videos.
+
+    Every group counts once, however many videos and views it has, for these
+    are not independent. The fewer groups, the nearer both are to 1.
 
     Args:
         labels: int array of shape `(num_videos,)`.
         views: float array of shape `(num_videos, V, K)`. Probabilities per
             view.
+        groups: Sequence of str. The group of each video; "" is one by itself.
 
     Returns:
-        A `Calibration`.
+        A `Calibration`; of less than ten groups, one that changes nothing.
     """
-    if not len(labels):
-        return Calibration()
+    names = [name or f"video {i}" for i, name in enumerate(groups)]
+    _, index, sizes = np.unique(
+        np.array(names, str), return_inverse=True, return_counts=True
+    )
+    found = Calibration(num_videos=len(labels), num_groups=len(sizes))
+    if not found.is_fitted:
+        return found
     num_views, num_classes = views.shape[1:]
-    return Calibration(
-        temperature=fit_temperature(labels, views.mean(1)),
-        window_temperature=fit_temperature(
-            np.repeat(labels, num_views), views.reshape(-1, num_classes)
+    weights = 1 / sizes[index]
+    return dataclasses.replace(
+        found,
+        temperature=fit_temperature(
+            labels, views.mean(1), weights=weights, spread=_PRIOR_SPREAD
         ),
-        num_videos=len(labels),
+        window_temperature=fit_temperature(
+            np.repeat(labels, num_views),
+            views.reshape(-1, num_classes),
+            weights=np.repeat(weights / num_views, num_views),
+            spread=_PRIOR_SPREAD,
+        ),
     )
 
 
-def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
+def fit_temperature(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    *,
+    weights: np.ndarray | None = None,
+    spread: float = np.inf,
+) -> float:
     """Returns the temperature that minimizes the log loss.
 
     The loss is unimodal in the logarithm of the temperature, which is found by
@@ -77,6 +114,10 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     Args:
         labels: int array of shape `(num_videos,)`.
         probabilities: float array of shape `(num_videos, K)`.
+        weights: float array of shape `(num_videos,)` or None. How much each
+            counts. Defaults to 1.
+        spread: float. Standard deviation of the logarithm that is expected
+            beforehand, around 0. Defaults to anything.
 
     Returns:
         float. Above 1 if the probabilities are overconfident.
@@ -90,12 +131,16 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     Reference:
         - [Guo et al., 2017](https://arxiv.org/abs/1706.04599), section 4.2.
     """
+    total = len(labels) if weights is None else float(weights.sum())
 
     def loss(log_temperature: float) -> float:
         changed = apply_temperature(
             probabilities, float(np.exp(log_temperature))
         )
-        return log_loss(labels, changed)
+        of_truth = changed[np.arange(len(labels)), labels]
+        losses = -np.log(np.maximum(of_truth, 1e-12))
+        prior = (log_temperature / spread) ** 2 / 2
+        return float(np.average(losses, weights=weights) + prior / total)
 
     low, high = np.log(_SMALLEST), np.log(_LARGEST)
     for _ in range(_NUM_STEPS):

@@ -41,6 +41,7 @@ class Prediction:
         seconds: float. Duration of the part that was used.
         reason: str. Why the video can't be used, or what is wrong with it.
         timeline: Timeline or None. Segments in time, if requested.
+        unwritten: str. Why its files, such as an overlay, are not there.
         delay_seconds: float or None. Of a live source: from the arrival of
             the newest frame to the prediction.
     """
@@ -52,6 +53,7 @@ class Prediction:
     seconds: float = 0.0
     reason: str = ""
     timeline: Timeline | None = None
+    unwritten: str = ""
     delay_seconds: float | None = None
 
     @property
@@ -215,7 +217,7 @@ class Classifier:
         except DataError as error:
             return np.empty((0,)), replace(known, reason=_reason(error))
         seconds = spool.num_frames / clip.store_fps
-        return views, replace(known, seconds=seconds, reason=reader.damage)
+        return views, replace(known, seconds=seconds, reason=_told(reader))
 
     def with_classes(
         self,
@@ -258,13 +260,62 @@ class Classifier:
         """Returns a prediction with a timeline, in constant memory."""
         clip = self.config.clip
         with self.open(video, fps, rate=clip.fps) as reader:
-            found = windows(reader, clip, options.hop_seconds, self.form)
-            views = list(predict_views(self.model, _window, read_ahead(found)))
-        rows = np.concatenate([row for row, _ in views])
-        starts = np.array([start for _, start in views])
+            starts, rows = self._windows(reader, options, self.form)
         self._require_whole(reader, clip.num_frames)
         seconds = reader.num_frames / clip.fps
-        timeline = build_timeline(
+        timeline = self._timeline(starts, rows, seconds, options)
+        known = Prediction(
+            _name(video),
+            seconds=seconds,
+            reason=_told(reader),
+            timeline=timeline,
+        )
+        return self.with_classes(known, rows.mean(0))
+
+    def stored_timeline(
+        self, frames: Iterable[np.ndarray], options: TimelineConfig
+    ) -> Timeline:
+        """Localizes actions in frames that were in a store.
+
+        Args:
+            frames: Iterable of `uint8` arrays of shape `(H, W, 3)`, at the
+                rate of a clip; at least one.
+            options: TimelineConfig. How to merge windows.
+
+        Returns:
+            A `Timeline`, as `predict_all` gives it for the file.
+        """
+        count = 0
+
+        def counted() -> Iterator[np.ndarray]:
+            nonlocal count
+            for frame in frames:
+                count += 1
+                yield frame
+
+        # JPEG or not, a store's frames are as the model knows them.
+        starts, rows = self._windows(counted(), options, "raw")
+        seconds = count / self.config.clip.fps
+        return self._timeline(starts, rows, seconds, options)
+
+    def _windows(
+        self, frames: Iterable[np.ndarray], options: TimelineConfig, form: Form
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the first frame of each window, and its probabilities."""
+        found = windows(frames, self.config.clip, options.hop_seconds, form)
+        views = list(predict_views(self.model, _window, read_ahead(found)))
+        starts = np.array([start for _, start in views])
+        return starts, np.concatenate([row for row, _ in views])
+
+    def _timeline(
+        self,
+        starts: np.ndarray,
+        rows: np.ndarray,
+        seconds: float,
+        options: TimelineConfig,
+    ) -> Timeline:
+        clip = self.config.clip
+        return build_timeline(
             starts / clip.fps,
             rows,
             class_names=self.class_names,
@@ -273,13 +324,6 @@ class Classifier:
             options=options,
             temperature=self.calibration.window_temperature,
         )
-        known = Prediction(
-            _name(video),
-            seconds=seconds,
-            reason=reader.damage,
-            timeline=timeline,
-        )
-        return self.with_classes(known, rows.mean(0))
 
     def _is_clip(self, video: VideoLike, fps: float) -> bool:
         """Whether frames are just what the model takes."""
@@ -307,6 +351,11 @@ def _window(item: tuple[int, np.ndarray]) -> tuple[np.ndarray, int]:
 
 def _name(video: VideoLike) -> str:
     return "frames" if isinstance(video, np.ndarray) else str(video)
+
+
+def _told(reader: FrameReader) -> str:
+    """Returns what is to be known of the frames that were read, or ""."""
+    return reader.damage or reader.note
 
 
 def _reason(error: DataError) -> str:

@@ -176,7 +176,7 @@ def view_clips(
         slowest, crops fastest.
     """
     return views_of_frames(
-        functools.partial(store.frames, video.sha256),
+        functools.partial(store.frames, video.key),
         video.kept_frames,
         clip,
         evaluation,
@@ -188,7 +188,7 @@ def view_clips(
 
 def seed_of(video: Video) -> int:
     """Returns the seed of what is random in the views of a video."""
-    return zlib.crc32(video.file.encode(errors="surrogateescape"))
+    return zlib.crc32(video.name.encode(errors="surrogateescape"))
 
 
 def view_features(
@@ -209,7 +209,7 @@ def view_features(
     return np.stack(
         [
             store.clip_features(
-                video.sha256, View(position), video.kept_frames, clip[0]
+                video.key, View(position), video.kept_frames, clip[0]
             )
             for clip in clips
             for position in crop_positions(evaluation.num_crops)

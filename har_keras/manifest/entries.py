@@ -1,16 +1,17 @@
 """Videos found in a folder or in a list file, before they are hashed."""
 
 import os
+import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from har_keras.errors import UsageError
+from har_keras.manifest.texts import windows_bytes
+from har_keras.video.images import images_in
 
-EXTENSIONS = frozenset(
-    ".3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv "
-    ".ts .vob .webm .wmv".split()
-)
-"""Suffixes of video files."""
+MISSING = "the file is missing"
+"""Why a listed video can't be used that is not there."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,9 @@ class FoundVideo:
     """A video file as found in a folder or a list.
 
     Fields are `""` where nothing is known. `reason` says why a file can't be
-    used; `others` are the further columns of a `manifest.csv`.
+    used; `others` are the further columns of a `manifest.csv`. `start` and
+    `end`, in seconds, are those of a labelled part; both None is the whole
+    video.
     """
 
     file: str
@@ -27,6 +30,8 @@ class FoundVideo:
     group: str = ""
     reason: str = ""
     others: tuple[tuple[str, str], ...] = ()
+    start: float | None = None
+    end: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,66 @@ def inside(root: Path, file: str) -> str | None:
     return Path(path).relative_to(root).as_posix()
 
 
+def spellings(path: str) -> Iterator[str]:
+    r"""Yields the ways in which a disk may spell a path that was written.
+
+    Windows writes `\` for `/`; a Mac decomposes letters with marks; an old
+    zip file leaves names in the bytes of Windows' encoding.
+
+    Args:
+        path: str. A path from a list.
+
+    Yields:
+        The path itself first.
+
+    Example:
+
+    >>> list(spellings(r"gym\1.mp4"))
+    ['gym\\1.mp4', 'gym/1.mp4']
+    """
+    seen = set()
+    for text in (path, path.replace("\\", "/")):
+        for spelled in (
+            text,
+            unicodedata.normalize("NFC", text),
+            unicodedata.normalize("NFD", text),
+            windows_bytes(text),
+        ):
+            if spelled not in seen and "\0" not in spelled:
+                seen.add(spelled)
+                yield spelled
+
+
+def listed_file(root: Path, path: str, base: str = "") -> str | None:
+    """Returns the file that a list names, relative to the root.
+
+    Args:
+        root: Path. The folder, resolved.
+        path: str. As the list has it, with `/` or with Windows' backslashes.
+        base: str. The folder that it is relative to. Defaults to the root.
+
+    Returns:
+        The path of a file that may be missing, or None if it is outside.
+    """
+    candidates = [inside(root, str(root / base / x)) for x in spellings(path)]
+    for file in candidates:
+        if file is not None and (root / file).exists():
+            return file
+    # With `/`: what is missing is named as this system would.
+    plain = path.replace("\\", "/")
+    return inside(root, str(root / base / plain)) if path else None
+
+
 def refusal(root: Path, file: str) -> str:
     """Returns why a file must not be opened, or ""."""
-    if not Path(root, file).resolve().is_relative_to(root):
-        return "refused: it is a link that leads out of the folder"
-    return ""
+    path = Path(root, file)
+    paths = [path, *(images_in(path) if path.is_dir() else ())]
+    if all(x.resolve().is_relative_to(root) for x in paths):
+        return ""
+    return (
+        "refused: it is a link that leads out of the folder; put the file "
+        "itself there"
+    )
 
 
 def missing(root: Path, file: str) -> str:
@@ -73,7 +133,9 @@ def missing(root: Path, file: str) -> str:
     refused = refusal(root, file)
     if refused or Path(root, file).is_file():
         return refused
-    return "the file is missing"
+    if not Path(root, file).is_dir():
+        return MISSING
+    return "" if images_in(Path(root, file)) else "there is no image in it"
 
 
 def require_folder(root: Path) -> Path:
@@ -90,6 +152,6 @@ def require_folder(root: Path) -> Path:
     if not Path(root).is_dir():
         raise UsageError(
             f"'{root}' is a file. Give the folder that the videos are in, "
-            "sorted as <class>/<video>."
+            "sorted as <class>/<video> or with a list of them beside."
         )
     return Path(root).resolve()

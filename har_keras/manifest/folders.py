@@ -1,93 +1,114 @@
-"""Finds the videos of a folder and their classes, in four layouts.
+"""Finds the videos of a folder and their classes.
 
-The layouts are a `manifest.csv`, list files, `<split>/<class>/<video>` and
-`<class>/<video>`.
+A folder is described by a `manifest.csv`, by annotations of another program or
+data set, by lists, or by the folders that its videos are sorted into.
 """
 
-import csv
-import io
+import dataclasses
 import os
-from collections import Counter
-from collections.abc import Iterator
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from har_keras.errors import DataError
+from har_keras.manifest.collecting import (
+    videos_from_table,
+    with_splits_of_folders,
+)
 from har_keras.manifest.entries import (
-    EXTENSIONS,
+    MISSING,
     FolderListing,
     FoundVideo,
-    inside,
-    missing,
     refusal,
 )
-from har_keras.manifest.lists import has_lists, videos_from_lists
+from har_keras.manifest.formats.catalog import FORMATS, Format
+from har_keras.manifest.formats.document import Document
+from har_keras.manifest.formats.lists import find_lists, videos_from_lists
+from har_keras.manifest.formats.tables import read_table
+from har_keras.manifest.layouts import (
+    NoClassFolders,
+    inner_folders,
+    videos_in_folders,
+)
+from har_keras.manifest.split_names import splits_of
+from har_keras.manifest.video_files import (
+    TABLE_SUFFIXES,
+    VideoFiles,
+    suffix_of,
+)
 from har_keras.progress import plural
+from har_keras.video.extensions import EXTENSIONS
 
-_SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 _FILE_NAME = "manifest.csv"
-_OWN_COLUMNS = (
-    "file", "class", "split", "group", "sha256", "kept_frames", "reason",
-    "root",
-)  # fmt: skip
+# Annotations lie in the folder, or in a folder of their own. A folder of more
+# has a text beside each video.
+_DEEPEST = 2
+_MOST_TEXTS = 500
+# Names of files that hold labels, whatever program wrote them.
+_LABEL_FILES = frozenset(
+    {"manifest", "metadata", "annotations", "annotation", "labels"}
+)
+_LABEL_SUFFIXES = TABLE_SUFFIXES | {".csv", ".tsv", ".json", ".jsonl", ".xml"}
 
 
-def find_videos(root: Path) -> FolderListing:
-    """Finds the videos of a folder by the first layout that matches.
+def find_videos(root: Path, known: Collection[str] = ()) -> FolderListing:
+    """Finds the videos of a folder by the first description that there is.
 
     Args:
         root: Path. The folder, resolved.
+        known: Collection of str. Names of a model's classes, where videos for
+            it are looked for: a folder of one of them is of that class.
 
     Returns:
         A `FolderListing`, sorted by name. A video that lies outside the
         folder, or is listed but missing, is included with a `reason`.
 
     Raises:
-        DataError: If a `manifest.csv` or a list has a wrong line; names it.
+        DataError: If a list has a wrong line, which is named, or the folders
+            may be read in two ways.
     """
-    if (root / _FILE_NAME).is_file():
-        return _from_csv(root, root / _FILE_NAME)
-    if has_lists(root):
-        return videos_from_lists(root)
-    files, notes = _list_files(root)
-    if _has_split_folders(root):
-        videos = [
-            FoundVideo(
-                file,
-                class_name=PurePosixPath(file).parts[1],
-                split=_SPLIT_FOLDERS[PurePosixPath(file).parts[0].lower()],
-                reason=refusal(root, file),
-            )
-            for file in files
-            if len(PurePosixPath(file).parts) > 2
-        ]
-        depth = 2
+    files = VideoFiles(root)
+    found = _described(files)
+    if found is None:
+        found = _in_folders(files, known)
     else:
-        videos = [
-            FoundVideo(
-                file,
-                class_name=PurePosixPath(file).parts[0],
-                reason=refusal(root, file),
-            )
-            for file in files
-            if len(PurePosixPath(file).parts) > 1
-        ]
-        depth = 1
-    loose = [f for f in files if len(PurePosixPath(f).parts) <= depth]
-    if loose:
-        notes.append(
-            f"{plural(len(loose), 'video')} outside of class folders left out, "
-            f"such as '{loose[0]}'."
-        )
-    notes += _empty_folders(root, videos, depth)
-    return FolderListing(tuple(videos), tuple(notes))
+        found = with_splits_of_folders(found)
+        _require_files(root, found.videos)
+        found = _with_note_on_others(files, found)
+    notes = (*found.notes, *_note_on_images(root, found.videos))
+    return FolderListing(_with_one_spelling(found.videos), notes)
+
+
+def _with_note_on_others(
+    files: VideoFiles, found: FolderListing
+) -> FolderListing:
+    """Adds a note on the videos of the folder that no list names."""
+    others = sorted({*files.videos} - {video.file for video in found.videos})
+    if not others:
+        return found
+    note = (
+        f"{plural(len(others), 'video')} in the folder not listed and left "
+        f"out, such as '{others[0]}'."
+    )
+    return FolderListing(found.videos, (*found.notes, note))
+
+
+def _note_on_images(root: Path, videos: Sequence[FoundVideo]) -> list[str]:
+    """Returns a note where videos are folders of images, without a rate."""
+    # A suffix of a video is that of a file: most folders need no look.
+    folders = [
+        video.file
+        for video in videos
+        if suffix_of(video.file) not in EXTENSIONS
+        and (root / video.file).is_dir()
+    ]
+    if not folders:
+        return []
+    return [
+        f"{plural(len(folders), 'video')} of folders of images, such as "
+        f"'{folders[0]}'. Their rate is that of --images-fps."
+    ]
 
 
 def find_every_video(root: Path, class_name: str) -> FolderListing:
@@ -99,155 +120,229 @@ def find_every_video(root: Path, class_name: str) -> FolderListing:
 
     Returns:
         A `FolderListing`. A video outside the folder is included with a
-        `reason`.
+        `reason`. Folders of splits are splits, if all videos are in one and
+        some are for training.
     """
-    files, notes = _list_files(root)
+    files = VideoFiles(root)
+    tops = [PurePosixPath(file).parts[0] for file in files.videos]
+    splits = splits_of(tops)
+    if "train" not in splits.values() or not all(splits.values()):
+        splits = {}
     videos = [
-        FoundVideo(file, class_name, reason=refusal(root, file))
-        for file in files
+        FoundVideo(
+            file, class_name, splits.get(top, ""), reason=refusal(root, file)
+        )
+        for file, top in zip(files.videos, tops, strict=True)
     ]
-    return FolderListing(tuple(videos), tuple(notes))
+    return FolderListing(tuple(videos), tuple(files.notes()))
 
 
-def _empty_folders(
-    root: Path, videos: list[FoundVideo], depth: int
-) -> list[str]:
-    """Returns a note on class folders without a video, if there are any."""
-    filled = {PurePosixPath(video.file).parts[:depth] for video in videos}
-    empty = [
-        path.relative_to(root).as_posix()
-        for path in sorted(root.glob("/".join("*" * depth)))
-        if path.is_dir()
-        and not any(p.startswith(".") for p in path.relative_to(root).parts)
-        and path.relative_to(root).parts not in filled
-    ]
-    if not empty or not videos:
-        return []
-    names = ", ".join(f"'{name}'" for name in empty)
-    return [f"No video in {names}; a class has at least one."]
+def _described(files: VideoFiles) -> FolderListing | None:
+    """Returns the videos that some file describes; None if none does."""
+    manifest = files.root / _FILE_NAME
+    if manifest.is_file():
+        table = read_table(manifest)
+        return videos_from_table(files, [(table, "")], strict=True)
+    claimed, _ = _annotations(files)
+    of_formats = {d.file for documents in claimed.values() for d in documents}
+    lists = find_lists(files, of_formats)
+    _require_one_kind(claimed, lists)
+    for kind, documents in claimed.items():
+        found = kind.read(documents, files)
+        note = f"The annotations are of {kind.name}."
+        return FolderListing(found.videos, (note, *found.notes))
+    return videos_from_lists(files, of_formats) if lists else None
 
 
-def _has_split_folders(root: Path) -> bool:
-    """Returns whether `root` has split folders with class folders inside."""
-    names = [
-        item.name
-        for item in root.iterdir()
-        if item.is_dir() and not item.name.startswith(".")
-    ]
-    splits = [_SPLIT_FOLDERS.get(name.lower()) for name in names]
+def _in_folders(files: VideoFiles, known: Collection[str]) -> FolderListing:
+    """Returns the videos as they are sorted into folders."""
+    _, strange = _annotations(files)
+    if not files.videos and not files.image_folders and files.archives:
+        raise DataError(
+            f"There is no video in '{files.root}', but an archive, "
+            f"'{files.archives[0]}'. Unpack it first."
+        )
+    try:
+        found = videos_in_folders(files, known)
+    except NoClassFolders as error:
+        raise type(error)(" ".join([*strange[:1], str(error)])) from error
+    return FolderListing(found.videos, (*found.notes, *files.notes(), *strange))
+
+
+def _annotations(
+    files: VideoFiles,
+) -> tuple[dict[Format, list[Document]], list[str]]:
+    """Returns the documents of each format, and notes on label files of none.
+
+    Kinetics comes as CSV and as JSON with the same content: one is enough.
+    """
+    claimed: dict[Format, list[Document]] = defaultdict(list)
+    strange = []
+    for document in _documents(files):
+        for kind in FORMATS:
+            if kind.claims(document):
+                claimed[kind].append(document)
+                break
+        else:
+            if _is_label_file(document):
+                strange.append(_not_understood(document))
+    by_name = {kind.name: kind for kind in claimed}
+    if {"Kinetics (CSV)", "Kinetics (JSON)"} <= {*by_name}:
+        del claimed[by_name["Kinetics (JSON)"]]
+    return dict(claimed), strange
+
+
+def _documents(files: VideoFiles) -> Iterator[Document]:
+    """Yields the files that may hold annotations."""
+    by_folder: dict[str, list[str]] = defaultdict(list)
+    for file in files.texts:
+        by_folder[PurePosixPath(file).parent.as_posix()].append(file)
+    for folder, members in by_folder.items():
+        is_near = folder == "." or len(PurePosixPath(folder).parts) <= _DEEPEST
+        few = len(members) <= _MOST_TEXTS
+        for file in members:
+            if file.lower().endswith(".eaf") or (is_near and few):
+                yield Document(files.root, file)
+
+
+def _is_label_file(document: Document) -> bool:
+    is_named = document.path.stem.lower() in _LABEL_FILES
+    return is_named and document.suffix in _LABEL_SUFFIXES
+
+
+def _not_understood(document: Document) -> str:
+    """Returns a sentence on a file that should hold labels."""
+    if document.suffix in TABLE_SUFFIXES:
+        return (
+            f"'{document.file}' is not read: save it as CSV, with a column "
+            "file and a column class."
+        )
+    names = ", ".join(sorted(document.columns - {""}))
+    found = f"columns {names[:120]}" if names else "no format that is known"
     return (
-        "train" in splits
-        and all(splits)
-        and any(
-            item.is_dir()
-            for name, split in zip(names, splits, strict=True)
-            if split == "train"
-            for item in (root / name).iterdir()
-        )
+        f"'{document.file}' is not read: it has {found}. A table of videos "
+        "needs a column file and a column class."
     )
 
 
-def _list_files(root: Path) -> tuple[list[str], list[str]]:
-    """Returns the sorted video files, and notes on ignored files."""
-    files, ignored, links = [], Counter[str](), []
-    for folder, names, members in os.walk(root):
-        # Hidden files, such as "._one.mp4", hold metadata of other programs.
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        links += [
-            os.path.join(folder, name)
-            for name in names
-            if os.path.islink(os.path.join(folder, name))
-        ]
-        for name in members:
-            suffix = Path(name).suffix.lower()
-            if suffix in EXTENSIONS and not name.startswith("."):
-                path = Path(folder, name).relative_to(root)
-                files.append(path.as_posix())
-            elif not name.startswith("."):
-                ignored[suffix or "no ending"] += 1
-    notes = [
-        f"The folder '{os.path.relpath(link, root)}' is a link and is not "
-        "followed. Put the folder itself there, or list its videos in a "
-        f"{_FILE_NAME} beside them."
-        for link in links
-    ]
-    if ignored:
-        kinds = ", ".join(f"{n} {kind}" for kind, n in ignored.most_common(5))
-        notes.append(
-            f"{ignored.total()} files are left out, for their names are not "
-            f"those of videos: {kinds}."
+def _require_one_kind(
+    claimed: dict[Format, list[Document]], lists: list[Path]
+) -> None:
+    """Raises if two files describe the videos in different formats."""
+    found = [(d[0].file, kind.name) for kind, d in claimed.items()]
+    found += [(path.name, "a list") for path in lists[:1]]
+    if len(found) > 1:
+        (first, kind), (second, other) = found[:2]
+        raise DataError(
+            f"Both '{first}' ({kind}) and '{second}' ({other}) describe the "
+            "videos. Leave one of them in the folder."
         )
-    return sorted(files), notes
 
 
-def _from_csv(root: Path, path: Path) -> FolderListing:
-    videos: dict[str, FoundVideo] = {}
-    rows = list(_rows(path))
-    for line, row in rows:
-        video = _video(root, path, line, row)
-        if video.file in videos:
+def _require_files(root: Path, videos: Sequence[FoundVideo]) -> None:
+    """Raises if no listed file is there: the paths start from elsewhere."""
+    if videos and all(video.reason == MISSING for video in videos):
+        raise DataError(
+            f"None of the {plural(len(videos), 'listed video')} is in "
+            f"'{root}', such as '{videos[0].file}'. Paths start from that "
+            "folder: put the list beside the videos, or correct them."
+        )
+
+
+def _with_one_spelling(videos: Sequence[FoundVideo]) -> tuple[FoundVideo, ...]:
+    """Composes letters in the names of classes, as a Mac decomposes them.
+
+    Raises:
+        DataError: If a name is not Unicode, or two differ by case alone.
+    """
+    for video in videos:
+        _require_unicode(video)
+    found = tuple(
+        dataclasses.replace(
+            video,
+            class_name=unicodedata.normalize("NFC", video.class_name.strip()),
+        )
+        for video in videos
+    )
+    seen: dict[str, FoundVideo] = {}
+    for video in found:
+        other = seen.setdefault(video.class_name.casefold(), video)
+        if other.class_name != video.class_name:
             raise DataError(
-                f"'{path}', line {line}: '{video.file}' is listed a second "
-                "time. Leave one of the lines out."
+                f"The classes '{other.class_name}' ('{other.file}') and "
+                f"'{video.class_name}' ('{video.file}') differ by upper and "
+                "lower case alone. Give them one name, or two that differ."
             )
-        videos[video.file] = video
-    some = [video for video in videos.values() if video.split]
-    if some and len(some) < len(videos):
-        lines = [n for n, row in rows if not (row.get("split") or "").strip()]
-        raise DataError(
-            f"'{path}', line {lines[0]}: the split is empty, but other lines "
-            "have one. Fill in all (train, val or test) or none."
-        )
-    listed = tuple(videos[name] for name in sorted(videos))
-    return FolderListing(listed, (f"Listed in {path.name}.",))
+    return found
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yields the rows of a CSV file with line numbers; finds the delimiter."""
-    text = path.read_text("utf-8-sig", errors="surrogateescape")
-    header = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    columns = [name.strip().lower() for name in reader.fieldnames or ()]
-    reader.fieldnames = columns
-    absent = [name for name in ("file", "class") if name not in columns]
-    if absent:
+def _require_unicode(video: FoundVideo) -> None:
+    """Raises if a class has the bytes of an old encoding as its name."""
+    try:
+        video.class_name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        try:
+            data = os.fsencode(video.class_name)
+        except UnicodeEncodeError:  # half a character, from JSON
+            data = video.class_name.encode("ascii", "replace")
+        shown = data.decode("utf-8", "backslashreplace")
+        meant = data.decode("cp1252", "replace")
         raise DataError(
-            f"'{path}' has no column '{absent[0]}'. Its first line must name "
-            "the columns file and class, and may name split and group. "
-            f"Received: {header.strip()[:80]!r}."
-        )
-    for row in reader:
-        yield (
-            reader.line_num,
-            {name: cell or "" for name, cell in row.items() if name},
+            f"The class '{shown}' has a name that is not UTF-8, as zip files "
+            f"from Windows leave them. Rename the folder, as '{meant}'."
+        ) from error
+
+
+def require_videos(root: Path, videos: Sequence[FoundVideo]) -> None:
+    """Raises `DataError` if there is no video."""
+    if not videos:
+        raise DataError(
+            f"There is no video in '{root}'. Put videos in a folder per class, "
+            "as in data/walk/one.mp4 and data/gym/two.mp4."
         )
 
 
-def _video(
-    root: Path, path: Path, line: int, row: dict[str, str]
-) -> FoundVideo:
-    """Returns the video of one row."""
-    file, class_name = row["file"], row["class"].strip()
-    if not file or not class_name:
-        raise DataError(f"'{path}', line {line}: file or class is empty.")
-    split = row.get("split", "").strip().lower()
-    if split and split not in _SPLIT_FOLDERS:
+def require_classes(
+    root: Path, videos: Sequence[FoundVideo], *, fewest: int = 2
+) -> None:
+    """Raises `DataError` if there are fewer classes than are needed.
+
+    Args:
+        root: Path. The folder.
+        videos: Sequence of FoundVideo. All of it.
+        fewest: int. 1 if a class of what has no label joins them. Defaults
+            to 2.
+    """
+    require_videos(root, videos)
+    names = sorted({video.class_name for video in videos})
+    if len(names) < fewest:
+        folder, inner = inner_folders(videos)
+        advice = "Put the videos of each class in a folder of its own."
+        if len(inner) > 1:
+            listed = ", ".join(inner[:4]) + (", ..." if inner[4:] else "")
+            advice = (
+                f"If the folders in it ({listed}) are the classes, give "
+                f"'{root / folder}' instead."
+            )
         raise DataError(
-            f"'{path}', line {line}: the split must be train, val or test. "
-            f"Received: {split!r}."
+            f"Every video in '{root}' ({len(videos)}) is of one class, "
+            f"'{names[0]}'; a classifier needs at least two. {advice}"
         )
-    listed = inside(root, file)
-    if listed is None:
+
+
+def require_training(root: Path, videos: Sequence[FoundVideo]) -> None:
+    """Raises `DataError` if a class, or all, have none in the split train."""
+    splits = sorted({video.split for video in videos if video.split})
+    if splits and "train" not in splits:
         raise DataError(
-            f"'{path}', line {line}: '{file}' lies outside of '{root}'. Move "
-            f"{_FILE_NAME} to a folder that holds all its videos."
+            f"The videos in '{root}' are of the split {' and '.join(splits)}, "
+            "and none is for training. Put those for training beside them, in "
+            "a folder train or with train as their split."
         )
-    return FoundVideo(
-        listed,
-        class_name,
-        split=_SPLIT_FOLDERS.get(split, ""),
-        group=row.get("group", ""),
-        reason=missing(root, listed),
-        others=tuple((k, v) for k, v in row.items() if k not in _OWN_COLUMNS),
-    )
+    trained = {video.class_name for video in videos if video.split == "train"}
+    for name in sorted({video.class_name for video in videos} - trained):
+        if splits:
+            raise DataError(
+                f"Class '{name}' has no training video: all of its videos are "
+                "in other splits. Add some to train."
+            )

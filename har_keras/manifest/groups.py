@@ -7,97 +7,243 @@ divided by a split.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-# Groups guessed from file names are accepted if no class has fewer groups than
-# this, and no group is a larger share of a class: "squat_01, squat_02, ..."
-# names the action and not the recording.
-_FEWEST_GROUPS = 5
-_LARGEST_SHARE = 0.25
+from har_keras.errors import UsageError
+from har_keras.manifest.names import DAY, Name, Part, copies, parsed_name
+from har_keras.manifest.source_parts import SourceParts
+from har_keras.progress import plural
 
-Rule = Callable[[str], str]
-
-
-def _by_pattern(pattern: str) -> Rule:
-    compiled = re.compile(pattern, re.IGNORECASE)
-
-    def rule(stem: str) -> str:
-        match = compiled.match(stem)
-        return match[1] if match else ""
-
-    return rule
+BY_ITSELF = "each file by itself"
+COLUMN = "the manifest's column"
 
 
-# A name that matches one of these identifies the recording.
-NAMED_RULES: tuple[tuple[str, Rule], ...] = (
-    ("'_g01_' as in UCF101", _by_pattern(r"(.*_g\d+)_")),
-    ("'person01_' as in KTH", _by_pattern(r"(person\d+)[_-]")),
-    ("'-seg01' for parts of a recording", _by_pattern(r"(.+?)[-_]seg\d+")),
-)
-# A name that matches one of these may; used if the groups are plausible.
-PREFIX_RULES = (
-    _by_pattern(r"(.*\d.*?)[-_].*?\d+$"),
-    _by_pattern(r"(.+?)[-_. ]?\d+$"),
-)
+@dataclass(frozen=True)
+class GroupRow:
+    """How the videos of one class were grouped, or some of them.
+
+    Args:
+        class_name: str. The class.
+        seen: str. The part of the names, in words.
+        meaning: str. What it is taken for; "" if nothing was found.
+        example: str. One of the groups.
+        videos: int. Videos that have that part.
+        groups: int. Different sources.
+        largest: int. Videos of the largest.
+    """
+
+    class_name: str
+    seen: str
+    meaning: str
+    example: str
+    videos: int
+    groups: int
+    largest: int
 
 
-def guess_groups(files: Sequence[tuple[str, str]]) -> tuple[list[str], str]:
+@dataclass(frozen=True)
+class Grouping:
+    """The groups of videos, and how they were found.
+
+    Args:
+        groups: Sequence of str. The group of each video; its file name where
+            nothing is known.
+        rows: Sequence of GroupRow. What was seen, by class.
+    """
+
+    groups: tuple[str, ...]
+    rows: tuple[GroupRow, ...]
+
+    @property
+    def rule(self) -> str:
+        """The rules in words."""
+        by_rule: dict[str, list[str]] = {}
+        for row in self.rows:
+            meaning = f" ({row.meaning})" if row.meaning else ""
+            meaning = "" if row.seen == COLUMN else meaning
+            by_rule.setdefault(row.seen + meaning, []).append(row.class_name)
+        if len(by_rule) < 2:
+            return next(iter(by_rule), BY_ITSELF)
+        return "; ".join(
+            f"{rule} in {', '.join(names)}" for rule, names in by_rule.items()
+        )
+
+    @property
+    def known(self) -> float:
+        """The fraction of the videos of which something is known."""
+        known = sum(row.videos for row in self.rows if row.meaning)
+        return known / max(1, len(self.groups))
+
+    def summary(self, groups: Sequence[str], videos: str) -> str:
+        """Returns a sentence on the groups, once copies are joined.
+
+        Args:
+            groups: Sequence of str. The group of each video.
+            videos: str. How many videos there are, or parts of them, in words.
+        """
+        number = plural(len(set(groups)), "group")
+        return f"{videos} in {number}, by {self.rule}."
+
+
+def guess_groups(
+    files: Sequence[tuple[str, str]], group_by: str = "auto"
+) -> tuple[list[str], str]:
     """Infers the groups of videos from their file names.
 
     Args:
         files: Sequence of pairs of file and class name.
+        group_by: str. As `group_by_names` takes it. Defaults to "auto".
 
     Returns:
-        A group for each file, and the rules in words. A file that no rule
-        matches is a group of its own.
+        A group for each file, and the rules in words. A file of which nothing
+        is known is a group of its own.
 
     Example:
 
     >>> names = [f"v_Walk_g{g:02}_c{c}.avi" for g in range(9) for c in (1, 2)]
     >>> groups, rule = guess_groups([(name, "walk") for name in names])
     >>> groups[:3], rule
-    (['v_Walk_g00', 'v_Walk_g00', 'v_Walk_g01'], "'_g01_' as in UCF101")
+    (['v_Walk_g00', 'v_Walk_g00', 'v_Walk_g01'], "'_g01_c01' of UCF101
+    (recording)")
     """
-    groups = [file for file, _ in files]
-    words = []
-    rest = list(range(len(files)))
-    for name, rule in NAMED_RULES:
-        fitting = [i for i in rest if rule(_stem(files[i][0]))]
-        words += [name] if fitting else []
-        for i in fitting:
-            groups[i] = rule(_stem(files[i][0]))
-        rest = [i for i in rest if groups[i] == files[i][0]]
-    for rule in PREFIX_RULES:
-        guess = [rule(_stem(files[i][0])) or files[i][0] for i in rest]
-        if _believable(guess, [files[i][1] for i in rest]):
-            for i, group in zip(rest, guess, strict=True):
-                groups[i] = group
-            return groups, ", ".join([*words, "the start of the name"])
-    return groups, ", ".join(words) or "each file by itself"
+    found = group_by_names(files, group_by)
+    return list(found.groups), found.rule
 
 
-def _stem(file: str) -> str:
-    return PurePosixPath(file).stem
+def group_by_names(
+    files: Sequence[tuple[str, str]], group_by: str = "auto"
+) -> Grouping:
+    """Groups videos by what their names say of person, recording or day.
+
+    With "auto", each class takes the coarsest plausible part of its names: a
+    scheme that is known (UCF101, HMDB51, NTU, Kinetics, GoPro), a person, then
+    recordings, days, folders and words that recur, but no running number.
+
+    Args:
+        files: Sequence of pairs of file and class name.
+        group_by: str. "auto"; "file", each by itself; "folder", the folder it
+            is in; "day"; a number, the part of the name at that place, from 1
+            or, from the end, -1; else a regular expression whose first group,
+            or whole match, is the source. Defaults to "auto".
+
+    Returns:
+        A `Grouping`.
+
+    Raises:
+        UsageError: If the expression is wrong or matches no name.
+
+    Example:
+
+    >>> files = [("walk/a-cam1-07.mp4", "walk"), ("gym/b-cam2-07.mp4", "gym")]
+    >>> group_by_names(files, "3").groups, group_by_names(files, "^(.)").groups
+    (('07', '07'), ('a', 'b'))
+    """
+    names = [parsed_name(*file) for file in files]
+    if group_by == "auto":
+        chosen = SourceParts(names).chosen
+    elif group_by == "file":
+        chosen = {}
+    else:
+        chosen = _chosen_by(names, group_by)
+    groups = [
+        _group(name, chosen[i]) if i in chosen else name.file
+        for i, name in enumerate(names)
+    ]
+    if group_by == "auto":
+        original = copies(names)
+        keys = [original.get(name.file, name.file) for name in names]
+        groups = join_groups(groups, keys)
+    return Grouping(tuple(groups), _rows(names, groups, chosen))
 
 
-def _believable(groups: Sequence[str], class_names: Sequence[str]) -> bool:
-    """Returns whether groups look like recordings, not kinds of content."""
-    if len(set(groups)) == len(groups):
-        return False
-    by_class: dict[str, list[str]] = defaultdict(list)
-    for group, name in zip(groups, class_names, strict=True):
-        by_class[name].append(group)
-    for members in by_class.values():
-        sizes = Counter(members)
-        largest = max(sizes.values())
-        # A group of one file is fine, whatever its share.
-        too_large = largest > max(1, _LARGEST_SHARE * len(members))
-        if len(sizes) < min(_FEWEST_GROUPS, len(members)) or too_large:
-            return False
-    return True
+def given_groups(groups: Sequence[tuple[str, str]]) -> Grouping:
+    """Returns the groups that a manifest gives.
+
+    Args:
+        groups: Sequence of pairs of group and class name.
+    """
+    members: dict[str, list[str]] = defaultdict(list)
+    for group, class_name in groups:
+        members[class_name].append(group)
+    rows = [
+        _row(name, COLUMN, "as given", mine)
+        for name, mine in sorted(members.items())
+    ]
+    return Grouping(tuple(group for group, _ in groups), tuple(rows))
+
+
+def _chosen_by(names: Sequence[Name], group_by: str) -> dict[int, Part]:
+    """Returns the part that the user named, for the names that have it."""
+    part = _part_of(group_by)
+    chosen = {i: part for i, name in enumerate(names) if part.key(name)}
+    if not chosen:
+        raise UsageError(
+            f"--group-by {group_by} matches none of the {len(names)} names, "
+            f"such as '{names[0].file}'. Give auto, file, folder, day, the "
+            "number of a part of the names, or a regular expression."
+        )
+    return chosen
+
+
+def _part_of(group_by: str) -> Part:
+    if group_by == "folder":
+        return Part("the folder", "as chosen", lambda n: "/".join(n.folders))
+    if group_by == "day":
+        return DAY
+    if re.fullmatch(r"-?[1-9]\d?", group_by):
+        place = int(group_by)
+
+        def part(name: Name) -> str:
+            words = re.findall(r"[^\W_]+", name.stem)
+            index = place - 1 if place > 0 else place
+            return words[index] if -len(words) <= index < len(words) else ""
+
+        return Part(f"part {place}", "as chosen", part)
+    try:
+        pattern = re.compile(group_by)
+    except re.error as error:
+        raise UsageError(
+            f"--group-by is no regular expression: {error}. Received: "
+            f"{group_by!r}."
+        ) from error
+
+    def match(name: Name) -> str:
+        found = pattern.search(name.stem) or pattern.search(name.file)
+        return (found[1] if pattern.groups else found[0]) or "" if found else ""
+
+    return Part(f"'{group_by}'", "as chosen", match)
+
+
+def _group(name: Name, part: Part) -> str:
+    """Returns the name of a group; of its class if others have another."""
+    value = part.key(name)
+    return value if part.is_shared else f"{name.class_name}/{value}"
+
+
+def _rows(
+    names: Sequence[Name], groups: Sequence[str], chosen: Mapping[int, Part]
+) -> tuple[GroupRow, ...]:
+    """Returns what was seen in the names, by class."""
+    members: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for i, (name, group) in enumerate(zip(names, groups, strict=True)):
+        part = chosen.get(i)
+        what, meaning = (part.what, part.meaning) if part else (BY_ITSELF, "")
+        members[name.class_name, what, meaning].append(group)
+    return tuple(_row(*seen, mine) for seen, mine in sorted(members.items()))
+
+
+def _row(
+    class_name: str, seen: str, meaning: str, groups: Sequence[str]
+) -> GroupRow:
+    sizes = Counter(groups)
+    example, largest = sizes.most_common(1)[0]
+    return GroupRow(
+        class_name, seen, meaning, example if meaning else "", len(groups),
+        len(sizes), largest,
+    )  # fmt: skip
 
 
 def join_groups(groups: Sequence[str], keys: Sequence[str]) -> list[str]:
@@ -115,17 +261,41 @@ def join_groups(groups: Sequence[str], keys: Sequence[str]) -> list[str]:
     >>> join_groups(["a", "b", "c", "b"], ["1", "2", "1", ""])
     ['a', 'b', 'a', 'b']
     """
+    first: dict[str, str] = {}
+    pairs = [
+        (first.setdefault(key, group), group)
+        for group, key in zip(groups, keys, strict=True)
+        if key
+    ]
+    return merge_groups(groups, pairs)
+
+
+def merge_groups(
+    groups: Sequence[str], pairs: Iterable[tuple[str, str]]
+) -> list[str]:
+    """Merges pairs of groups; the first of each gives the name.
+
+    Args:
+        groups: Sequence of str. A group for each item.
+        pairs: Iterable of pairs of groups.
+
+    Returns:
+        The groups, merged.
+
+    Example:
+
+    >>> merge_groups(["a", "b", "c"], [("a", "c")])
+    ['a', 'b', 'a']
+    """
     parent = {group: group for group in groups}
 
     def root(group: str) -> str:
         while parent[group] != group:
-            group = parent[group]
+            parent[group] = group = parent[parent[group]]
         return group
 
-    first: dict[str, str] = {}
-    for group, key in zip(groups, keys, strict=True):
-        if key:
-            parent[root(group)] = root(first.setdefault(key, group))
+    for first, second in pairs:
+        parent[root(second)] = root(first)
     return [root(group) for group in groups]
 
 

@@ -6,33 +6,44 @@ import functools
 import hashlib
 import logging
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from har_keras.errors import DataError
-from har_keras.files import whole_file
+from har_keras.files import open_regular, whole_file
+from har_keras.manifest.division import Division, grouping_of
 from har_keras.manifest.entries import FolderListing, FoundVideo, require_folder
-from har_keras.manifest.folders import find_every_video, find_videos
-from har_keras.manifest.groups import guess_groups, join_groups, split_groups
-from har_keras.progress import ProgressBar, plural
+from har_keras.manifest.folders import (
+    find_every_video,
+    find_videos,
+    require_classes,
+    require_training,
+    require_videos,
+)
+from har_keras.manifest.groups import join_groups
+from har_keras.manifest.layouts import NoClassFolders
+from har_keras.manifest.parts import (
+    counted,
+    is_part,
+    require_background,
+    require_parts,
+    sample_name,
+    whole_videos,
+)
+from har_keras.manifest.rows import columns_of, fields_of, rows_of
+from har_keras.progress import ProgressBar
+from har_keras.video.images import images_in
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 
-_COLUMNS = (
-    "file", "class", "split", "group", "sha256", "kept_frames", "reason",
-    "root",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Video:
-    """One video file with its class, split and group.
+    """A video, or a labelled part of one, with its class, split and group.
 
     Args:
         file: str. Path under the manifest's root, with `/`. Bytes that are
@@ -45,6 +56,11 @@ class Video:
             decoded yet.
         reason: str. Why it is not usable, or which part was dropped.
         others: Sequence of pairs. Further columns of a user's manifest.
+        start: float or None. Where a part begins, in seconds; None is where
+            the video does.
+        end: float or None. Where a part ends, in seconds; None is where the
+            video does.
+        first_frame: int. The first of the kept frames in the store.
     """
 
     file: str
@@ -55,6 +71,36 @@ class Video:
     kept_frames: int = 0
     reason: str = ""
     others: tuple[tuple[str, str], ...] = ()
+    start: float | None = None
+    end: float | None = None
+    first_frame: int = 0
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is a part of a video, with other parts beside it."""
+        return is_part(self)
+
+    @property
+    def name(self) -> str:
+        """For people: the file, and of a part its time."""
+        return sample_name(self)
+
+    @property
+    def key(self) -> str:
+        """What a store calls its frames: the file's hash, and of a part which.
+
+        Example:
+
+        >>> Video("a.mp4", "walk", "train", "", "1f3a", kept_frames=16).key
+        '1f3a'
+        >>> Video("a.mp4", "walk", "train", "", "1f3a", 16, start=1.0, end=2.0,
+        ...     first_frame=16).key
+        '1f3a@16-32'
+        """
+        if not self.is_part:
+            return self.sha256
+        end = self.first_frame + self.kept_frames
+        return f"{self.sha256}@{self.first_frame}-{end}"
 
 
 @dataclass(frozen=True)
@@ -66,12 +112,17 @@ class Manifest:
         class_names: Sequence of str, sorted: the order of labels.
         videos: Sequence of Video.
         notes: Sequence of str. How it was made, for the log.
+        division: Division. How groups and splits were made.
+        background: bool. Whether what lies between labels in time becomes a
+            class of its own once the lengths of the videos are known.
     """
 
     root: Path
     class_names: tuple[str, ...]
     videos: tuple[Video, ...]
     notes: tuple[str, ...] = field(default=(), compare=False)
+    division: Division = field(default_factory=Division, compare=False)
+    background: bool = field(default=False, compare=False)
 
     @classmethod
     def from_folder(
@@ -81,34 +132,80 @@ class Manifest:
         val_fraction: float = 0.15,
         test_fraction: float = 0.15,
         seed: int = 0,
+        group_by: str = "auto",
+        background: str = "none",
     ) -> "Manifest":
         """Lists the videos of a folder and splits them if they are not split.
 
-        Four layouts are supported; the first match wins: a `manifest.csv` with
-        columns `file` and `class` (optionally `split` and `group`), lists
-        `train.txt` or `.csv` (and val, test) with a path and a label per line,
-        `{train,val,test}/<class>/...`, and `<class>/...`. A missing split is
+        The first description that there is counts: a `manifest.csv` with
+        columns `file` and `class` (optionally `split` and `group`, and `start`
+        and `end` in seconds of a labelled part); annotations of another program
+        or data set, as they are; lists `train.txt` or `.csv` (and val, test)
+        with a path and a label per line; `{train,val,test}/<class>/...`;
+        `<class>/...`. A missing split is
         drawn from the training videos, by group and stratified by class.
-        Files with the same content are one group.
+        Files with the same content are one group, and so are the parts of a
+        video.
 
         Args:
             root: Path. The folder.
             val_fraction: float. Share of "val", if that split is missing.
             test_fraction: float. Share of "test", if that split is missing.
             seed: int. Seed of the random split.
+            group_by: str. What groups come from, as `group_by_names` takes it.
+            background: str. "class" makes a class of what lies between labels
+                in time; "none" leaves it out.
 
         Returns:
             A `Manifest` with the hash of every file.
 
         Raises:
-            UsageError: If there is no such folder.
-            DataError: If it has no videos, or fewer than two classes.
+            UsageError: If there is no such folder, or there can be no
+                background.
+            DataError: If it has no videos, fewer than two classes, splits
+                without one for training, or labels in time that contradict
+                each other.
         """
         folder = require_folder(root)
         found = find_videos(folder)
-        _require_classes(folder, found.videos)
+        require_parts(found.videos)
+        adds_class = background == "class"
+        note = require_background(found.videos) if adds_class else ""
+        require_classes(folder, found.videos, fewest=1 if adds_class else 2)
+        require_training(folder, found.videos)
+        found = dataclasses.replace(
+            found, notes=(*found.notes, *([note] if note else []))
+        )
         fractions = {"val": val_fraction, "test": test_fraction}
-        return cls._divided(folder, found, fractions, seed)
+        manifest = cls._divided(folder, found, fractions, seed, group_by)
+        return dataclasses.replace(manifest, background=adds_class)
+
+    @classmethod
+    def to_evaluate(
+        cls, root: Path, class_names: Collection[str]
+    ) -> "Manifest":
+        """Lists the videos of a folder on which a model is to be evaluated.
+
+        They are read as by `from_folder`, but may be of a single class and of
+        a single split, and none is drawn. The folder may be that of a class.
+
+        Args:
+            root: Path. The folder.
+            class_names: Collection of str. The model's classes.
+
+        Returns:
+            A `Manifest` with the classes that were found.
+
+        Raises:
+            UsageError: If there is no such folder.
+            DataError: If it has no videos, or labels in time contradict each
+                other.
+        """
+        folder = require_folder(root)
+        found = find_videos(folder, class_names)
+        require_videos(folder, found.videos)
+        require_parts(found.videos)
+        return cls._divided(folder, found, {}, seed=0, group_by="auto")
 
     @classmethod
     def without_labels(
@@ -118,12 +215,14 @@ class Manifest:
         val_fraction: float = 0.15,
         test_fraction: float = 0.15,
         seed: int = 0,
+        group_by: str = "auto",
     ) -> "Manifest":
         """Lists the videos of a folder that need not have classes.
 
         A folder with classes is split as by `from_folder`, so that
-        pre-training does not see the test videos. Of any other folder, all
-        videos at any depth are listed, and no test split is made.
+        pre-training does not see the test videos; with labels in time, each
+        video is taken whole. Of any other folder, all videos at any depth are
+        listed, and no test split is made.
 
         Args:
             root: Path. The folder.
@@ -131,6 +230,7 @@ class Manifest:
             test_fraction: float. Share of "test", if it is missing and the
                 folder is sorted by class.
             seed: int. Seed of the random split.
+            group_by: str. What groups come from, as `group_by_names` takes it.
 
         Returns:
             A `Manifest`, of class "unlabelled" if there are no classes.
@@ -140,13 +240,18 @@ class Manifest:
             DataError: If it has no videos.
         """
         folder = require_folder(root)
-        found = find_videos(folder)
+        try:
+            found = find_videos(folder)
+        except NoClassFolders:
+            found = FolderListing((), ())
+        require_parts(found.videos)
+        found = whole_videos(found)
         if len({video.class_name for video in found.videos}) < 2:
             found, test_fraction = find_every_video(folder, "unlabelled"), 0.0
         if not found.videos:
             raise DataError(f"There is no video in '{folder}'.")
         fractions = {"val": val_fraction, "test": test_fraction}
-        return cls._divided(folder, found, fractions, seed)
+        return cls._divided(folder, found, fractions, seed, group_by)
 
     @classmethod
     def _divided(
@@ -155,35 +260,37 @@ class Manifest:
         found: FolderListing,
         fractions: dict[str, float],
         seed: int,
+        group_by: str,
     ) -> "Manifest":
         """Hashes, groups and splits the videos that were found."""
         hashes = _hashes(folder, found.videos)
-        groups, how = _groups(found.videos, hashes)
-        splits, divided = _splits(
-            found.videos,
-            groups,
-            fractions,
-            seed,
-        )
+        grouping = grouping_of(found.videos, group_by)
+        groups = join_groups(grouping.groups, hashes)
+        given = [video.split or "train" for video in found.videos]
         videos = tuple(
             Video(
                 file=item.file,
                 class_name=item.class_name,
                 split=split,
-                group=group,
+                group="",
                 sha256=content,
                 reason=item.reason,
                 others=item.others,
+                start=item.start,
+                end=item.end,
             )
-            for item, content, group, split in zip(
-                found.videos, hashes, groups, splits, strict=True
+            for item, content, split in zip(
+                found.videos, hashes, given, strict=True
             )
         )
         names = tuple(sorted({video.class_name for video in videos}))
-        notes = (*found.notes, how, *divided)
+        division = Division.of(grouping, group_by, given, fractions, seed)
+        undivided = cls(folder, names, videos, division=division)
+        manifest = undivided.with_groups(groups)
+        notes = (*found.notes, grouping.summary(groups, counted(videos)))
         for note in notes:
             logger.info("%s", note)
-        return cls(folder, names, videos, notes)
+        return dataclasses.replace(manifest, notes=notes)
 
     @classmethod
     def read(cls, file: Path, root: Path | None = None) -> "Manifest":
@@ -204,7 +311,7 @@ class Manifest:
                 encoding="utf-8", errors="surrogateescape", newline=""
             ) as stream:
                 rows = list(csv.DictReader(stream))
-            videos = tuple(_video_from_row(row) for row in rows)
+            videos = tuple(Video(**fields_of(row)) for row in rows)
             folder = root or Path(rows[0]["root"])
         except (
             OSError,
@@ -221,19 +328,16 @@ class Manifest:
 
     def write(self, file: Path) -> None:
         """Writes a CSV file with one row per video, to be read by `read`."""
-        others = list(
-            dict.fromkeys(k for v in self.videos for k, _ in v.others)
-        )
         with (
             whole_file(file) as temporary,
             temporary.open(
                 "w", encoding="utf-8", errors="surrogateescape", newline=""
             ) as stream,
         ):
-            writer = csv.DictWriter(stream, [*_COLUMNS, *others])
+            writer = csv.DictWriter(stream, columns_of(self.videos))
             writer.writeheader()
-            for video in self.videos:
-                writer.writerow(_row_from_video(video, self.root))
+            for row in rows_of(self.videos, self.root):
+                writer.writerow(row)
 
     def split(self, name: str) -> tuple[Video, ...]:
         """Returns the videos of a split, usable or not."""
@@ -264,133 +368,58 @@ class Manifest:
         """Returns a copy with other videos and the same classes."""
         return dataclasses.replace(self, videos=tuple(videos))
 
+    def with_groups(self, groups: Sequence[str]) -> "Manifest":
+        """Returns a copy with other groups; splits that were cut follow them.
 
-def _require_classes(root: Path, videos: Sequence[FoundVideo]) -> None:
-    names = sorted({video.class_name for video in videos})
-    if not videos:
-        raise DataError(
-            f"There is no video in '{root}'. Put videos in a folder per class, "
-            "as in data/walk/one.mp4 and data/gym/two.mp4."
-        )
-    if len(names) < 2:
-        raise DataError(
-            f"Every video in '{root}' ({len(videos)}) is of one class, "
-            f"'{names[0]}'; a classifier needs at least two. Put the videos of "
-            "each class in a folder of its own."
+        Args:
+            groups: Sequence of str. The group of each video.
+        """
+        splits = self.division.splits(self.videos, groups)
+        return self.with_videos(
+            dataclasses.replace(video, group=group, split=split)
+            for video, group, split in zip(
+                self.videos, groups, splits, strict=True
+            )
         )
 
 
 def _hashes(root: Path, videos: Sequence[FoundVideo]) -> list[str]:
     """Returns the hash of each file's content, "" if it can't be read."""
     paths = ["" if v.reason else os.path.join(root, v.file) for v in videos]
+    hashes: dict[str, str] = dict.fromkeys(paths, "")  # of many parts once
     # Hashing releases the GIL; more than a few threads compete for the disk.
     with (
-        ProgressBar("Reading files", total=len(paths)) as bar,
+        ProgressBar("Reading files", total=len(hashes)) as bar,
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
     ):
-        hashes = []
-        for content in pool.map(content_hash, paths):
-            hashes.append(content)
+        for path, content in zip(
+            hashes, pool.map(content_hash, hashes), strict=True
+        ):
+            hashes[path] = content
             bar.advance()
-    return hashes
+    return [hashes[path] for path in paths]
 
 
 def content_hash(path: str | Path) -> str:
-    """Returns the SHA-256 of a file, in hex; "" if it can't be read."""
+    """Returns the SHA-256 of a file, in hex; "" if it can't be read.
+
+    That of a folder of images is of their names and contents, in order.
+    """
     try:
-        with open(path, "rb") as file:
+        if os.path.isdir(path):
+            return _hash_of_images(Path(path))
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
 
 
-def _groups(
-    videos: Sequence[FoundVideo], hashes: Sequence[str]
-) -> tuple[list[str], str]:
-    """Returns the group of each video, and a note on how it was found."""
-    files = [(video.file, video.class_name) for video in videos]
-    if any(video.group for video in videos):
-        groups = [video.group or video.file for video in videos]
-        rule = "the manifest's column"
-    else:
-        groups, rule = guess_groups(files)
-    groups = join_groups(groups, hashes)
-    number = len(set(groups))
-    counts = f"{plural(len(files), 'video')} in {plural(number, 'group')}"
-    return groups, f"{counts}, by {rule}."
-
-
-def _splits(
-    videos: Sequence[FoundVideo],
-    groups: Sequence[str],
-    fractions: dict[str, float],
-    seed: int,
-) -> tuple[list[str], list[str]]:
-    """Returns the split of each video, and notes on splits that were made."""
-    splits = [video.split or "train" for video in videos]
-    missing = {
-        name: fraction
-        for name, fraction in fractions.items()
-        if name not in splits and fraction > 0
-    }
-    if not missing:
-        return splits, []
-    pool = [i for i, split in enumerate(splits) if split == "train"]
-    divided = split_groups(
-        [groups[i] for i in pool],
-        [videos[i].class_name for i in pool],
-        missing,
-        seed=seed,
-    )
-    for i, split in zip(pool, divided, strict=True):
-        splits[i] = split
-    counts = Counter(splits)
-    sizes = ", ".join(f"{counts[name]} {name}" for name in SPLITS)
-    names = " and ".join(missing)
-    return splits, [f"Cut {names} from the training videos: {sizes}."]
-
-
-# Spreadsheets run a cell with one of these prefixes as a formula. Such cells,
-# with or without leading quotes, get one more quote, which `read` removes.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-def guarded(cell: str) -> str:
-    """Returns a table cell that no spreadsheet runs as a formula."""
-    return f"'{cell}" if cell.lstrip("'").startswith(_FORMULA) else cell
-
-
-def unguarded(cell: str) -> str:
-    """Returns the cell that was given to `guarded`."""
-    is_guarded = cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA)
-    return cell[1:] if is_guarded else cell
-
-
-def _row_from_video(video: Video, root: Path) -> dict[str, Any]:
-    row = {
-        "file": video.file,
-        "class": video.class_name,
-        "split": video.split,
-        "group": video.group,
-        "sha256": video.sha256,
-        "kept_frames": str(video.kept_frames),
-        "reason": video.reason,
-        "root": str(root),
-    }
-    return {name: guarded(cell) for name, cell in (*row.items(), *video.others)}
-
-
-def _video_from_row(row: dict[str, str]) -> Video:
-    cells = {name: unguarded(cell) for name, cell in row.items()}
-    take: Callable[[str], str] = cells.pop
-    root_and_others = {k: v for k, v in cells.items() if k not in _COLUMNS}
-    return Video(
-        file=take("file"),
-        class_name=take("class"),
-        split=take("split"),
-        group=take("group"),
-        sha256=take("sha256"),
-        kept_frames=int(take("kept_frames")),
-        reason=take("reason"),
-        others=tuple(root_and_others.items()),
-    )
+def _hash_of_images(folder: Path) -> str:
+    """Returns the hash of a folder of images; "" if there is none in it."""
+    found = hashlib.sha256()
+    images = images_in(folder)
+    for image in images:
+        found.update(os.fsencode(image.name) + b"\0")
+        with image.open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest() if images else ""

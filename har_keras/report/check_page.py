@@ -11,10 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from har_keras.files import whole_file
-from har_keras.manifest.manifest import SPLITS, Manifest, Video, guarded
+from har_keras.manifest.formats.cells import guarded
+from har_keras.manifest.manifest import SPLITS, Manifest, Video
+from har_keras.manifest.parts import counted
 from har_keras.progress import plural
 from har_keras.report.html import page, section, table
 from har_keras.store.duplicates import Duplicate, leaking_groups
+from har_keras.store.scenes import (
+    Scene,
+    classes_of,
+    group_warnings,
+    scene_notes,
+)
 from har_keras.store.shards import StoredVideo, Thumbnails
 from har_keras.store.store import Store
 
@@ -42,12 +50,14 @@ class CheckReport:
         manifest: Manifest. The videos, with kept frames and reasons.
         store: Store. The decoded frames.
         duplicates: Sequence of Duplicate. Pairs of near-duplicates.
+        scenes: Sequence of Scene. Videos of one place in several groups.
     """
 
     title: str
     manifest: Manifest
     store: Store
     duplicates: Sequence[Duplicate]
+    scenes: Sequence[Scene] = ()
 
     @property
     def leaks(self) -> list[Duplicate]:
@@ -57,7 +67,14 @@ class CheckReport:
     def write(self, folder: Path) -> None:
         """Writes `videos.csv`, `duplicates.csv` and `report.html`."""
         rows = [self._video_row(*found) for found in self._remarked]
-        _write_csv(folder / "videos.csv", _VIDEO_COLUMNS, rows)
+        columns: tuple[str, ...] = _VIDEO_COLUMNS
+        if self._has_parts:
+            columns = (*columns, "start", "end")
+            rows = [
+                (*row, _time(video.start), _time(video.end))
+                for row, video in zip(rows, self.manifest.videos, strict=True)
+            ]
+        _write_csv(folder / "videos.csv", columns, rows)
         pairs = [
             (pair.first.file, pair.first.split, pair.second.file,
              pair.second.split, pair.kind, round(pair.agreement, 2),
@@ -86,7 +103,7 @@ class CheckReport:
         ]
         bad = [
             [
-                video.file,
+                video.name,
                 "used in part" if video.kept_frames else "not used",
                 video.reason,
             ]
@@ -98,10 +115,14 @@ class CheckReport:
             [g, " and ".join(s)]
             for g, s in leaking_groups(self.manifest).items()
         ]
+        counts = table(self._count_columns, self.counts())
         parts = [
             f"<h1>{escape(self.title)}</h1>\n<p>{escape(self.headline())}</p>",
-            *(f'<p class="note">{escape(x)}</p>' for x in self.manifest.notes),
-            section("Classes and splits", table(_COUNT_COLUMNS, self.counts())),
+            *(f"<p>{escape(x)}</p>" for x in group_warnings(self.manifest)),
+            *(f'<p class="note">{escape(x)}</p>' for x in self.notes()),
+            section("Classes and splits", counts),
+            section("Groups", _table(_SEEN_HEADER, self.seen())),
+            section("Scenes", _table(_SCENE_HEADER, self.places())),
             section("Leakage between splits", _table(_PAIR_HEADER, leaks)),
             section("Groups in several splits", _table(_GROUP_HEADER, groups)),
             section("Videos not fully used", _table(_BAD_HEADER, bad)),
@@ -117,11 +138,41 @@ class CheckReport:
         usable = sum(video.kept_frames > 0 for video in videos)
         seconds = sum(video.kept_frames for video in videos) / self._fps
         return (
-            f"{usable} of {plural(len(videos), 'video')} can be used, "
+            f"{usable} of {counted(videos)} can be used, "
             f"{seconds / 60:.1f} minutes; "
             f"{plural(len(self.duplicates), 'pair')} of duplicates, "
             f"{len(self.leaks)} across splits."
         )
+
+    def notes(self) -> list[str]:
+        """Returns how groups and splits were made."""
+        division = self.manifest.division
+        return [
+            *self.manifest.notes,
+            *scene_notes(self.scenes),
+            *division.notes(self.manifest.videos),
+        ]
+
+    def seen(self) -> list[list[str]]:
+        """Returns a row per class: what its names say of the source."""
+        return [
+            [row.class_name, row.seen, row.meaning or "nothing", row.example,
+             str(row.videos), str(row.groups), str(row.largest)]
+            for row in self.manifest.division.rows
+        ]  # fmt: skip
+
+    def places(self) -> list[list[str]]:
+        """Returns a row per scene that is in several groups by names."""
+        return [
+            [
+                ", ".join(sorted(classes_of(self.manifest, scene.videos))),
+                str(len(scene.videos)),
+                str(scene.groups),
+                "one group" if scene.is_joined else "apart",
+                scene.videos[0].file,
+            ]
+            for scene in self.scenes
+        ]
 
     def counts(self) -> list[list[str]]:
         """Returns a row per class and split: videos, usable, seconds."""
@@ -150,7 +201,12 @@ class CheckReport:
 
     def text(self) -> str:
         """Formats the report for a terminal."""
-        lines = [_columns(_COUNT_COLUMNS, self.counts()), ""]
+        lines = [*group_warnings(self.manifest)]
+        lines += [""] * bool(lines)
+        lines += [_columns(self._count_columns, self.counts()), ""]
+        if seen := self.seen():
+            lines += [_columns(_SEEN_HEADER, seen), ""]
+        lines += [*scene_notes(self.scenes)]
         for name, *values in self.kinds():
             pairs = zip(_KINDS, values, strict=True)
             listed = [f"{kind} {value}" for kind, value in pairs if value]
@@ -162,28 +218,42 @@ class CheckReport:
             lines.append(f"Group '{group}' is in {' and '.join(splits)}")
         return "\n".join([*lines, "", self.headline()])
 
+    @functools.cached_property
+    def _has_parts(self) -> bool:
+        return any(video.is_part for video in self.manifest.videos)
+
+    @property
+    def _count_columns(self) -> tuple[str, ...]:
+        what = "parts" if self._has_parts else "videos"
+        return ("class", "split", what, "usable", "groups", "seconds")
+
     @property
     def _fps(self) -> float:
         return self.store.spec.fps
 
     def _stored(self, class_name: str) -> list[StoredVideo]:
-        return [
-            self.store.video(video.sha256)
+        files = {
+            video.file: self.store.video(video.sha256)
             for video in self.manifest.videos
             if video.class_name == class_name and video.kept_frames
-        ]
+        }
+        return list(files.values())
 
     @functools.cached_property
     def _remarked(self) -> list[tuple[Video, list[str]]]:
-        """Every video with its remarks."""
+        """Every video with its remarks, which the first part of a file has."""
         videos = self.manifest.videos
+        first = {video.file: video for video in reversed(videos)}
         hashes = {video.sha256 for video in videos if video.kept_frames}
         thumbnails = self.store.thumbnails(hashes)
         found = {
             sha256: remarks(self.store.video(sha256), thumbnails[sha256])
             for sha256 in hashes
         }
-        return [(video, found.get(video.sha256, [])) for video in videos]
+        return [
+            (v, found.get(v.sha256, []) if first[v.file] is v else [])
+            for v in videos
+        ]
 
     def _video_row(
         self, video: Video, found: Sequence[str]
@@ -229,7 +299,10 @@ def remarks(video: StoredVideo, thumbnails: Thumbnails) -> list[str]:
     return found
 
 
-_COUNT_COLUMNS = ("class", "split", "videos", "usable", "groups", "seconds")
+_SEEN_HEADER = (
+    "class", "groups by", "meaning", "such as", "videos", "groups", "largest",
+)  # fmt: skip
+_SCENE_HEADER = ("classes", "videos", "groups", "joined", "such as")
 _PAIR_HEADER = ("first", "second", "what", "agreement")
 _GROUP_HEADER = ("group", "splits")
 _BAD_HEADER = ("video", "verdict", "reason")
@@ -241,7 +314,10 @@ _KINDS: dict[str, Callable[[StoredVideo], str]] = {
     "sizes": lambda video: f"{video.info.width}x{video.info.height}",
     "rates": lambda video: f"{video.info.fps:g}/s",
     "codecs": lambda video: f"{video.info.codec} in {video.info.container}",
-    "rotation": lambda video: f"{video.info.rotation}\N{DEGREE SIGN}",
+    "rotation": lambda video: (
+        f"{video.info.rotation}\N{DEGREE SIGN}"
+        + (", mirrored" if video.info.mirrored else "")
+    ),
     "rate": lambda video: "variable" if video.variable_rate else "even",
     "audio": lambda video: "with" if video.info.has_audio else "without",
 }
@@ -259,6 +335,10 @@ def _most_common(values: Iterable[str]) -> str:
     listed = [f"{count} {value}" for value, count in counts.most_common(4)]
     others = counts.total() - sum(n for _, n in counts.most_common(4))
     return ", ".join([*listed, *([f"{others} others"] if others else [])])
+
+
+def _time(seconds: float | None) -> Cell:
+    return "" if seconds is None else seconds
 
 
 def _yes(value: bool) -> str:

@@ -17,10 +17,14 @@ from har_keras.config import Config, EvaluationConfig
 from har_keras.evaluation.measure import measure, usable
 from har_keras.evaluation.metrics import curve
 from har_keras.evaluation.result import Evaluation
+from har_keras.evaluation.segments import VideoSegments
+from har_keras.evaluation.timelines import measure_segments
 from har_keras.files import whole_file
 from har_keras.inference.attention_rollout import overlay_heatmap
 from har_keras.inference.classifier import Classifier
+from har_keras.inference.timeline import TimelineConfig
 from har_keras.inference.views import view_clips
+from har_keras.manifest.formats.cells import guarded
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.report.evaluation_page import Report
 from har_keras.report.film_strips import (
@@ -37,6 +41,7 @@ from har_keras.report.plots import (
     plot_reliability,
     plot_samples,
 )
+from har_keras.report.segment_files import write_segments
 from har_keras.run import ResultFiles, Run
 from har_keras.store.store import Store
 from har_keras.video.ffmpeg import Frames
@@ -45,8 +50,6 @@ _MAX_MISTAKES = 24
 _NUM_EXAMPLES = 4
 _NUM_ATTENDED = 3
 _NUM_SHOWN = 8
-# What a spreadsheet takes for a formula.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Results:
         look: Callable or None. From clips `(B, num_frames, H, W, 3)` to the
             attention on their tubelets `(B, T, H', W')`.
         options: Mapping or None. Options to show. Defaults to all of the run.
+        segments: Sequence of VideoSegments. Of the videos with labels in time.
     """
 
     manifest: Manifest
@@ -73,6 +77,7 @@ class Results:
     figures: Mapping[str, Any]
     look: Callable[[Frames], np.ndarray] | None = None
     options: Mapping[str, Any] | None = None
+    segments: Sequence[VideoSegments] = ()
 
     def evaluation(self, files: ResultFiles) -> Evaluation:
         """Returns the figures as an object.
@@ -102,7 +107,12 @@ class Results:
             self.figures["class_names"],
             folder.confusion_file,
         )
-        plots = {"Confusion": folder.confusion_file}
+        plots: dict[str, Path] = {}
+        if self.segments:
+            plots |= write_segments(
+                self.segments, self.manifest.class_names, folder
+            )
+        plots["Confusion"] = folder.confusion_file
         plots |= self._plot_probabilities(folder)
         if history_file and history_file.is_file():
             plot_curves(history_file, folder.curves_file)
@@ -134,7 +144,7 @@ class Results:
     def write_samples(self, folder: Run, split: str) -> None:
         """Draws film strips: of the training's clips, and of those scored."""
         known = {
-            video.file: row
+            video.name: row
             for video, row in zip(self.videos, self.probabilities, strict=True)
         }
         strips = {
@@ -169,13 +179,18 @@ class Results:
             "w", newline="", encoding="utf-8", errors="surrogateescape"
         ) as file:
             writer = csv.writer(file)
-            header = ["file", "label", "prediction", *names]
-            writer.writerow(map(spreadsheet_text, header))
+            timed = any(video.is_part for video in self.videos)
+            times = ["start", "end"] if timed else []
+            header = ["file", *times, "label", "prediction", *names]
+            writer.writerow(map(guarded, header))
             for video, row in zip(self.videos, self.probabilities, strict=True):
-                texts = [video.file, video.class_name, names[int(row.argmax())]]
-                writer.writerow(
-                    [*map(spreadsheet_text, texts), *map(float, row)]
-                )
+                texts = [video.class_name, names[int(row.argmax())]]
+                cells = [
+                    guarded(video.file),
+                    *([video.start, video.end] if timed else []),
+                    *map(guarded, texts),
+                ]
+                writer.writerow([*cells, *map(float, row)])
 
     def _report(self, title: str, plots: Mapping[str, Path]) -> Report:
         labels = self._labels
@@ -235,17 +250,6 @@ class Results:
         )
 
 
-def spreadsheet_text(text: str) -> str:
-    """Returns a cell that no spreadsheet runs as a formula.
-
-    Example:
-
-    >>> spreadsheet_text("=cmd|' /C calc'!A0"), spreadsheet_text("walk")
-    ("'=cmd|' /C calc'!A0", 'walk')
-    """
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
-
-
 def count_videos(manifest: Manifest) -> dict[str, dict[str, int]]:
     """Returns how many videos there are, by class and by split.
 
@@ -271,6 +275,7 @@ class EvaluationTask:
     manifest: Manifest
     chosen: Sequence[Video]
     split: str
+    timeline: TimelineConfig | None = None
 
     def measured(self, robustness: bool) -> Results:
         """Returns the figures, and all that shows them."""
@@ -280,6 +285,9 @@ class EvaluationTask:
         )
 
         model, info = self.classifier.model, self.classifier.info
+        measured, segments = measure_segments(
+            self.classifier, self.store, usable(self.chosen), self.timeline
+        )
         figures, probabilities = measure(
             self.classifier, self.store, self.manifest, self.chosen,
             robustness=robustness,
@@ -290,9 +298,14 @@ class EvaluationTask:
             self.classifier.config,
             usable(self.chosen),
             probabilities,
-            {**figures, "split": self.split},
+            {
+                **figures,
+                "split": self.split,
+                **({"segments": measured} if measured else {}),
+            },
             functools.partial(attention_rollout, model)
             if has_attention(model)
             else None,
             info.options() if info else None,
+            segments,
         )

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from har_keras.files import whole_file
+from har_keras.progress import plural
 from har_keras.report.film_strips import Strip
 from har_keras.report.html import page, section, table
+from har_keras.report.segment_files import segment_headline, segment_tables
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Report:
         sections = [
             self._headline(),
             section("Classes", self._classes()),
+            section("Segments in time", self._segments()),
             *(
                 section(heading, _plot(plot, heading))
                 for heading, plot in self.plots.items()
@@ -68,17 +71,21 @@ class Report:
             ),
             section("Videos that were not scored", self._failed()),
             section("Videos used in part", self._damaged()),
-            section("Data", _counts_table(self.videos)),
+            section("Data", _counts_table(self.videos, self._unit)),
             section("Options", _details("Every option", self.options)),
             section("Versions", _pairs(self.evaluation.get("versions", {}))),
         ]
         return page(self.title, sections)
 
+    @property
+    def _unit(self) -> str:
+        return str(self.evaluation.get("unit", "videos"))
+
     def _headline(self) -> str:
         found = self.evaluation
         return (
             f"<h1>{escape(self.title)}</h1>\n"
-            f'<p class="headline">{percent(found["accuracy"])} accuracy</p>\n'
+            f'<p class="headline">{escape(_big(found))}</p>\n'
             f"<p>{escape(headline(found))}</p>\n"
         )
 
@@ -88,13 +95,21 @@ class Report:
         rows = [
             [
                 row["class"],
-                *(_figure(row[key]) for key in _CLASS_FIGURES),
+                *(_figure(row[key]) or _NOT_TESTED for key in _CLASS_FIGURES),
                 *(_figure(rank.get(key)) for key in _RANK_FIGURES),
             ]
             for row, rank in zip(found["per_class"], ranks, strict=True)
         ]
         header = ["class", *_CLASS_FIGURES, *_RANK_FIGURES.values()]
         return table(header, rows)
+
+    def _segments(self) -> str:
+        found = self.evaluation.get("segments")
+        if not found:
+            return ""
+        return f"<p>{escape(segment_headline(found))}</p>" + segment_tables(
+            found
+        )
 
     def _controls(self) -> str:
         controls = self.evaluation.get("controls")
@@ -128,11 +143,19 @@ class Report:
             "8 in 10 should be correct).</p>"
         )
         fitted = self.evaluation.get("calibrated")
-        if fitted and fitted["num_videos"]:
+        if fitted and fitted.get("num_groups", _FITTED_GROUPS) < _FITTED_GROUPS:
+            text += (
+                "<p>No temperature was fitted, for there are "
+                f"{plural(fitted['num_videos'], 'validation video')} of "
+                f"{plural(fitted['num_groups'], 'group')}: "
+                "<code>predict</code> reports the model's own confidences.</p>"
+            )
+        elif fitted and fitted["num_videos"]:
             text += (
                 "<p>With temperature scaling "
                 f"({fitted['temperature']:.2f}, fitted on "
-                f"{fitted['num_videos']} validation videos) it is "
+                f"{fitted['num_videos']} validation videos"
+                f"{_of_groups(fitted)}) it is "
                 f"{fitted['ece']:.3f}. <code>predict</code> reports these "
                 "calibrated confidences.</p>"
             )
@@ -172,6 +195,10 @@ class Report:
         return table(["video", "reason"], rows) if rows else ""
 
 
+# Of fewer, the accuracy of similar videos may be ten points away.
+_FEW_VIDEOS = 50
+_FITTED_GROUPS = 10
+_NOT_TESTED = "not tested"
 _CLASS_FIGURES = ("precision", "recall", "f1", "support")
 _RANK_FIGURES = {"roc_auc": "ROC AUC", "average_precision": "AP"}
 _CONTROL_TEXTS = {
@@ -187,14 +214,14 @@ def headline(evaluation: Mapping[str, Any]) -> str:
 
     Example:
 
-    >>> headline({"num_correct": 3, "num_videos": 4, "num_failed": 1,
-    ...     "accuracy_interval": [0.5, 1.0], "num_groups": 4,
+    >>> headline({"num_correct": 60, "num_videos": 80, "num_failed": 1,
+    ...     "accuracy_interval": [0.5, 1.0], "num_groups": 20,
     ...     "balanced_accuracy": 0.75, "majority_accuracy": 0.5})
-    '3 of 4 videos correct (95 % confidence interval 50.0 % to 100.0 %, over 4
-    groups). Balanced accuracy 75.0 %. Always predicting the largest class
-    gives 50.0 %. 1 of 5 videos could not be scored and is not counted.'
+    '60 of 80 videos correct (95 % confidence interval 50.0 % to 100.0 %, over
+    20 groups). Balanced accuracy 75.0 %. Always predicting the largest class
+    gives 50.0 %. 1 of 81 videos could not be scored and is not counted.'
     """
-    found = evaluation
+    found, unit = evaluation, evaluation.get("unit", "videos")
     interval = ""
     if found["accuracy_interval"]:
         low, high = map(percent, found["accuracy_interval"])
@@ -203,7 +230,8 @@ def headline(evaluation: Mapping[str, Any]) -> str:
             f" (95 % confidence interval {low} to {high}, over {groups} groups)"
         )
     text = (
-        f"{found['num_correct']} of {found['num_videos']} videos correct"
+        f"{_caution(found)}{found['num_correct']} of {found['num_videos']} "
+        f"{unit} correct"
         f"{interval}. Balanced accuracy "
         f"{percent(found['balanced_accuracy'])}. Always predicting the largest "
         f"class gives {percent(found['majority_accuracy'])}."
@@ -211,10 +239,48 @@ def headline(evaluation: Mapping[str, Any]) -> str:
     if failed := found["num_failed"]:
         verb = "is" if failed == 1 else "are"
         text += (
-            f" {failed} of {found['num_videos'] + failed} videos could not be "
+            f" {failed} of {found['num_videos'] + failed} {unit} could not be "
             f"scored and {verb} not counted."
         )
     return text
+
+
+def _few(found: Mapping[str, Any]) -> bool:
+    return bool(found["num_videos"] < _FEW_VIDEOS)
+
+
+def _big(found: Mapping[str, Any]) -> str:
+    """Returns the accuracy in large letters; of few videos, its range."""
+    interval = found.get("interval_if_independent")
+    if not _few(found) or not interval:
+        return f"{percent(found['accuracy'])} accuracy"
+    low, high = (f"{100 * end:.0f} %" for end in interval)
+    return f"{low} to {high} accuracy"
+
+
+def _caution(found: Mapping[str, Any]) -> str:
+    """Returns what to know before the figures are read."""
+    text = ""
+    unknown = found.get("num_unknown_groups", 0)
+    if 2 * unknown > found["num_videos"]:
+        text += (
+            "The test may flatter: nothing tells which videos are of one "
+            "person, place or recording, so some of them may have been "
+            "trained on. "
+        )
+    if _few(found):
+        interval = found.get("interval_if_independent")
+        text += f"Uncertain, for {found['num_videos']} test videos are few"
+        if interval and not found["accuracy_interval"]:
+            low, high = map(percent, interval)
+            text += f" ({low} to {high} even if all were independent)"
+        text += ": "
+    return text
+
+
+def _of_groups(fitted: Mapping[str, Any]) -> str:
+    groups = fitted.get("num_groups")
+    return f" of {plural(groups, 'group')}" if groups else ""
 
 
 def percent(share: float) -> str:
@@ -292,14 +358,14 @@ def _bins_table(bins: Sequence[Mapping[str, float]]) -> str:
     return table(["confidence", "videos", "mean", "accuracy"], rows)
 
 
-def _counts_table(videos: Mapping[str, Mapping[str, int]]) -> str:
+def _counts_table(videos: Mapping[str, Mapping[str, int]], unit: str) -> str:
     splits = list(next(iter(videos.values()), {}))
     rows = [
         [name, *(str(counts[split]) for split in splits)]
         for name, counts in videos.items()
     ]
     total = [str(sum(c[split] for c in videos.values())) for split in splits]
-    return table(["videos", *splits], [*rows, ["all", *total]])
+    return table([unit, *splits], [*rows, ["all", *total]])
 
 
 def _pairs(pairs: Mapping[str, Any]) -> str:

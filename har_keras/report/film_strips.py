@@ -95,10 +95,10 @@ def read_strip(
         A `Strip`.
     """
     indices = view_indices(video.kept_frames, clip, 1)[0]
-    frames = store.frames(video.sha256, indices)
+    frames = store.frames(video.key, indices)
     thinned = _thinned(frames, num_frames)
     return Strip(
-        video.file,
+        video.name,
         crop_clip(thinned, clip.crop_size),
         video.class_name,
         prediction,
@@ -129,7 +129,7 @@ def sample_strips(
         manifest: Manifest. The videos.
         split: str. "train", "val" or "test".
         clip: ClipConfig. Clip geometry of the model.
-        probabilities: Mapping or None. Predictions by file. Defaults to
+        probabilities: Mapping or None. Predictions by name. Defaults to
             none.
         num_strips: int. Maximum number of strips. Defaults to `9`.
 
@@ -139,7 +139,7 @@ def sample_strips(
     chosen = spread_over_classes(manifest, split, num_strips)
     strips = []
     for video in chosen:
-        row = (probabilities or {}).get(video.file)
+        row = (probabilities or {}).get(video.name)
         strips.append(
             read_strip(store, video, clip)
             if row is None
@@ -183,7 +183,7 @@ def training_strips(
     clips, labels, *_ = data.read_batch(0, 0)
     return [
         Strip(
-            data.slots[index].video.file,
+            data.slots[index].video.name,
             _thinned(clip),
             _soft_label_text(label, manifest.class_names),
         )

@@ -99,7 +99,10 @@ def _class_table(
     ]
     for row in evaluation["per_class"]:
         name = row["class"]
-        figures = [f"{row[key]:.3f}" for key in ("precision", "recall", "f1")]
+        figures = [
+            "not tested" if row[key] is None else f"{row[key]:.3f}"
+            for key in ("precision", "recall", "f1")
+        ]
         trained = videos.get(name, {}).get("train", 0)
         cells = [markdown_text(name), *figures, row["support"], trained]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
@@ -131,9 +134,16 @@ def _use(config: Config) -> str:
 
 
 def _limits(evaluation: Mapping[str, Any]) -> str:
+    unknown = 2 * evaluation.get("num_unknown_groups", 0)
+    sources = (
+        "unknown sources"
+        if unknown > evaluation["num_videos"]
+        else f"{evaluation['num_groups']} groups"
+    )
     return (
-        f"The result is from {evaluation['num_videos']} videos of "
-        f"{evaluation['num_groups']} recordings that resemble the training "
+        f"The result is from {evaluation['num_videos']} "
+        f"{evaluation.get('unit', 'videos')} of "
+        f"{sources} that resemble the training "
         "videos; accuracy can be lower for other places, cameras and people. "
         "The model predicts one of its classes for any video, also if it shows "
         "none of them. A class name is no judgment of the person in the video."

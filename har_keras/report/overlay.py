@@ -69,7 +69,8 @@ def _opened(
     reader = read_frames(
         video,
         fps=fps,
-        short_side=min(info.width, info.height, _MAX_SIDE),
+        # A header may leave the size out.
+        short_side=min(min(info.width, info.height) or _MAX_SIDE, _MAX_SIDE),
         timeout_seconds=timeout_seconds,
     )
     return reader, fps, video if info.has_audio else None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import glob
 import hashlib
 import itertools
 import json
@@ -14,7 +15,7 @@ import numpy as np
 
 from har_keras._version import __version__
 from har_keras.beam import each_by_beam, everywhere
-from har_keras.errors import EnvironmentFault
+from har_keras.errors import DataError, EnvironmentFault
 from har_keras.files import whole_file
 from har_keras.inference.classifier import Classifier, Prediction
 from har_keras.inference.load import kind_of, load
@@ -108,7 +109,7 @@ class PredictionCache:
             content: str. Hash of its content before it was decoded.
             found: Prediction. What to store.
         """
-        kept = "" if found.failed else content
+        kept = "" if found.failed or found.unwritten else content
         record = {"content": kept, "answer": as_json(found)}
         with whole_file(self._file(source)) as file:
             file.write_text(json.dumps(record), "utf-8")
@@ -178,8 +179,9 @@ def predict_many(
     for (source, name), prediction in zip(listed, found, strict=True):
         shown = dataclasses.replace(prediction, name=source.name)
         if not shown.failed:
-            base = request.output / name
-            _write_files(classifier, request, source, shown, base)
+            shown = _with_files(
+                classifier, request, source, shown, request.output / name
+            )
         yield shown
 
 
@@ -260,8 +262,8 @@ def _keep(
         missing, itertools.compress(contents, wanted), found, strict=True
     ):
         kept.write(source, content, prediction)
-        if prediction.failed:
-            failed[source.name] = prediction.reason
+        if prediction.failed or prediction.unwritten:
+            failed[source.name] = prediction.reason or prediction.unwritten
     return failed
 
 
@@ -281,7 +283,23 @@ def _files_of(path: Path) -> Iterable[Path]:
         )  # fmt: skip
     if path.is_dir():
         return (file for file in path.rglob("*") if file.is_file())
-    return path.parent.glob(f"{path.stem}.*")
+    return path.parent.glob(f"{glob.escape(path.stem)}.*")
+
+
+def _with_files(
+    classifier: Classifier,
+    request: PredictRequest,
+    source: Source,
+    found: Prediction,
+    base: Path,
+) -> Prediction:
+    """Writes the files of one video; says why where that can't be done."""
+    try:
+        _write_files(classifier, request, source, found, base)
+    except DataError as error:  # of this video alone: the rest go on
+        reason = str(getattr(error, "reason", error)).rstrip(".")
+        return dataclasses.replace(found, unwritten=reason)
+    return found
 
 
 def _write_files(

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from har_keras.inference.classifier import Prediction
-from har_keras.report.evaluation_files import spreadsheet_text
+from har_keras.manifest.formats.cells import guarded
 
 
 class Table:
@@ -54,18 +54,19 @@ class Csv:
         self.class_names = class_names
         self.writer = csv.writer(sys.stdout, lineterminator="\n")
         header = ["file", "prediction", "confidence", *class_names, "reason"]
-        self.writer.writerow(map(spreadsheet_text, header))
+        self.writer.writerow(map(guarded, header))
 
     def __call__(self, found: Prediction) -> None:
         shares = found.probabilities or {}
         row = [
-            spreadsheet_text(printable(found.name)),
-            spreadsheet_text(found.label),
+            guarded(printable(found.name)),
+            guarded(found.label),
         ]
         row += [] if found.failed else [str(found.confidence)]
         row += [""] * found.failed
         row += [str(shares.get(name, "")) for name in self.class_names]
-        self.writer.writerow([*row, spreadsheet_text(found.reason)])
+        reason = found.reason or found.unwritten
+        self.writer.writerow([*row, guarded(reason)])
         sys.stdout.flush()
 
 
@@ -88,7 +89,7 @@ def _as_json(found: Prediction) -> dict[str, Any]:
         "probabilities": found.probabilities,
         "seconds": found.seconds,
         "segments": [asdict(segment) for segment in found.segments],
-        "reason": found.reason,
+        "reason": found.reason or found.unwritten,
     }
 
 

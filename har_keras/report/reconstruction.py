@@ -43,7 +43,7 @@ def reconstruction_strips(
         shown, guessed = shown_and_guessed(model, clip, places)
         named = {"original": clip, "masked": shown, "reconstruction": guessed}
         strips += [
-            Strip(video.file, evenly_spaced(images), name)
+            Strip(video.name, evenly_spaced(images), name)
             for name, images in named.items()
         ]
     return strips

@@ -14,7 +14,7 @@ import numpy as np
 
 from har_keras.files import whole_file
 from har_keras.inference.timeline import NONE, Timeline
-from har_keras.report.evaluation_files import spreadsheet_text
+from har_keras.manifest.formats.cells import guarded
 from har_keras.report.plots import GRAY, PALETTE, figure_file, plain_text
 
 _WIDTH_INCHES = 8.4
@@ -123,7 +123,7 @@ def _write_csv(timeline: Timeline, path: Path) -> None:
                 [
                     f"{segment.start_seconds:.3f}",
                     f"{segment.end_seconds:.3f}",
-                    spreadsheet_text(segment.label),
+                    guarded(segment.label),
                     f"{segment.score:.4f}",
                 ]
             )

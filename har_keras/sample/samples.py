@@ -2,7 +2,6 @@
 
 import csv
 import os
-import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.files import whole_file
+from har_keras.processes import run
 from har_keras.sample.actions import ACTIONS
 from har_keras.sample.videos import DrawnVideo, Scene, draw_video
 
@@ -20,6 +20,8 @@ Array = np.ndarray
 CLASS_NAMES = tuple(sorted(ACTIONS))
 VAL_FRACTION, TEST_FRACTION = 0.1, 0.2
 """Fractions of the groups, each at least one group."""
+
+_TIMEOUT_SECONDS = 600.0
 
 
 def draw_samples(
@@ -129,9 +131,7 @@ def write_video(path: Path, frames: Array, fps: float) -> None:
         "-threads", "1", "-map_metadata", "-1", "-fflags", "+bitexact",
         "-flags:v", "+bitexact", str(path),
     ]  # fmt: skip
-    done = subprocess.run(
-        command, input=frames.tobytes(), capture_output=True, check=False
-    )
+    done = run(command, data=frames.tobytes(), timeout_seconds=_TIMEOUT_SECONDS)
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise EnvironmentFault(

@@ -9,6 +9,11 @@ from typing import Any
 import tensorflow as tf
 
 from har_keras.config import ClipConfig
+from har_keras.serving.orientation import (
+    jpeg_orientation,
+    png_orientation,
+    upright,
+)
 
 # A tf.Tensor, or a symbolic one while a graph is traced.
 Tensor = Any
@@ -83,7 +88,8 @@ def clips_from_frames(frames: Tensor, clip: ClipConfig) -> Tensor:
 def clips_from_images(frames_bytes: Tensor, clip: ClipConfig) -> Tensor:
     """Decodes JPEG or PNG frames and converts them to model input.
 
-    Only the frames of the clip are decoded; their sizes may differ.
+    Only the frames of the clip are decoded; their sizes may differ. They are
+    turned as their EXIF orientation says.
 
     Args:
         frames_bytes: string tensor of shape `(B, frames)`.
@@ -133,7 +139,7 @@ def _mapped(
 
 
 def _decoded(image: Tensor) -> Tensor:
-    """Decodes a JPEG or PNG to a uint8 tensor of shape `(H, W, 3)`."""
+    """Decodes a JPEG or PNG to a uint8 tensor of shape `(H, W, 3)`, upright."""
     is_png = tf.equal(tf.strings.substr(image, 0, 8), _PNG_START)
     return tf.cond(
         is_png, lambda: _decoded_png(image), lambda: _decoded_jpeg(image)
@@ -147,9 +153,10 @@ def _decoded_jpeg(image: Tensor) -> Tensor:
         shape = tf.io.extract_jpeg_shape(image)
     with tf.control_dependencies(size_checks(shape[0], shape[1])):
         # The exact inverse DCT, the default of OpenCV and Pillow.
-        return tf.io.decode_jpeg(
+        pixels = tf.io.decode_jpeg(
             image, channels=3, dct_method="INTEGER_ACCURATE"
         )
+    return upright(pixels, jpeg_orientation(image))
 
 
 def _decoded_png(image: Tensor) -> Tensor:
@@ -159,7 +166,8 @@ def _decoded_png(image: Tensor) -> Tensor:
         tf.io.decode_raw(size, tf.int32, little_endian=False), 2
     )
     with tf.control_dependencies(size_checks(height, width)):
-        return tf.io.decode_png(image, channels=3)
+        pixels = tf.io.decode_png(image, channels=3)
+    return upright(pixels, png_orientation(image))
 
 
 def _decoded_gif(gif: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ import numpy as np
 from har_keras.environment import quiet_libraries
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.serving.model_info import INFO, ModelInfo
+from har_keras.serving.plain_path import plain_path
 
 # Names of the tensors and of the metadata, the same in every format.
 INPUT, OUTPUT = "clips", "probabilities"
@@ -100,7 +101,8 @@ class SavedModel:
 
     def __init__(self, path: Path) -> None:
         tensorflow = package("tensorflow")
-        self._loaded = tensorflow.saved_model.load(str(path))
+        with plain_path(path) as plain:
+            self._loaded = tensorflow.saved_model.load(str(plain))
         self._predict = self._loaded.signatures["serving_default"]
         self._constant = tensorflow.constant
         black = np.zeros((1, 1, 8, 8, 3), np.uint8)

@@ -13,6 +13,7 @@ from har_keras.config import ClipConfig
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.files import whole_file
 from har_keras.serving.model_info import INFO, ModelInfo
+from har_keras.serving.plain_path import plain_path
 from har_keras.serving.preprocessing import (
     Tensor,
     clips_from_frames,
@@ -61,7 +62,9 @@ def export_saved_model(
     folder = base / str(next_version(base))
     module, signatures = serving_module(model, class_names, info)
     with whole_file(folder) as temporary:
-        tf.saved_model.save(module, str(temporary), signatures=signatures)
+        temporary.mkdir()
+        with plain_path(temporary, writing=True) as plain:
+            tf.saved_model.save(module, str(plain), signatures=signatures)
         require_same_predictions(temporary, model, info.clip)
         write_warm_up(temporary, info.clip)
         write_checksums(temporary)
@@ -81,7 +84,8 @@ def require_same_predictions(
     Raises:
         EnvironmentFault: If a probability differs by more than 1e-5.
     """
-    served = tf.saved_model.load(str(version)).signatures
+    with plain_path(version) as plain:
+        served = tf.saved_model.load(str(plain)).signatures
     for name, (sent, clips) in example_requests(clip).items():
         found = served[name](**sent)["probabilities"].numpy()
         expected = in_slices(

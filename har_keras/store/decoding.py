@@ -6,13 +6,15 @@ import math
 import os
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from har_keras.environment import num_cores
 from har_keras.errors import EnvironmentFault
@@ -20,6 +22,7 @@ from har_keras.files import passing_file, publish
 from har_keras.manifest.manifest import content_hash
 from har_keras.progress import ProgressBar
 from har_keras.store.shards import (
+    THUMBNAIL_PIXELS,
     THUMBNAIL_STRIDE,
     StoredVideo,
     Thumbnails,
@@ -27,7 +30,9 @@ from har_keras.store.shards import (
     write_index,
 )
 from har_keras.store.store import Store, StoreSpec, encode_jpeg
-from har_keras.video.ffmpeg import Frames, VideoError, read_frames
+from har_keras.video.commands import ffmpeg_id
+from har_keras.video.ffmpeg import FrameReader, Frames, VideoError, read_frames
+from har_keras.video.images import images_in, read_images
 
 # Bytes of video files per shard, which bounds the work lost on each core when
 # the process is killed. Few videos make smaller shards, to use all cores.
@@ -42,6 +47,40 @@ class Task:
 
     sha256: str
     path: Path
+
+
+class Stop:
+    """Ends decoding in all threads, also those that wait for a frame."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._readers: set[FrameReader] = set()
+
+    def set(self) -> None:
+        """Stops all readers, now and later."""
+        self._event.set()
+        with self._lock:
+            readers = set(self._readers)
+        for reader in readers:
+            reader.stop()
+
+    def is_set(self) -> bool:
+        """Returns whether `set` was called."""
+        return self._event.is_set()
+
+    @contextlib.contextmanager
+    def stopping(self, reader: FrameReader) -> Iterator[None]:
+        """Lets `set` stop a reader meanwhile."""
+        with self._lock:
+            self._readers.add(reader)
+        try:
+            if self.is_set():
+                reader.stop()
+            yield
+        finally:
+            with self._lock:
+                self._readers.discard(reader)
 
 
 class Fill(Protocol):
@@ -88,7 +127,7 @@ def fill(
     if not shards:
         return {}
     number = min(workers or num_cores(), len(shards))
-    stopped = threading.Event()
+    stopped = Stop()
     with (
         ProgressBar("Decoding", total=sum(map(len, shards))) as bar,
         ThreadPoolExecutor(number) as pool,
@@ -160,9 +199,7 @@ def planned_shards(
 
 
 @contextlib.contextmanager
-def _ending(
-    pool: ThreadPoolExecutor, stopped: threading.Event
-) -> Iterator[None]:
+def _ending(pool: ThreadPoolExecutor, stopped: Stop) -> Iterator[None]:
     """Stops all threads when the block is left, also by Ctrl-C."""
     try:
         yield
@@ -178,7 +215,7 @@ def write_shard(
     *,
     timeout_seconds: float,
     advance: Callable[[], object] | None = None,
-    stopped: threading.Event | None = None,
+    stopped: Stop | None = None,
 ) -> dict[str, str]:
     """Decodes files into one shard, which is published when it is complete.
 
@@ -190,7 +227,7 @@ def write_shard(
         tasks: Sequence of Task. The files, in the order of the shard.
         timeout_seconds: float. Limit for one file.
         advance: Callable or None. Called after each file.
-        stopped: threading.Event or None. If set, decoding ends and nothing is
+        stopped: Stop or None. If set, decoding ends and nothing is
             written.
 
     Returns:
@@ -240,7 +277,7 @@ def _decoded(
     file: BinaryIO,
     spec: StoreSpec,
     timeout_seconds: float,
-    stopped: threading.Event | None,
+    stopped: Stop | None,
 ) -> StoredVideo | str:
     """Appends a video's frames; returns its entry, or a temporary reason."""
     begin = file.tell()
@@ -253,7 +290,9 @@ def _decoded(
         file.truncate()
         if error.passing:
             return error.reason
-        return StoredVideo(task.sha256, reason=error.reason)
+        return StoredVideo(
+            task.sha256, reason=error.reason, decoder=ffmpeg_id()
+        )
 
 
 def _append(
@@ -261,17 +300,14 @@ def _append(
     file: BinaryIO,
     spec: StoreSpec,
     timeout_seconds: float,
-    stopped: threading.Event | None,
+    stopped: Stop | None,
 ) -> StoredVideo:
     """Appends a video's frames, until `stopped` is set."""
     writer = _FrameWriter(file, spec)
-    with read_frames(
-        task.path,
-        fps=spec.fps,
-        short_side=spec.short_side,
-        squeeze=spec.squeeze,
-        timeout_seconds=timeout_seconds,
-    ) as reader:
+    with (
+        _reader(task.path, spec, timeout_seconds) as reader,
+        stopped.stopping(reader) if stopped else contextlib.nullcontext(),
+    ):
         for frame in reader:
             writer.add(frame)
             if stopped and stopped.is_set():
@@ -282,45 +318,89 @@ def _append(
             height=height,
             width=width,
             damage=reader.damage,
+            note=reader.note,
             variable_rate=reader.variable_rate,
             source_frames=reader.source_frames,
             info=reader.info,
-            offsets=np.array(writer.offsets, np.int64),
-            sizes=np.array(writer.sizes, np.int32),
-            thumbnails=np.stack(writer.thumbnails),
+            offsets=writer.offsets,
+            sizes=writer.sizes,
+            thumbnails=writer.thumbnails,
         )
 
 
 class _FrameWriter:
-    """Writes frames one after the other; repeated frames are stored once."""
+    """Writes frames one after the other; repeated frames are stored once.
+
+    A frame that is held for hours takes a few bytes a repeat.
+    """
 
     def __init__(self, file: BinaryIO, spec: StoreSpec) -> None:
-        self.offsets: list[int] = []
-        self.sizes: list[int] = []
-        self.thumbnails: list[Thumbnails] = []
+        self._offsets, self._sizes = array("q"), array("i")
+        self._thumbnails = bytearray()
         self._file = file
         self._spec = spec
         self._end = file.tell()
         self._last: Frames | None = None
+        self._thumbnail = b""
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """Where each frame begins, in bytes."""
+        return np.frombuffer(self._offsets, np.int64)
+
+    @property
+    def sizes(self) -> NDArray[np.int32]:
+        """The size of each frame, in bytes."""
+        return np.frombuffer(self._sizes, np.int32)
+
+    @property
+    def thumbnails(self) -> Thumbnails:
+        """Thumbnails of every second frame."""
+        size = (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS)
+        return np.frombuffer(self._thumbnails, np.uint8).reshape(-1, *size)
 
     def add(self, frame: Frames) -> None:
         """Appends a frame."""
-        if len(self.offsets) % THUMBNAIL_STRIDE == 0:
-            self.thumbnails.append(thumbnail(frame))
-        if self._last is not None and np.array_equal(frame, self._last):
-            self.offsets.append(self.offsets[-1])
-            self.sizes.append(self.sizes[-1])
+        again = self._is_last(frame)
+        if not again:
+            self._thumbnail = b""
+        if len(self._offsets) % THUMBNAIL_STRIDE == 0:
+            self._thumbnail = self._thumbnail or thumbnail(frame).tobytes()
+            self._thumbnails += self._thumbnail
+        if again:
+            self._offsets.append(self._offsets[-1])
+            self._sizes.append(self._sizes[-1])
             return
         data = frame if self._spec.form == "raw" else encode_jpeg(frame)
         self._file.write(data.data)
-        self.offsets.append(self._end)
-        self.sizes.append(data.nbytes)
+        self._offsets.append(self._end)
+        self._sizes.append(data.nbytes)
         self._end += data.nbytes
         self._last = frame
+
+    def _is_last(self, frame: Frames) -> bool:
+        return frame is self._last or (
+            self._last is not None and np.array_equal(frame, self._last)
+        )
+
+
+def _reader(path: Path, spec: StoreSpec, timeout_seconds: float) -> FrameReader:
+    """Returns a reader of a video file, or of a folder of images."""
+    options: dict[str, Any] = {
+        "fps": spec.fps,
+        "short_side": spec.short_side,
+        "squeeze": spec.squeeze,
+        "timeout_seconds": timeout_seconds,
+    }
+    if path.is_dir():
+        return read_images(path, images_fps=spec.images_fps, **options)
+    return read_frames(path, **options)
 
 
 def _size(task: Task) -> int:
     try:
+        if task.path.is_dir():
+            return sum(file.stat().st_size for file in images_in(task.path))
         return task.path.stat().st_size
     except OSError:
         return 0

@@ -1,17 +1,18 @@
-"""Finds near-duplicate videos by appearance and motion.
+"""Finds near-duplicate videos by the motion in them.
 
-Appearance alone is not enough: two people filmed one after the other by a
-static camera look alike. So two videos are the same footage if, at the best
-temporal alignment, both their grayscale thumbnails and the changes of these
-over a quarter of a second agree. This is robust to encoding, scaling, cropping,
-grayscale and brightness changes, mirroring, other frame rates, and cuts.
+Appearance is not enough: two people filmed one after the other by a static
+camera look alike. So windows of a second are searched whose motion goes on in
+the same way (`motion`), among all videos at once (`neighbors`); where one is
+found, the two videos are laid over each other (`alignment`). Time and memory
+grow with the number of seconds of video, not with its square.
 """
 
+import dataclasses
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -20,37 +21,38 @@ from numpy.typing import NDArray
 from har_keras.errors import DataError
 from har_keras.manifest.manifest import SPLITS, Manifest, Video
 from har_keras.progress import ProgressBar
-from har_keras.store.shards import THUMBNAIL_STRIDE, Thumbnails
+from har_keras.store.alignment import (
+    Alignment,
+    Footage,
+    is_same_footage,
+    refined,
+    signal_agreement,
+)
+from har_keras.store.motion import RATES, signals, windows
+from har_keras.store.neighbors import similar_pairs
+from har_keras.store.shards import THUMBNAIL_STRIDE
 from har_keras.store.store import Store
 
 logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.floating[Any]]
 
-# Measured on 245 real videos. Copies of 40 of them, altered in eight ways, have
-# a motion agreement of 0.66 to 1 (one short part with hardly any motion is
-# missed). Of the 29,890 pairs 10 reach 0.65, all from one recording; across
-# recordings no pair of similar appearance exceeds 0.37.
-_SAME_MOTION = 0.65
-_SAME_LOOK = 0.4
-# One such frame pair makes two videos candidates for a comparison.
-_LIKELY_LOOK = 0.6
-# Of 255: with less contrast a frame is blank, with less change it is noise.
-_LEAST_CONTRAST = 4.0
+# Windows that are less alike are not of the same footage.
+_LIKELY_WINDOW = 0.6
+_NEIGHBORS = 3
+_STEPS = (1, 2)
+# Signals along the whole overlap, before and after the alignment is refined.
+_LIKELY_SIGNALS = 0.4
+_SAME_SIGNALS = 0.55
+_MOST_ALIGNMENTS = 2
+# Of 255: with less change nothing moves, and only pictures can be compared.
 _LEAST_CHANGE = 0.5
+_LEAST_CONTRAST = 4.0
 _STILL_LOOK = 0.99
-
-_CHANGE_SECONDS = 0.25
-_LEAST_OVERLAP_SECONDS = 1.0
-# Of the shorter video. With less overlap, two people moving in the same rhythm
-# agree by chance: 4 pairs of 1,200 synthetic videos did, none at this overlap.
-_LEAST_OVERLAP_SHARE = 0.6
-_LIKELY_EVERY_SECONDS = 0.5
-_ROWS_AT_ONCE = 4096
+_OTHER_SPEED = 0.07
 
 _SAME_FILE = "same file"
 _SAME = "the same or nearly the same footage"
-_MIRRORED = f"{_SAME}, mirrored"
 
 
 @dataclass(frozen=True)
@@ -89,51 +91,78 @@ def find_duplicates(
 ) -> list[Duplicate]:
     """Finds videos with the same content or the same footage.
 
-    Nothing is decoded: the store has thumbnails of every video.
+    Nothing is decoded: the store has thumbnails of every video. Of n files
+    with the same content, each is paired with the first.
 
     Args:
         store: Store. Where the videos are.
-        manifest: Manifest. The videos.
-        leaks_only: bool. Whether to compare across splits only, which is
-            several times faster. Defaults to `False`.
+        manifest: Manifest. The videos; those that can't be used are left out.
+        leaks_only: bool. Whether to return pairs across splits only. Defaults
+            to `False`.
 
     Returns:
         A list of `Duplicate`, by decreasing agreement.
     """
-    same = _same_files(manifest.videos)
-    seen: dict[str, Video] = {}
+    by_content: dict[str, list[Video]] = defaultdict(list)
     for video in manifest.videos:
-        if video.sha256 in store and store.num_frames(video.sha256):
-            # One copy of each content per split is enough.
-            seen.setdefault(f"{video.sha256} {video.split}", video)
-    videos = list(seen.values())
-    prints = _fingerprints(store, videos)
-    found = list(same)
-    pairs = [*_likely_pairs(prints, videos, leaks_only)]
-    with ProgressBar("Comparing videos", total=len(pairs)) as bar:
-        for i, j, mirrored in pairs:
-            bar.advance()
-            kind = _MIRRORED if mirrored else _SAME
-            second = prints[j].mirrored if mirrored else prints[j]
-            match = agreement(prints[i], second)
-            if match:
-                shift = match[1] / prints[i].rate
-                found.append(
-                    Duplicate(videos[i], videos[j], kind, match[0], shift)
-                )
-    best: dict[tuple[str, str], Duplicate] = {}
-    for pair in sorted(found, key=lambda pair: -pair.agreement):
-        best.setdefault((pair.first.file, pair.second.file), pair)
-    return [pair for pair in best.values() if pair.is_leak or not leaks_only]
+        if video.kept_frames and video.sha256 in store:
+            by_content[video.sha256].append(video)
+    found = [
+        Duplicate(same[0], other, _SAME_FILE)
+        for same in by_content.values()
+        for other in _one_of_each_file(same)[1:]
+    ]
+    copies = [_one_of_each_split(same) for same in by_content.values()]
+    for i, j, kind, score, shift in _same_footage(store, list(by_content)):
+        pairs = list(product(copies[i], copies[j]))
+        crossing = [pair for pair in pairs if pair[0].split != pair[1].split]
+        found += [
+            Duplicate(first, second, kind, score, shift)
+            for first, second in crossing or pairs[:1]
+        ]
+    found.sort(key=lambda pair: -pair.agreement)
+    return [pair for pair in found if pair.is_leak or not leaks_only]
+
+
+def _one_of_each_file(videos: Sequence[Video]) -> list[Video]:
+    """Returns one part of each file and split: its others are no copies."""
+    first: dict[tuple[str, str], Video] = {}
+    for video in videos:
+        first.setdefault((video.file, video.split), video)
+    return list(first.values())
+
+
+def _one_of_each_split(videos: Sequence[Video]) -> list[Video]:
+    return list({video.split: video for video in reversed(videos)}.values())
+
+
+def updated(
+    duplicates: Iterable[Duplicate], manifest: Manifest
+) -> list[Duplicate]:
+    """Returns pairs with the groups and splits that their videos have now.
+
+    Args:
+        duplicates: Iterable of Duplicate.
+        manifest: Manifest. It has their videos.
+    """
+    videos = {video.name: video for video in manifest.videos}
+    return [
+        dataclasses.replace(
+            pair,
+            first=videos[pair.first.name],
+            second=videos[pair.second.name],
+        )
+        for pair in duplicates
+    ]
 
 
 def report_leaks(
-    store: Store, manifest: Manifest, *, strict: bool = False
+    duplicates: Iterable[Duplicate], manifest: Manifest, *, strict: bool = False
 ) -> list[Duplicate]:
     """Logs a warning for footage and groups that are in several splits.
 
     Args:
-        store: Store. Where the videos are.
+        duplicates: Iterable of Duplicate. As `find_duplicates` returns them.
         manifest: Manifest. The videos.
         strict: bool. Whether a leak is an error. Defaults to `False`.
 
@@ -143,7 +172,7 @@ def report_leaks(
     Raises:
         DataError: If there is a leak and `strict` is set.
     """
-    leaks = find_duplicates(store, manifest, leaks_only=True)
+    leaks = [pair for pair in duplicates if pair.is_leak]
     groups = leaking_groups(manifest)
     for pair in leaks:
         # Appearance and motion can coincide by chance; equal bytes can't.
@@ -183,137 +212,117 @@ def leaking_groups(manifest: Manifest) -> dict[str, list[str]]:
     }
 
 
-def _same_files(videos: Sequence[Video]) -> list[Duplicate]:
-    by_content: dict[str, list[Video]] = defaultdict(list)
-    for video in videos:
-        if video.sha256:
-            by_content[video.sha256].append(video)
-    return [
-        Duplicate(first, second, _SAME_FILE)
-        for same in by_content.values()
-        for first, second in combinations(same, 2)
-    ]
+_Match = tuple[int, int, str, float, float]
 
 
-class Fingerprint:
-    """Appearance and motion of a video over time, as unit vectors.
-
-    Args:
-        thumbnails: `uint8` array of shape `(N, 16, 16)`, gray.
-        rate: float. Thumbnails per second.
-    """
-
-    def __init__(self, thumbnails: Thumbnails, rate: float) -> None:
-        self.thumbnails = thumbnails
-        self.rate = rate
-        frames = thumbnails.astype(np.float32)
-        gap = max(1, round(_CHANGE_SECONDS * rate))
-        self.look = _unit_vectors(frames, _LEAST_CONTRAST)  # (N, 256)
-        change = frames[gap:] - frames[:-gap]
-        self.motion = _unit_vectors(change, _LEAST_CHANGE)  # (N - gap, 256)
-        moves = np.linalg.norm(self.motion, axis=1) > 0
-        self.moves: Floats = moves.astype(np.float32)  # (N - gap,)
-
-    @property
-    def mirrored(self) -> "Fingerprint":
-        """The fingerprint of the mirrored video."""
-        return Fingerprint(self.thumbnails[:, :, ::-1], self.rate)
-
-
-def _fingerprints(store: Store, videos: Sequence[Video]) -> list[Fingerprint]:
-    thumbnails = store.thumbnails({video.sha256 for video in videos})
+def _same_footage(store: Store, hashes: Sequence[str]) -> Iterator[_Match]:
+    """Yields pairs of contents: kind, agreement and shift in seconds."""
     rate = store.spec.fps / THUMBNAIL_STRIDE
-    return [Fingerprint(thumbnails[video.sha256], rate) for video in videos]
+    thumbnails = store.thumbnails(hashes)
+    videos = [
+        Footage(thumbnails[name], signals(thumbnails[name], rate), rate)
+        for name in hashes
+    ]
+    yield from _same_stills(videos)
+    likely = _likely_alignments(videos)
+    with ProgressBar("Comparing videos", total=len(likely)) as bar:
+        for (i, j), alignments in likely.items():
+            bar.advance()
+            match = _matched(videos[i], videos[j], alignments)
+            if match:
+                score, found = match
+                yield i, j, _kind(found), score, found.start / rate
 
 
-def _unit_vectors(images: Floats, least: float) -> Floats:
-    """Returns `(N, 256)` vectors of mean 0 and length 1, or 0 if faint."""
-    vectors = images.reshape(len(images), 256)
-    vectors = vectors - vectors.mean(1, keepdims=True)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    faint = lengths <= least * np.sqrt(256)
-    return np.where(faint, 0, vectors / np.maximum(lengths, 1e-6))
-
-
-def agreement(
-    first: Fingerprint, second: Fingerprint
-) -> tuple[float, int] | None:
-    """Aligns two videos in time where they agree best.
-
-    Args:
-        first: Fingerprint.
-        second: Fingerprint.
-
-    Returns:
-        Motion agreement, and the index of the first's thumbnail at which the
-        second begins; None if they are not the same footage.
-    """
-    looks = _diagonal_sums(first.look @ second.look.T)
-    ones = _diagonal_sums(np.ones((len(first.look), len(second.look))))
-    if not first.moves.any() and not second.moves.any():
-        # Neither moves: only appearance can be compared.
-        best = float((looks / ones).max())
-        return (best, 0) if best >= _STILL_LOOK else None
-    shorter = min(len(first.moves), len(second.moves))
-    overlap = max(
-        round(_LEAST_OVERLAP_SECONDS * first.rate),
-        round(_LEAST_OVERLAP_SHARE * shorter),
-    )
-    overlap = min(overlap, shorter)
-    if not overlap:
+def _matched(
+    first: Footage, second: Footage, alignments: Sequence[Alignment]
+) -> tuple[float, Alignment] | None:
+    """Returns the agreement of two videos, and where; None if they differ."""
+    values = [signal_agreement(first, second, near) for near in alignments]
+    best = int(np.argmax(values))
+    if values[best] < _LIKELY_SIGNALS:
         return None
-    motions = _diagonal_sums(first.motion @ second.motion.T)
-    counts = _diagonal_sums(np.outer(first.moves, second.moves))
-    enough = counts > overlap - 0.5
-    scores = np.where(enough, motions / np.maximum(counts, 1), -1)
-    best_place = int(scores.argmax())
-    shift = best_place - (len(second.moves) - 1)
-    # `looks` starts earlier: there are more thumbnails than changes.
-    place = shift + len(second.look) - 1
-    look = float(looks[place] / ones[place])
-    score = float(scores[best_place])
-    same = score >= _SAME_MOTION and look >= _SAME_LOOK
-    return (min(score, 1.0), shift) if same else None
+    found, value = refined(first, second, alignments[best])
+    if value < _SAME_SIGNALS:
+        return None
+    score = is_same_footage(first, second, found)
+    return (score, found) if score else None
 
 
-def _diagonal_sums(matrix: Floats) -> Floats:
-    """Returns the sum along each diagonal, from top right to bottom left.
-
-    Args:
-        matrix: array of shape `(N, M)`.
-
-    Returns:
-        Array of shape `(N + M - 1,)`; entry `M - 1 + d` sums `matrix[j + d,
-        j]` over `j`.
-    """
-    rows, columns = matrix.shape
-    wide = np.zeros((columns, rows + columns), np.float32)
-    # Rereading the rows with one column less skews them into diagonals.
-    wide[:, :rows] = matrix.T[::-1]
-    skewed = wide.ravel()[: columns * (rows + columns - 1)]
-    return skewed.reshape(columns, rows + columns - 1).sum(0)
+def _kind(found: Alignment) -> str:
+    kind = f"{_SAME}, mirrored" if found.mirrored else _SAME
+    if abs(np.log(found.speed)) > _OTHER_SPEED:
+        kind += f", {found.speed:.2g} times as fast"
+    return kind
 
 
-def _likely_pairs(
-    prints: Sequence[Fingerprint], videos: Sequence[Video], leaks_only: bool
-) -> Iterator[tuple[int, int, bool]]:
-    """Yields pairs of videos with similar frames."""
-    if not prints:
+def _likely_alignments(
+    videos: Sequence[Footage],
+) -> dict[tuple[int, int], list[Alignment]]:
+    """Finds pairs of videos that share a window, and where they may align."""
+    cut = [
+        (owner, length, windows(video.signals, video.rate, length, step))
+        for owner, video in enumerate(videos)
+        for length, step in zip(RATES, _STEPS, strict=True)
+    ]
+    counts = [len(found.starts) for _, _, found in cut]
+    if not sum(counts):
+        return {}
+    owners = np.repeat([owner for owner, _, _ in cut], counts)
+    lengths = np.repeat([length for _, length, _ in cut], counts)
+    starts = np.concatenate([found.starts for _, _, found in cut])
+    mirrored = np.concatenate([found.mirrored for _, _, found in cut])
+    vectors = np.concatenate([found.vectors for _, _, found in cut])
+    del cut
+    first, second = similar_pairs(
+        vectors, owners, least=_LIKELY_WINDOW, most=_NEIGHBORS
+    ).T
+    del vectors
+    turned = owners[first] > owners[second]
+    first, second = (
+        np.where(turned, second, first),
+        np.where(turned, first, second),
+    )
+    speeds = lengths[first] / lengths[second]
+    shifts = starts[first] - speeds * starts[second]
+    rows = np.stack(
+        [
+            owners[first],
+            owners[second],
+            mirrored[first] != mirrored[second],
+            speeds,
+            np.round(shifts / 2) * 2,
+        ],
+        1,
+    )
+    alignments, votes = np.unique(rows, axis=0, return_counts=True)
+    likely: dict[tuple[int, int], list[Alignment]] = defaultdict(list)
+    for place in np.argsort(-votes, kind="stable"):
+        i, j, flipped, speed, start = alignments[place].tolist()
+        chosen = likely[int(i), int(j)]
+        if len(chosen) < _MOST_ALIGNMENTS:
+            chosen.append(Alignment(start, speed, bool(flipped)))
+    return likely
+
+
+def _same_stills(videos: Sequence[Footage]) -> Iterator[_Match]:
+    """Yields pairs of videos in which nothing moves and that look the same."""
+    still = [i for i, video in enumerate(videos) if _is_still(video)]
+    looks = [videos[i].thumbnails.mean(0).ravel() for i in still]
+    if not looks:
         return
-    step = max(1, round(_LIKELY_EVERY_SECONDS * prints[0].rate))
-    looks = [item.look[::step] for item in prints]
-    owners = np.repeat(np.arange(len(looks)), [len(look) for look in looks])
-    every = np.concatenate(looks)
-    flipped = every.reshape(-1, 16, 16)[:, :, ::-1].reshape(-1, 256)
-    splits = np.array([video.split for video in videos])
-    for mirrored, begin in product(
-        (False, True), range(0, len(every), _ROWS_AT_ONCE)
-    ):
-        rows = every[begin : begin + _ROWS_AT_ONCE]
-        alike = rows @ (flipped if mirrored else every).T >= _LIKELY_LOOK
-        first, second = np.nonzero(alike)
-        pairs = np.stack([owners[begin + first], owners[second]], 1)
-        pairs = np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)
-        for i, j in pairs.tolist():
-            if not leaks_only or splits[i] != splits[j]:
-                yield i, j, mirrored
+    pictures = np.stack(looks).astype(np.float32)
+    pictures -= pictures.mean(1, keepdims=True)
+    lengths = np.linalg.norm(pictures, axis=1, keepdims=True)
+    faint = lengths <= _LEAST_CONTRAST * np.sqrt(pictures.shape[1])
+    units = np.where(faint, 0, pictures / np.maximum(lengths, 1e-6))
+    pairs = similar_pairs(units, np.arange(len(still)), least=_STILL_LOOK)
+    for i, j in pairs.tolist():
+        yield still[i], still[j], _SAME, float(units[i] @ units[j]), 0.0
+
+
+def _is_still(video: Footage) -> bool:
+    frames = video.thumbnails.astype(np.float32)
+    change = frames[video.gap :] - frames[: -video.gap]
+    spread = change.reshape(len(change), -1).std(1)
+    return not (spread > _LEAST_CHANGE).any()

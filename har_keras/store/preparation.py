@@ -12,16 +12,23 @@ from har_keras.config import ClipConfig, Form, StoreConfig
 from har_keras.environment import free_memory_bytes, num_cores
 from har_keras.errors import DataError
 from har_keras.manifest.manifest import Manifest, Video
-from har_keras.progress import plural
+from har_keras.manifest.parts import counted
 from har_keras.store.decoding import Fill, Task, fill
+from har_keras.store.parts import (
+    PADDED,
+    kept_part,
+    require_background_class,
+    require_within,
+    with_background,
+)
 from har_keras.store.store import Store, StoreSpec, default_store_dir
 from har_keras.video.ffmpeg import VideoError, probe
-from har_keras.video.ffmpeg_log import reason_from_content
+from har_keras.video.ffmpeg_log import VideoInfo, reason_from_content
+from har_keras.video.images import images_in, size_of_images
 
 logger = logging.getLogger(__name__)
 
 _NOT_YET = "not decoded yet"
-_PADDED = "shorter than a clip: its last frame is repeated"
 
 
 def decode_all(
@@ -44,13 +51,16 @@ def decode_all(
 
     Returns:
         The store, and the manifest with the number of kept frames of every
-        video or the reason why there is none.
+        video or the reason why there is none; with what is not labelled as
+        class "background", if the manifest asks for it.
 
     Raises:
+        DataError: If most labels in time lie beyond the ends of their videos.
         EnvironmentFault: If the disk is full or can't be written to.
     """
     tasks = _tasks(manifest, shard)
     opened = open_store(clip, store, tasks)
+    require_within(manifest, opened, {task.sha256 for task in tasks})
     reasons = fill(
         opened,
         tasks,
@@ -61,6 +71,8 @@ def decode_all(
         _kept(manifest, video, opened, clip, reasons)
         for video in manifest.videos
     )
+    if manifest.background:
+        kept = with_background(kept, opened, clip)
     _say_what_failed(kept)
     return opened, kept
 
@@ -94,6 +106,8 @@ def _kept(
         reason = reasons.get(video.sha256, _NOT_YET)
         return dataclasses.replace(video, kept_frames=0, reason=reason)
     stored = store.video(video.sha256)
+    if video.is_part:
+        return kept_part(video, stored, clip)
     frames, reason = stored.num_frames, stored.reason
     seconds = f"{frames / clip.store_fps:.1f} s"
     fills_clip = frames >= clip.stored_frames
@@ -102,29 +116,43 @@ def _kept(
     elif stored.damage:
         frames, reason = 0, f"{stored.damage}, before one clip is full"
     elif frames and not fills_clip and clip.short_videos == "repeat":
-        reason = f"{seconds} long, {_PADDED}"
+        reason = f"{seconds} long, {PADDED}"
+    elif frames and stored.note:
+        reason = stored.note
     return dataclasses.replace(video, kept_frames=frames, reason=reason)
 
 
 def _say_what_failed(manifest: Manifest) -> None:
     """Logs every video that is not used, or only in part."""
-    padded = [v.file for v in manifest.videos if v.reason.endswith(_PADDED)]
-    for video in manifest.videos:
-        if not video.kept_frames and video.reason != _NOT_YET:
-            logger.warning("'%s' is not used: %s.", video.file, video.reason)
-        elif video.kept_frames and video.reason and video.file not in padded:
-            logger.warning(
-                "'%s' is used in part: %s.", video.file, video.reason
-            )
+    failed = [v for v in manifest.failed if v.reason != _NOT_YET]
+    told = [
+        video for video in manifest.videos if video.kept_frames and video.reason
+    ]
+    padded = [video for video in told if video.reason.endswith(PADDED)]
+    partly = [video for video in told if " kept " in video.reason]
+    noted = [v for v in told if v not in {*padded, *partly}]
+    _warn(failed, "'%s'%s is not used: %s.")
+    _warn(partly, "'%s'%s is used in part: %s.")
+    _warn(noted, "'%s'%s: %s.")
     if padded:
         logger.info(
             "%s shorter than a clip, such as '%s': the last frame is repeated.",
-            plural(len(padded), "video"),
-            padded[0],
+            counted(padded),
+            padded[0].name,
         )
     kept = sum(video.kept_frames > 0 for video in manifest.videos)
-    total = plural(len(manifest.videos), "video")
-    logger.info("%d of %s can be used.", kept, total)
+    logger.info("%d of %s can be used.", kept, counted(manifest.videos))
+
+
+def _warn(videos: Iterable[Video], text: str) -> None:
+    """Logs names with their reasons; of many parts of a file once."""
+    found: dict[tuple[str, str], list[Video]] = {}
+    for video in videos:
+        found.setdefault((video.file, video.reason), []).append(video)
+    for (file, reason), (first, *others) in found.items():
+        name = file if others else first.name
+        number = f" ({1 + len(others)} parts)" if others else ""
+        logger.warning(text, name, number, reason)
 
 
 def require_usable(manifest: Manifest) -> None:
@@ -137,10 +165,11 @@ def require_usable(manifest: Manifest) -> None:
         DataError: If a class has no usable training video. Without a training
             split, if no video is usable.
     """
+    require_background_class(manifest)
     training = manifest.split("train")
     if not training and not any(v.kept_frames for v in manifest.videos):
         raise DataError(
-            f"None of the {len(manifest.videos)} videos can be used "
+            f"None of the {counted(manifest.videos)} can be used "
             f"({_reasons(manifest.videos)}). Repair or replace them."
         )
     for name in manifest.class_names if training else ():
@@ -152,10 +181,17 @@ def require_usable(manifest: Manifest) -> None:
             )
         if not any(video.kept_frames for video in mine):
             raise DataError(
-                f"None of the {len(mine)} training videos of class '{name}' "
+                f"None of the {_training(mine)} of class '{name}' "
                 f"can be used ({_reasons(mine)}). Repair or replace them, or "
                 "remove the class."
             )
+
+
+def _training(videos: Sequence[Video]) -> str:
+    """Returns how many training videos there are, or parts of them."""
+    if not any(video.is_part for video in videos):
+        return f"{len(videos)} training videos"
+    return f"{counted(videos)} for training"
 
 
 def _reasons(videos: Iterable[Video]) -> str:
@@ -183,7 +219,7 @@ def decode_usable(
     """
     opened, kept = decode_all(manifest, clip, store)
     require_usable(kept)
-    return opened, kept
+    return opened, dataclasses.replace(kept, background=False)
 
 
 # Raw frames are fastest to read while they are in the page cache, so they may
@@ -209,16 +245,16 @@ def open_store(
         A `Store`. With `off`, a temporary one.
     """
     if config.cache == "off":
-        return Store.passing(_spec(clip, "jpeg"))
+        return Store.passing(_spec(clip, config, "jpeg"))
     folder = config.store_dir or default_store_dir()
     if config.cache != "auto":
-        return _open(folder, _spec(clip, config.cache))
+        return _open(folder, _spec(clip, config, config.cache))
     for form in ("raw", "jpeg"):
-        store = _open(folder, _spec(clip, form))
+        store = _open(folder, _spec(clip, config, form))
         if all(task.sha256 in store for task in tasks):
             return store
     form = choose_form(clip, folder, tasks)
-    return _open(folder, _spec(clip, form))
+    return _open(folder, _spec(clip, config, form))
 
 
 def choose_form(clip: ClipConfig, folder: Path, tasks: Sequence[Task]) -> Form:
@@ -242,7 +278,7 @@ def raw_bytes(clip: ClipConfig, paths: Sequence[Path]) -> float:
 def _raw_bytes(clip: ClipConfig, path: Path) -> float:
     """Returns the size of one video's raw frames; 0 if unknown."""
     try:
-        info = probe(path)
+        info = _info_of_images(path) if path.is_dir() else probe(path)
     except VideoError:
         return 0.0
     short, long = sorted((info.width, info.height))
@@ -251,8 +287,21 @@ def _raw_bytes(clip: ClipConfig, path: Path) -> float:
     return 3 * pixels * info.duration_seconds * clip.store_fps
 
 
-def _spec(clip: ClipConfig, form: Form) -> StoreSpec:
-    return StoreSpec(clip.short_side, clip.store_fps, form, clip.squeeze)
+def _info_of_images(folder: Path) -> VideoInfo:
+    """Returns the size of a folder of images, and about how long it is."""
+    width, height = size_of_images(folder)
+    seconds = len(images_in(folder)) / StoreSpec.images_fps
+    return VideoInfo(width=width, height=height, duration_seconds=seconds)
+
+
+def _spec(clip: ClipConfig, config: StoreConfig, form: Form) -> StoreSpec:
+    return StoreSpec(
+        clip.short_side,
+        clip.store_fps,
+        form,
+        clip.squeeze,
+        config.images_fps,
+    )
 
 
 def _open(folder: Path, spec: StoreSpec) -> Store:

@@ -34,6 +34,10 @@ class StoredVideo:
         width: int. Width of its frames in pixels.
         damage: str. Where decoding stopped, such as "truncated at 3.2 s".
         reason: str. Why it has no frames.
+        note: str. What else is to be known of its frames, such as that its
+            shape changes.
+        decoder: str. With a reason, the ffmpeg that failed, as `ffmpeg_id`
+            names it: another one may be able to decode the file.
         variable_rate: bool. Whether the source's frames are unevenly spaced.
         source_frames: int. Frames of the source that were decoded.
         info: VideoInfo. The file's header.
@@ -50,6 +54,8 @@ class StoredVideo:
     width: int = 0
     damage: str = ""
     reason: str = ""
+    note: str = ""
+    decoder: str = ""
     variable_rate: bool = False
     source_frames: int = 0
     info: VideoInfo = field(default_factory=VideoInfo)
@@ -82,6 +88,8 @@ def write_index(path: Path, videos: Iterable[StoredVideo]) -> None:
             "width": video.width,
             "damage": video.damage,
             "reason": video.reason,
+            "note": video.note,
+            "decoder": video.decoder,
             "variable_rate": video.variable_rate,
             "source_frames": video.source_frames,
             "info": asdict(video.info),

@@ -28,6 +28,7 @@ from har_keras.store.shards import (
     read_index,
     read_thumbnails,
 )
+from har_keras.video.commands import ffmpeg_id
 from har_keras.video.ffmpeg import Frames
 
 JPEG_QUALITY = 90
@@ -47,12 +48,15 @@ class StoreSpec:
         fps: float. Stored frames per second.
         form: str. "jpeg" or "raw".
         squeeze: bool. Whether frames are squares. Defaults to `False`.
+        images_fps: float. Images per second of folders of images. Defaults to
+            `25.0`.
     """
 
     short_side: int
     fps: float
     form: Form
     squeeze: bool = False
+    images_fps: float = 25.0
 
     @property
     def key(self) -> str:
@@ -65,7 +69,9 @@ class StoreSpec:
         """
         form = f"jpeg{JPEG_QUALITY}" if self.form == "jpeg" else "raw"
         size = f"{self.short_side}px{'-square' if self.squeeze else ''}"
-        return f"{size}-{self.fps:g}fps-{form}-v{_FORMAT_VERSION}"
+        is_usual = self.images_fps == StoreSpec.images_fps
+        images = "" if is_usual else f"-{self.images_fps:g}images"
+        return f"{size}-{self.fps:g}fps{images}-{form}-v{_FORMAT_VERSION}"
 
 
 class Store:
@@ -112,13 +118,14 @@ class Store:
         """Returns the number of stored frames of a video."""
         return self._videos[sha256].num_frames
 
-    def frames(self, sha256: str, indices: NDArray[np.int64]) -> Frames:
-        """Reads frames of a video.
+    def frames(self, key: str, indices: NDArray[np.int64]) -> Frames:
+        """Reads frames of a video, or of a part of one.
 
         Args:
-            sha256: str. Hash of the video's content.
-            indices: `int64` array of shape `(T,)`. Stored frames, in
-                `[0, num_frames)`; repeats are allowed.
+            key: str. Hash of the video's content, and of a part its frames:
+                the `key` of a `Video`.
+            indices: `int64` array of shape `(T,)`. Stored frames, counted
+                from the first of the video or part; repeats are allowed.
 
         Returns:
             `uint8` array of shape `(T, H, W, 3)` in RGB.
@@ -128,21 +135,18 @@ class Store:
             IndexError: If it has no such frame.
             OSError: If the shard was removed while it was in use.
         """
-        lazy = self.lazy_frames(sha256, indices)
+        lazy = self.lazy_frames(key, indices)
         frames = np.empty(lazy.shape, np.uint8)
         for place, frame in enumerate(lazy):
             frames[place] = frame
         return frames
 
-    def lazy_frames(
-        self, sha256: str, indices: NDArray[np.int64]
-    ) -> "LazyFrames":
+    def lazy_frames(self, key: str, indices: NDArray[np.int64]) -> "LazyFrames":
         """Returns frames of a video that are read lazily, one by one.
 
         Args:
-            sha256: str. Hash of the video's content.
-            indices: `int64` array of shape `(T,)`. Stored frames, in
-                `[0, num_frames)`; repeats are allowed.
+            key: str. As for `frames`.
+            indices: `int64` array of shape `(T,)`. As for `frames`.
 
         Returns:
             `LazyFrames`.
@@ -151,12 +155,19 @@ class Store:
             KeyError: If the video isn't in the store.
             IndexError: If it has no such frame.
         """
+        sha256, part = _part_of(key)
         video = self._videos[sha256]
-        if len(indices) and int(np.min(indices)) < 0:
+        number = len(part) if part else video.num_frames
+        if (
+            len(indices)
+            and not 0 <= np.min(indices) <= np.max(indices) < number
+        ):
             raise IndexError(
-                f"Frames are counted from 0. Received: {np.min(indices)}."
+                f"Frames are counted from 0 to {number - 1}. Received: "
+                f"{np.min(indices)} to {np.max(indices)}."
             )
-        return LazyFrames(video, self.spec.form, indices)
+        first = part.start if part else 0
+        return LazyFrames(video, self.spec.form, np.asarray(indices) + first)
 
     def thumbnails(self, hashes: Iterable[str]) -> dict[str, Thumbnails]:
         """Reads the thumbnails of videos, used to find duplicates.
@@ -181,9 +192,28 @@ class Store:
         for index in sorted(self.folder.glob("[!.]*.npz")):
             if index.name not in self._seen:
                 self._seen.add(index.name)
-                self._videos |= {
-                    video.sha256: video for video in read_index(index)
-                }
+                for video in read_index(index):
+                    self._add(video)
+
+    def _add(self, video: StoredVideo) -> None:
+        """Takes an entry, unless it says what another ffmpeg could not do."""
+        if not video.reason:
+            self._videos[video.sha256] = video
+        elif video.decoder == ffmpeg_id():
+            self._videos.setdefault(video.sha256, video)
+
+
+def _part_of(key: str) -> tuple[str, range | None]:
+    """Returns the hash in the key of a video, and the frames of a part.
+
+    Example:
+
+    >>> _part_of("1f3a"), _part_of("1f3a@16-32")
+    (('1f3a', None), ('1f3a', range(16, 32)))
+    """
+    sha256, _, frames = key.partition("@")
+    first, _, end = frames.partition("-")
+    return sha256, range(int(first), int(end)) if frames else None
 
 
 class LazyFrames:

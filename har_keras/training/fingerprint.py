@@ -41,9 +41,9 @@ class RunFingerprint:
 
     Args:
         options: dict. The text of each option that matters, by name.
-        videos: dict. Content, class, split and number of frames of each file,
-            and its size and time of change, to see without reading it all
-            whether it was touched.
+        videos: dict. Content, class, split and number of frames of each file
+            or labelled part, and the file's size and time of change, to see
+            without reading it all whether it was touched.
         versions: dict. Of the packages that compute.
 
     Attributes:
@@ -71,7 +71,7 @@ class RunFingerprint:
             if name not in FREE
         }
         videos = {
-            video.file: {
+            video.name: {
                 "sha256": video.sha256,
                 "class": video.class_name,
                 "split": video.split,
@@ -151,18 +151,19 @@ class RunFingerprint:
         """
 
         def differs(video: Video) -> bool:
-            known = self.videos.get(video.file, {})
+            known = self.videos.get(video.name, {})
             path = manifest.path(video)
             stamp = _stamp(path)
             if not video.sha256 or stamp in (None, known.get("stamp")):
                 return False
             return content_hash(path) != video.sha256
 
+        files = {video.file: video for video in manifest.videos}.values()
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            flags = list(pool.map(differs, manifest.videos))
+            flags = list(pool.map(differs, files))
         touched = [
             f"'{video.file}' has other content"
-            for video, is_other in zip(manifest.videos, flags, strict=True)
+            for video, is_other in zip(files, flags, strict=True)
             if is_other
         ]
         if touched:

@@ -333,7 +333,7 @@ class Training:
             self._fit(steps, [keep], validate=False)
         rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
         videos = self.train_clips.videos_of(found.epoch, found.step)
-        names = [f"'{video.file}'" for video in videos]
+        names = [f"'{video.name}'" for video in videos]
         logger.debug("Videos of the batch: %s.", ", ".join(names))
         more = len(names) - _NAMED_VIDEOS
         rest = f" and {more} more, named in run.log" if more > 0 else ""

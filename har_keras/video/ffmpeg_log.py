@@ -1,12 +1,16 @@
 """Parses ffmpeg's log: headers, and reasons why a file can't be decoded."""
 
+import contextlib
+import io
+import itertools
 import re
-import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol, cast
+
+from har_keras.files import SpecialFileError, open_regular
 
 MAX_PIXELS = 4096 * 4096
 """Largest frame that is decoded; larger ones are refused before allocation."""
@@ -31,6 +35,8 @@ class VideoInfo:
         rotation: int. Degrees of rotation for display, in {0, 90, 180, 270};
             applied by decoding.
         has_audio: bool. Whether there is an audio track.
+        mirrored: bool. Whether it is mirrored left to right before it is
+            rotated; applied by decoding.
     """
 
     container: str = ""
@@ -42,40 +48,56 @@ class VideoInfo:
     duration_seconds: float = 0.0
     rotation: int = 0
     has_audio: bool = False
+    mirrored: bool = False
+
+
+class Listener(Protocol):
+    """What reads a log line by line while it is written."""
+
+    def add(self, line: str) -> bool:
+        """Reads a line; returns whether it is of no interest to others."""
+
+    def close(self) -> None:
+        """Tells that the log has ended."""
 
 
 class FFmpegLog:
     """Collects the log that an ffmpeg process writes to its standard error.
 
     Only the first and the last lines are kept, since a damaged file can cause
-    an endless log. `output_known` is set once the size of the frames is known,
-    or the log has ended without it.
+    an endless log.
+
+    Args:
+        listener: Listener or None. Gets every line as it comes. What it takes
+            for itself is not kept: lines for each frame would displace others.
     """
 
-    def __init__(self) -> None:
-        self.output_known = threading.Event()
-        self.output_size: tuple[int, int] | None = None
+    def __init__(self, listener: Listener | None = None) -> None:
+        self._listener = listener
         self._head: list[str] = []
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
 
     def drain(self, stream: IO[bytes]) -> None:
         """Reads the stream to its end; to be run in a thread."""
+        # The stream has no buffer: a line would take a call for each byte.
+        buffered = io.BufferedReader(cast(io.RawIOBase, stream))
         try:
-            for line in iter(lambda: stream.readline(_LINE_BYTES), b""):
+            for line in iter(lambda: buffered.readline(_LINE_BYTES), b""):
                 self.add(line.decode("utf-8", "replace").rstrip("\n"))
         except (OSError, ValueError):
             pass  # closed by the reader
         finally:
-            self.output_known.set()
+            with contextlib.suppress(ValueError):
+                buffered.detach()
+            if self._listener:
+                self._listener.close()
 
     def add(self, line: str) -> None:
         """Adds one line."""
+        if self._listener and self._listener.add(line):
+            return
         full = len(self._head) >= _HEAD_LINES
         (self._tail if full else self._head).append(line)
-        size = _OUTPUT_SIZE.match(line)
-        if size and not self.output_known.is_set():
-            self.output_size = int(size[1]), int(size[2])
-            self.output_known.set()
 
     @property
     def lines(self) -> list[str]:
@@ -88,49 +110,93 @@ class FFmpegLog:
         return next((match for match in matches if match), None)
 
 
-_OUTPUT_SIZE = re.compile(
-    r"\[info\]   Stream #0:0.*?: Video: rawvideo.*?, (\d+)x(\d+)[ ,]"
-)
 _INPUT = re.compile(r"\[info\] Input #0, (\S+), from ")
-_VIDEO = re.compile(r"\[info\]   Stream #0:\d+.*?: Video: (\w+)")
+# Streams of a group, such as a video and its timecode, are indented further.
+_STREAM = re.compile(r"\[info\] +Stream #0:(\d+).*?: (\w+): (\w+)")
 _FORMAT = re.compile(r", (\w+)(?:\([^)]*\))?, (\d+)x(\d+)")
 _RATE = re.compile(r", ([\d.]+)(k?) fps")
-_AUDIO = re.compile(r"\[info\]   Stream #0:\d+.*?: Audio: ")
 _DURATION = re.compile(r"\[info\]   Duration: (\d+):(\d+):([\d.]+)")
 _ROTATION = re.compile(r"[Dd]isplay ?[Mm]atrix: rotation of (-?[\d.]+) degrees")
 
 
-def video_info(lines: Iterable[str]) -> VideoInfo | None:
+def video_info(
+    lines: Iterable[str], stream: int | None = None
+) -> VideoInfo | None:
     """Parses the header of the input from the log.
 
+    Args:
+        lines: Iterable of str. The log.
+        stream: int or None. Index of the video stream. Defaults to the first.
+
     Returns:
-        A `VideoInfo` of the first video stream, or None if there is none.
-        Cover art is not a video stream.
+        A `VideoInfo`, or None if there is no video stream. Cover art is none.
     """
     found: dict[str, Any] = {}
-    for line in lines:
-        if line.startswith("[info] Output #0"):
-            break
+    described = False  # whether the lines are about the stream
+    for line in _of_input(lines):
         if match := _INPUT.match(line):
             found["container"] = match[1].split(",")[0]
         elif match := _DURATION.match(line):
             hours, minutes = int(match[1]), int(match[2])
             seconds = hours * 3600 + minutes * 60 + float(match[3])
             found["duration_seconds"] = seconds
-        elif _AUDIO.match(line):
-            found["has_audio"] = True
-        elif "codec" not in found and "(attached pic)" not in line:
-            found.update(_video_stream(line))
-        elif "rotation" not in found and (match := _ROTATION.search(line)):
+        elif match := _STREAM.match(line):
+            index, kind = int(match[1]), match[2]
+            described = _is_video(line) and (
+                "codec" not in found if stream is None else index == stream
+            )
+            if described:
+                found.update(_video_stream(match[3], line))
+            elif kind == "Audio":
+                found["has_audio"] = True
+        elif described and (match := _ROTATION.search(line)):
             found["rotation"] = round(-float(match[1]) / 90) * 90 % 360
     return VideoInfo(**found) if "codec" in found else None
 
 
-def _video_stream(line: str) -> dict[str, str | int | float]:
-    stream = _VIDEO.match(line)
-    if not stream:
-        return {}
-    found: dict[str, str | int | float] = {"codec": stream[1]}
+@dataclass(frozen=True)
+class VideoStream:
+    """A video stream in a file's header, with its index and frame size."""
+
+    index: int
+    pixels: int
+
+
+def video_streams(lines: Iterable[str]) -> list[VideoStream]:
+    """Returns the video streams of the input, without cover art."""
+    found = []
+    for line in _of_input(lines):
+        match = _STREAM.match(line)
+        if match and _is_video(line):
+            size = _FORMAT.search(line)
+            pixels = int(size[2]) * int(size[3]) if size else 0
+            found.append(VideoStream(int(match[1]), pixels))
+    return found
+
+
+def packets_read(lines: Iterable[str]) -> dict[int, int]:
+    """Returns the number of packets by stream, as told at the end."""
+    matches = (_PACKETS.search(line) for line in lines)
+    return {int(m[1]): int(m[2]) for m in matches if m}
+
+
+_PACKETS = re.compile(r"Input stream #0:(\d+) .*: (\d+) packets read")
+
+
+def _of_input(lines: Iterable[str]) -> Iterator[str]:
+    """Yields the lines before those about the output."""
+    return itertools.takewhile(
+        lambda line: not line.startswith("[info] Output #0"), lines
+    )
+
+
+def _is_video(line: str) -> bool:
+    match = _STREAM.match(line)
+    return bool(match and match[2] == "Video" and "(attached pic)" not in line)
+
+
+def _video_stream(codec: str, line: str) -> dict[str, str | int | float]:
+    found: dict[str, str | int | float] = {"codec": codec}
     if match := _FORMAT.search(line):
         found["pixel_format"] = match[1]
         found["width"], found["height"] = int(match[2]), int(match[3])
@@ -139,14 +205,20 @@ def _video_stream(line: str) -> dict[str, str | int | float]:
     return found
 
 
+_MISSING = "the file is missing"
+_UNREADABLE = "it can't be read"
+NO_MEMORY = "decoding it takes too much memory"
+_DISK_FULL = "the disk is full"
+
 _REASONS = (
+    (r"Cannot allocate memory|Resource temporarily unavail", NO_MEMORY),
     (r"matches no streams", "no video stream in it"),
     (
         r"exceeds specified max pixel count",
         f"too large: more than {MAX_PIXELS / 1e6:.1f} million pixels",
     ),
-    (r"No such file or directory", "the file is missing"),
-    (r"Permission denied", "no permission to read it"),
+    (r"No such file or directory", _MISSING),
+    (r"Permission denied", f"{_UNREADABLE}: permission denied"),
     (r"Format not on whitelist", "not a video container that is read here"),
     (r"detected only with low score", "not a video"),
     (
@@ -155,7 +227,7 @@ _REASONS = (
         "off",
     ),
     (r"[Dd]ecoder.* not found|no decoder", "there is no decoder for its codec"),
-    (r"No space left on device", "the disk is full"),
+    (r"No space left on device", _DISK_FULL),
     (r"Input #0, .*", "damaged from the start"),
     (r"Invalid data found", "not a video"),
 )
@@ -174,11 +246,14 @@ def reason_from_log(log: FFmpegLog) -> str:
 def reason_from_content(path: Path) -> str:
     """Returns why a file is not a video by its first bytes, or ""."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(512)
+    except SpecialFileError as error:
+        return f"refused: {error.strerror}"
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
-        return "the file is missing" if missing else f"{error.strerror}"
+        told = (error.strerror or "no reason").lower()
+        return _MISSING if missing else f"{_UNREADABLE}: {told}"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if not head:
         return "empty file"
@@ -189,3 +264,14 @@ def reason_from_content(path: Path) -> str:
     if not head.strip(b"\0"):
         return "only zeros, not a video"
     return ""
+
+
+def is_passing(reason: str) -> bool:
+    """Returns whether a reason is the machine's and not the file's.
+
+    Example:
+
+    >>> is_passing("the disk is full"), is_passing("empty file")
+    (True, False)
+    """
+    return reason.startswith((_MISSING, _UNREADABLE, NO_MEMORY, _DISK_FULL))

@@ -6,21 +6,17 @@ the same code as those of a video file.
 
 import os
 import re
+import shutil
 import tempfile
 import weakref
 from pathlib import Path
 
 import numpy as np
 
-from har_keras.video.ffmpeg import (
-    FrameReader,
-    Frames,
-    VideoError,
-    frame_arguments,
-    input_command,
-    probe,
-)
+from har_keras.video.commands import FrameOutput, input_command
+from har_keras.video.ffmpeg import FrameReader, Frames, VideoError, probe
 from har_keras.video.ffmpeg_log import MAX_PIXELS
+from har_keras.video.header import require_file
 
 IMAGE_EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 """Suffixes of image files."""
@@ -97,20 +93,28 @@ def read_images(
         found = ", ".join(kinds) or "none"
         reason = f"a folder of images must have one suffix; found: {found}"
         raise VideoError(folder, reason)
+    for image in images:
+        require_file(image)
     # Numbered links: no name is taken for a pattern, and the order is known.
     numbered = tempfile.TemporaryDirectory(prefix="har_keras-")
     for number, image in enumerate(images):
         link = Path(numbered.name) / f"{number:09d}{kinds[0]}"
-        os.symlink(image.resolve(), link)
+        _link(image.resolve(), link)
     command = input_command(
-        Path(numbered.name) / f"%09d{kinds[0]}",
+        Path(numbered.name.replace("%", "%%")) / f"%09d{kinds[0]}",
         timeout_seconds,
         *("-f", "image2", "-framerate", repr(images_fps)),
         formats="image2",
     )
-    return _reader(
-        folder, command, numbered, fps, short_side, timeout_seconds, squeeze
-    )
+    output = FrameOutput(fps, short_side, squeeze, thinned=False)
+    return _reader(folder, command, output, numbered, timeout_seconds)
+
+
+def _link(file: Path, link: Path) -> None:
+    try:
+        os.symlink(file, link)
+    except OSError:  # as on Windows, for most people
+        shutil.copyfile(file, link)
 
 
 def read_array(
@@ -162,28 +166,18 @@ def read_array(
         *("-f", "image2pipe", "-c:v", "ppm", "-framerate", repr(frames_fps)),
         formats="image2pipe",
     )
-    path = Path("frames")
-    return _reader(
-        path, command, kept, fps, short_side, timeout_seconds, squeeze
-    )
+    output = FrameOutput(fps, short_side, squeeze)
+    return _reader(Path("frames"), command, output, kept, timeout_seconds)
 
 
 def _reader(
     path: Path,
     command: list[str],
+    output: FrameOutput,
     folder: "tempfile.TemporaryDirectory[str]",
-    fps: float,
-    short_side: int,
     timeout_seconds: float,
-    squeeze: bool = False,
 ) -> FrameReader:
     """Returns a reader whose temporary folder is removed with it."""
-    reader = FrameReader(
-        path,
-        [*command, *frame_arguments(fps, short_side, squeeze=squeeze)],
-        fps=fps,
-        short_side=short_side,
-        timeout_seconds=timeout_seconds,
-    )
+    reader = FrameReader(path, command, output, timeout_seconds=timeout_seconds)
     weakref.finalize(reader, folder.cleanup)
     return reader

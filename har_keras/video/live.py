@@ -10,13 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from har_keras.errors import DataError, EnvironmentFault
-from har_keras.video.ffmpeg import (
-    CONTAINERS,
-    FrameReader,
-    Frames,
-    ffmpeg_binary,
-    frame_arguments,
-)
+from har_keras.video.commands import CONTAINERS, FrameOutput, ffmpeg_binary
+from har_keras.video.ffmpeg import FrameReader, Frames
 from har_keras.video.ffmpeg_log import MAX_PIXELS
 from har_keras.video.sources import Source
 
@@ -66,11 +61,8 @@ class LiveReader:
         self.num_connections = 0
         self.num_frames = 0
         self.file_seconds = 0.0
-        self._command = [
-            *live_command(source.address),
-            *frame_arguments(fps, short_side, squeeze=squeeze),
-        ]
-        self._fps, self._short_side = fps, short_side
+        self._command = live_command(source.address)
+        self._output = FrameOutput(fps, short_side, squeeze)
         self._stalled_seconds = stalled_seconds
         self._frames: deque[Frames] = deque(maxlen=num_frames)
         self._arrived = 0.0
@@ -147,8 +139,7 @@ class LiveReader:
         reader = FrameReader(
             Path(self.source.name),
             self._command,
-            fps=self._fps,
-            short_side=self._short_side,
+            self._output,
             timeout_seconds=_NEVER_SECONDS,
         )
         self._reader = reader
@@ -195,7 +186,7 @@ def live_command(address: str) -> list[str]:
         address: str. `camera:0`, or an address of http, https or rtsp.
 
     Returns:
-        A list of str, to be followed by `frame_arguments`.
+        A list of str, to be followed by `FrameOutput.arguments`.
 
     Raises:
         EnvironmentFault: If cameras can't be opened on this system.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from har_keras.errors import UsageError
-from har_keras.manifest.entries import EXTENSIONS
+from har_keras.video.extensions import EXTENSIONS
 from har_keras.video.images import IMAGE_EXTENSIONS, images_in
 
 Kind = Literal["file", "images", "live"]

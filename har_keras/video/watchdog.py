@@ -1,28 +1,33 @@
-"""Kills a process that exceeds a time limit."""
+"""Kills a process that exceeds a limit on time or memory."""
 
 import contextlib
-import os
-import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
+
+from har_keras.processes import MAX_BYTES, Process
 
 
 class Watchdog:
     """Kills a process once the time spent waiting for it exceeds a limit.
 
+    Also once its memory exceeds `MAX_BYTES`, where the system does not limit
+    it.
+
     Args:
-        process: Popen. Leader of a process group.
+        process: Process. What is watched.
         timeout_seconds: float. Limit on the total wall-clock time inside
             `waiting`.
+
+    Attributes:
+        fired: bool. Whether it took too long.
+        too_large: bool. Whether it took too much memory.
     """
 
-    def __init__(
-        self, process: "subprocess.Popen[bytes]", timeout_seconds: float
-    ) -> None:
+    def __init__(self, process: Process, timeout_seconds: float) -> None:
         self.timeout_seconds = timeout_seconds
         self.fired = False
+        self.too_large = False
         self._process = process
         self._waited = 0.0
         self._since: float | None = None
@@ -42,13 +47,7 @@ class Watchdog:
 
     def kill(self) -> None:
         """Kills the process and its children."""
-        if self._process.poll() is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            if hasattr(os, "killpg"):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            else:
-                self._process.kill()
+        self._process.end()
 
     def stop(self) -> None:
         """Stops watching."""
@@ -60,7 +59,11 @@ class Watchdog:
             since = self._since
             now = time.monotonic()
             waited = self._waited + (now - since if since else 0.0)
-            if waited > self.timeout_seconds:
-                self.fired = True
+            self.fired = waited > self.timeout_seconds
+            self.too_large = (
+                not self._process.limited
+                and self._process.memory_bytes() > MAX_BYTES
+            )
+            if self.fired or self.too_large:
                 self.kill()
                 return

@@ -1,13 +1,17 @@
 """Encodes frames as an MP4 that browsers and players open."""
 
 import os
+import re
 import subprocess
 import tempfile
 from pathlib import Path
 
-from har_keras.errors import EnvironmentFault
+from har_keras.errors import DataError, EnvironmentFault, HarError
 from har_keras.files import full_disk_named
-from har_keras.video.ffmpeg import CONTAINERS, Frames, ffmpeg_binary
+from har_keras.processes import Process
+from har_keras.video.commands import CONTAINERS, ffmpeg_binary
+from har_keras.video.ffmpeg import Frames
+from har_keras.video.header import require_file
 
 _END_SECONDS = 60.0
 
@@ -38,6 +42,7 @@ class VideoWriter:
         quality: int = 23,
     ) -> None:
         self.path = path
+        self._sound = sound
         self._complaints = tempfile.TemporaryFile()
         command = [
             *(ffmpeg_binary(), "-hide_banner", "-nostats", "-loglevel"),
@@ -50,12 +55,13 @@ class VideoWriter:
             *("-movflags", "+faststart", "-f", "mp4"),
             f"file:{os.path.abspath(path)}",
         ]
-        self._process = subprocess.Popen(
+        if sound:
+            require_file(sound)
+        self._process = Process(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._complaints,
-            start_new_session=True,
         )
 
     def __enter__(self) -> "VideoWriter":
@@ -63,7 +69,7 @@ class VideoWriter:
 
     def __exit__(self, kind: object, *rest: object) -> None:
         if kind is not None:
-            self._process.kill()
+            self._process.end()
         assert self._process.stdin is not None
         try:
             self._process.stdin.close()
@@ -82,22 +88,34 @@ class VideoWriter:
 
         Raises:
             EnvironmentFault: If ffmpeg failed, for example on a full disk.
+            DataError: If it failed at the sound.
         """
         assert self._process.stdin is not None
+        rest = memoryview(frame.tobytes())
         try:
-            self._process.stdin.write(frame.tobytes())
+            while rest:  # a signal may cut a write short
+                rest = rest[self._process.stdin.write(rest) :]
         except BrokenPipeError as error:
             self._process.wait(_END_SECONDS)
             raise self._fault() from error
 
-    def _fault(self) -> EnvironmentFault:
+    def _fault(self) -> HarError:
         self._complaints.seek(0)
         text = self._complaints.read(2000).decode("utf-8", "replace").strip()
         said = text.splitlines()[-1] if text else "it gave no reason"
+        told = f"'{self.path}' could not be written by ffmpeg: {said}."
+        if self._sound and not _OF_THE_DISK.search(text):
+            return DataError(f"{told} Its sound is from '{self._sound}'.")
         return EnvironmentFault(
-            f"'{self.path}' could not be written by ffmpeg: {said}. Choose a "
-            "folder with free space that can be written to."
+            f"{told} Choose a folder with free space that can be written to."
         )
+
+
+_OF_THE_DISK = re.compile(
+    "No space left|quota|File too large|Permission denied|Read-only|"
+    "No such file",
+    re.IGNORECASE,
+)
 
 
 def _sound(file: Path) -> tuple[str, ...]:

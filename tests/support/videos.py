@@ -94,3 +94,21 @@ def saved_model_cli(*arguments):
         text=True,
         check=False,
     )
+
+
+def scene(path, *, place=0, movement=0, num_frames=96):
+    """Draws a patterned place in which blobs move about, each by a seed."""
+    rng = np.random.default_rng(place)
+    background = np.kron(rng.integers(30, 160, (6, 8, 3)), np.ones((16, 16, 1)))
+    rng = np.random.default_rng(1000 + movement)
+    speed, phase = rng.uniform(0.5, 3, (3, 2)), rng.uniform(0, 6.3, (3, 2))
+    colours = rng.integers(0, 256, (3, 3))
+    y, x = np.mgrid[:96, :128]
+    frames = np.empty((num_frames, 96, 128, 3), np.uint8)
+    for index, frame in enumerate(frames):
+        frame[:] = background
+        sway = np.sin(speed * index / 16 + phase)
+        for (down, across), colour in zip(sway, colours, strict=True):
+            near = np.hypot(y - 48 - 40 * down, x - 64 - 56 * across) < 16
+            frame[near] = colour
+    return write_video(path, frames)

@@ -1,0 +1,344 @@
+"""Collects the videos that lists and tables name, and checks them together."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from har_keras.errors import DataError
+from har_keras.manifest.entries import (
+    FolderListing,
+    FoundVideo,
+    listed_file,
+    missing,
+)
+from har_keras.manifest.formats.tables import (
+    ListedVideo,
+    Table,
+    column_notes,
+    listed_videos,
+)
+from har_keras.manifest.split_names import split_of, splits_of
+from har_keras.manifest.texts import read_text
+from har_keras.manifest.video_files import VideoFiles
+
+# Files of class names, in order of precedence.
+_NAMES_FILES = (
+    "classes.txt", "class_names.txt", "labels.txt", "label_map*.txt",
+    "classInd.txt", "category.txt", "categories.txt",
+)  # fmt: skip
+# Files of a list that decide from which folder its paths start.
+_TRIED = 20
+
+
+class Collected:
+    """Videos and labelled parts of videos, each once.
+
+    Args:
+        root: Path. The folder of the videos, resolved.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._videos: dict[str, list[FoundVideo]] = {}
+
+    def add(self, place: str, video: FoundVideo) -> None:
+        """Adds a video or a part of one.
+
+        Args:
+            place: str. Where it is listed, for messages.
+            video: FoundVideo. Its `reason` is found here.
+
+        Raises:
+            DataError: If it is listed already.
+        """
+        others = self._videos.setdefault(video.file, [])
+        for other in others:
+            _require_other_part(place, video, other)
+        others.append(
+            dataclasses.replace(video, reason=missing(self.root, video.file))
+        )
+
+    def listing(self, notes: Iterable[str]) -> FolderListing:
+        """Returns all of them, sorted by file and by time."""
+        videos = [
+            video
+            for file in sorted(self._videos)
+            for video in sorted(self._videos[file], key=lambda x: x.start or 0)
+        ]
+        return FolderListing(tuple(videos), tuple(notes))
+
+
+def _require_other_part(
+    place: str, video: FoundVideo, other: FoundVideo
+) -> None:
+    """Raises if two entries label the same part, or a part and the whole."""
+    times = (video.start, video.end), (other.start, other.end)
+    same = times[0] == times[1]
+    if not same and (None, None) not in times:
+        return
+    if video.class_name != other.class_name and same:
+        raise DataError(
+            f"{place}: '{video.file}' is listed a second time, as "
+            f"'{video.class_name}' after '{other.class_name}': a video, or a "
+            "part of one, has one class. Leave one of the lines out."
+        )
+    if not same:
+        raise DataError(
+            f"{place}: '{video.file}' is listed as a whole and in parts. Give "
+            "all its lines a start and an end, or leave all but one out."
+        )
+    raise DataError(
+        f"{place}: '{video.file}' is listed a second time. Leave one of the "
+        "lines out."
+    )
+
+
+def videos_from_table(
+    files: VideoFiles,
+    tables: Sequence[tuple[Table, str]],
+    *,
+    strict: bool = False,
+) -> FolderListing:
+    """Returns the videos that tables list.
+
+    Args:
+        files: VideoFiles. The files of the folder.
+        tables: Sequence of pairs of Table and split, "" where a column or
+            nothing says it.
+        strict: bool. Whether paths start from the root only, as in a
+            `manifest.csv`. Defaults to `False`.
+
+    Raises:
+        DataError: If a line is wrong, or a file is outside; names it.
+    """
+    collected, notes = Collected(files.root), []
+    listed = [listed_videos(table) for table, _ in tables]
+    names = ClassNames(
+        [files.root, *(table.path.parent for table, _ in tables)],
+        (row.class_name for rows in listed for row in rows),
+    )
+    for (table, split), rows in zip(tables, listed, strict=True):
+        splits = _splits(table, rows, split)
+        base = "" if strict else _base(files.root, table.path, split, rows)
+        for row in rows:
+            collected.add(
+                row.place,
+                FoundVideo(
+                    _file(files, row, base, split, strict=strict),
+                    names.name(row.class_name, row.place),
+                    split=splits[row.split],
+                    group=row.group,
+                    others=row.others,
+                    start=row.start,
+                    end=row.end,
+                ),
+            )
+        file = table.path.relative_to(files.root).as_posix()
+        notes += [f"Listed in {file}.", *table.notes, *column_notes(table)]
+        notes += [f"Paths in {file} start from {base}/."] if base else []
+    return collected.listing([*notes, *names.notes()])
+
+
+def _splits(
+    table: Table, rows: Sequence[ListedVideo], default: str
+) -> dict[str, str]:
+    """Returns the split for each text in the column of splits."""
+    splits = splits_of({row.split.lower() for row in rows})
+    for row in rows:
+        if row.split and not splits[row.split.lower()]:
+            raise DataError(
+                f"{row.place}: the split must be train, val or test. "
+                f"Received: {row.split!r}."
+            )
+    some = [row for row in rows if row.split]
+    empty = [row for row in rows if not row.split]
+    if some and empty:
+        raise DataError(
+            f"{empty[0].place}: the split is empty, but other lines have one. "
+            "Fill in all (train, val or test) or none."
+        )
+    found = {row.split: splits[row.split.lower()] for row in some}
+    strange = [x for x in found.values() if default and x != default]
+    if strange:
+        raise DataError(
+            f"'{table.path}' is the list of the split {default} by its name, "
+            f"but its column '{table.role('split')}' says {strange[0]}. "
+            "Correct the one or the other."
+        )
+    return {"": default} | found
+
+
+def bases(folder: str, split: str) -> list[str]:
+    """Returns the folders that the paths of a list may start from.
+
+    Args:
+        folder: str. That of the list, relative to the root; "" is the root.
+        split: str. That of the list, or "".
+
+    Returns:
+        Paths relative to the root, the likeliest first. ".." is for paths that
+        begin with the name of the root.
+    """
+    inner = ["", "videos", f"videos_{split}", split, "data", "clips"]
+    if not split:
+        inner = ["", "videos", "data", "clips"]
+    found = [str(PurePosixPath(folder, x)) for x in inner] + inner
+    plain = ["" if x == "." else x for x in found]
+    return list(dict.fromkeys([*plain, ".."]))
+
+
+def likeliest_base(
+    root: Path, folder: str, split: str, paths: Sequence[str]
+) -> str:
+    """Returns the folder from which most of a list's paths lead to a file."""
+
+    def hits(base: str) -> int:
+        found = [listed_file(root, path, base) for path in paths[:_TRIED]]
+        return sum(x is not None and (root / x).exists() for x in found)
+
+    tried = bases(folder, split)
+    return max(tried, key=hits) if any(map(hits, tried)) else folder
+
+
+def _base(
+    root: Path, file: Path, split: str, rows: Sequence[ListedVideo]
+) -> str:
+    folder = file.parent.relative_to(root).as_posix()
+    paths = [row.path for row in rows]
+    return likeliest_base(root, "" if folder == "." else folder, split, paths)
+
+
+def _file(
+    files: VideoFiles, row: ListedVideo, base: str, split: str, *, strict: bool
+) -> str:
+    """Returns the file of a row, relative to the root."""
+    file = listed_file(files.root, row.path, base)
+    if not strict and (file is None or not (files.root / file).exists()):
+        file = files.named(row.path, row.place, [split]) or file
+    if file is None:
+        raise DataError(
+            f"{row.place}: '{row.path}' lies outside of '{files.root}'. Put "
+            "the list into the folder that holds all its videos, and write "
+            "paths from there."
+        )
+    return file
+
+
+class ClassNames:
+    """The names of numeric labels, from a file beside the lists.
+
+    Args:
+        folders: Sequence of Path. Those that may have the file, the first
+            before the others.
+        labels: Iterable of str. All labels of the lists.
+    """
+
+    def __init__(self, folders: Sequence[Path], labels: Iterable[str]) -> None:
+        files = (
+            path
+            for folder in folders
+            for name in _NAMES_FILES
+            for path in sorted(folder.glob(name))
+        )
+        self.file = next(files, None)
+        self._by_number = _by_number(self.file) if self.file else {}
+        names, labels = {*self._by_number.values()}, set(labels)
+        self._has_numbers = any(map(str.isdecimal, labels - names))
+        self._is_used = self._has_numbers or bool(labels & names)
+
+    def name(self, label: str, place: str) -> str:
+        """Returns the name of a label, which is itself if it is no number.
+
+        Raises:
+            DataError: If the file has no such class.
+        """
+        is_name = label in self._by_number.values()
+        if self.file is None or not self._is_used or is_name:
+            return label
+        number = str(int(label)) if label.isdecimal() else label
+        if number not in self._by_number:
+            numbers = sorted(map(int, self._by_number))
+            known = f"{len(numbers)} classes"
+            known += f", {numbers[0]} to {numbers[-1]}" if numbers else ""
+            raise DataError(
+                f"{place}: there is no class '{label}' in '{self.file.name}', "
+                f"which has {known}."
+            )
+        return self._by_number[number]
+
+    def notes(self) -> list[str]:
+        """Returns a note on where the names come from."""
+        if self.file and self._is_used:
+            return [f"Classes are named in {self.file.name}."]
+        if self._has_numbers:
+            return [
+                "No classes.txt beside the lists: labels are the names of "
+                "classes."
+            ]
+        return []
+
+
+def _by_number(file: Path) -> dict[str, str]:
+    """Returns class names by number: as in "2 walk", else counted from 0."""
+    content = read_text(file).content
+    lines = [line.strip() for line in content.splitlines() if line.strip()]
+    numbered = [re.fullmatch(r"(\d+)[\s,]+(\S.*)", line) for line in lines]
+    if lines and all(numbered):
+        return {str(int(x[1])): x[2] for x in numbered if x}
+    return {str(number): name for number, name in enumerate(lines)}
+
+
+def with_splits_of_folders(listing: FolderListing) -> FolderListing:
+    """Takes splits from the folders of the files, where a list has none.
+
+    Args:
+        listing: FolderListing. Of a list or a table.
+
+    Returns:
+        The same, if any video has a split or any lies in no folder of one.
+    """
+    found = [_split_in_path(video.file) for video in listing.videos]
+    has_splits = any(video.split for video in listing.videos)
+    if has_splits or not found or not all(found):
+        return listing
+    videos = [
+        dataclasses.replace(video, split=split)
+        for video, split in zip(listing.videos, found, strict=True)
+    ]
+    notes = (*listing.notes, "Splits are the folders that the videos lie in.")
+    return FolderListing(tuple(videos), notes)
+
+
+def _split_in_path(file: str) -> str:
+    parts = PurePosixPath(file).parts[:-1]
+    return next(filter(None, map(split_of, parts)), "")
+
+
+def rows_of(videos: Sequence[FoundVideo]) -> list[Mapping[str, str]]:
+    """Returns the rows of a `manifest.csv` that lists some videos."""
+    return [
+        {
+            "file": video.file,
+            "class": video.class_name,
+            "split": video.split,
+            "group": video.group,
+            "start": _written(video.start),
+            "end": _written(video.end),
+            **dict(video.others),
+        }
+        for video in videos
+    ]
+
+
+def _written(seconds: float | None) -> str:
+    """Returns a time for a table.
+
+    Example:
+
+    >>> _written(12.5), _written(None), _written(4000 + 1 / 3)
+    ('12.5', '', '4000.333333')
+    """
+    if seconds is None:
+        return ""
+    return f"{seconds:.6f}".rstrip("0").rstrip(".")

@@ -1,0 +1,1 @@
+"""Annotations of other programs and data sets, read as they are."""

@@ -1,0 +1,279 @@
+"""Starts ffmpeg: with a limit on memory, and never outliving this process."""
+
+import atexit
+import contextlib
+import importlib
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Sequence
+from typing import IO, Any
+
+from har_keras.errors import EnvironmentFault, Interrupted
+
+MAX_BYTES = 2 * 2**30
+"""Memory of one ffmpeg; the largest frames that are decoded need half."""
+
+
+class Process(subprocess.Popen[bytes]):
+    """A child process that is bounded and ends with this one.
+
+    Its memory is limited by the system where that is possible (Linux);
+    elsewhere `memory_bytes` is for a `Watchdog` to look at. It is killed when
+    this process ends in any way, also by SIGKILL, also while it writes
+    nothing. On Windows, it ends when it next writes to the closed pipe.
+
+    Args:
+        command: Sequence of str. The program and its arguments.
+        stdin: int. As for `subprocess.Popen`, and so are the others.
+        stdout: int.
+        stderr: int or a file.
+
+    Raises:
+        EnvironmentFault: If the program can't be started.
+        Interrupted: If this process is about to end; see `kill_all`.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int = subprocess.PIPE,
+        stderr: "int | IO[bytes]" = subprocess.PIPE,
+    ) -> None:
+        _children.prepare()
+        try:
+            super().__init__(
+                command,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                bufsize=0,
+                # Ctrl-C reaches this process only, which then ends ffmpeg.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise EnvironmentFault(
+                f"ffmpeg could not be started from '{command[0]}': "
+                f"{error.strerror}. Install imageio-ffmpeg again, or set "
+                "IMAGEIO_FFMPEG_EXE to an ffmpeg."
+            ) from error
+        self.limited = _limit_memory(self.pid)
+        _children.add(self)
+
+    def memory_bytes(self) -> int:
+        """Returns the resident memory; 0 if the process has ended."""
+        import psutil
+
+        try:
+            return int(psutil.Process(self.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
+
+    def end(self) -> None:
+        """Kills the process and its children, if it still runs."""
+        if self.poll() is None:
+            _kill(self)
+
+    def poll(self) -> int | None:
+        status = super().poll()
+        if status is not None:
+            _children.discard(self)
+        return status
+
+    def wait(self, timeout: float | None = None) -> int:
+        status = super().wait(timeout)
+        _children.discard(self)
+        return status
+
+
+def run(
+    command: Sequence[str], *, data: bytes = b"", timeout_seconds: float
+) -> "subprocess.CompletedProcess[bytes]":
+    """Runs a program to its end, with the limits of a `Process`.
+
+    Args:
+        command: Sequence of str. The program and its arguments.
+        data: bytes. Its standard input. Defaults to none.
+        timeout_seconds: float. After this it is killed.
+
+    Returns:
+        A `subprocess.CompletedProcess`.
+
+    Raises:
+        EnvironmentFault: If it can't be started, or takes too long.
+    """
+    stdin = subprocess.PIPE if data else subprocess.DEVNULL
+    with Process(command, stdin=stdin) as process:
+        try:
+            out, told = process.communicate(data or None, timeout_seconds)
+        except subprocess.TimeoutExpired as error:
+            raise EnvironmentFault(
+                f"'{command[0]}' did not end within {timeout_seconds:g} s."
+            ) from error
+        finally:
+            process.end()
+    return subprocess.CompletedProcess(command, process.returncode, out, told)
+
+
+def kill_all(number: int) -> None:
+    """Kills all of them, from a signal handler, and starts no others.
+
+    What waits for a frame then stops waiting, in every thread, so that the
+    program can end at once.
+
+    Args:
+        number: int. The signal, which `Process` raises from then on.
+    """
+    _children.close(number)
+
+
+def start_again() -> None:
+    """Allows processes to be started after `kill_all`."""
+    _children.open()
+
+
+def _limit_memory(pid: int) -> bool:
+    """Limits the memory of a process; returns whether the system can."""
+    try:
+        resource: Any = importlib.import_module("resource")
+        # Address space would count what threads only reserve.
+        resource.prlimit(pid, resource.RLIMIT_DATA, (MAX_BYTES, MAX_BYTES))
+    except (ImportError, AttributeError, OSError, ValueError):
+        return False
+    return True
+
+
+def _kill(process: Process) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+
+
+class _Children:
+    """The processes that run, and the shell that survives this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._running: set[Process] = set()
+        self._ended_by = 0
+        self._guardian = _Guardian()
+
+    def prepare(self) -> None:
+        """Gets ready for a process, which is told of as soon as it runs."""
+        if self._ended_by:
+            raise Interrupted(self._ended_by)
+        with self._lock:
+            if self._guardian.begin():
+                for process in self._running:
+                    self._guardian.tell("+", process.pid)
+
+    def add(self, process: Process) -> None:
+        with self._lock:
+            self._running.add(process)
+            self._guardian.tell("+", process.pid)
+        if self._ended_by:  # a signal came since `prepare`
+            process.end()
+
+    def discard(self, process: Process) -> None:
+        with self._lock:
+            if process in self._running:
+                self._running.discard(process)
+                self._guardian.tell("-", process.pid)
+
+    def close(self, number: int) -> None:
+        self._ended_by = number
+        with self._lock:
+            for process in self._running:
+                _kill(process)
+
+    def open(self) -> None:
+        self._ended_by = 0
+
+    def forget(self) -> None:
+        """Lets go of the shell, in a forked child."""
+        self._guardian.forget()
+
+
+class _Guardian:
+    """A shell that reads which processes run, and kills them at the end.
+
+    The end is that of its input, whose other end only this process has: the
+    system closes it however this process ends. A flag of the system for that
+    (PR_SET_PDEATHSIG) would have to be set in the child, between fork and
+    exec, and would end it with the thread that started it.
+    """
+
+    _SCRIPT = """
+running=
+while read -r sign pid; do
+  kept=
+  for one in $running; do [ "$one" = "$pid" ] || kept="$kept $one"; done
+  if [ "$sign" = + ]; then kept="$kept $pid"; fi
+  running=$kept
+done
+for one in $running; do kill -s KILL -- "-$one"; done
+"""
+
+    def __init__(self) -> None:
+        self._shell: subprocess.Popen[bytes] | None = None
+        atexit.register(self.close)
+
+    def begin(self) -> bool:
+        """Starts the shell, unless it runs; returns whether it is new."""
+        if os.name != "posix" or self._shell is not None:
+            return False
+        with contextlib.suppress(OSError):
+            self._shell = self._started()
+        return self._shell is not None
+
+    def tell(self, sign: str, pid: int) -> None:
+        """Tells the shell that a process has begun or ended."""
+        if self._shell is None or self._shell.stdin is None:
+            return
+        try:
+            self._shell.stdin.write(f"{sign} {pid}\n".encode())
+        except OSError:  # It was killed; the next process gets another.
+            self.close()
+            self._shell = None
+
+    def close(self) -> None:
+        """Lets the shell end, which kills what still runs."""
+        if self._shell is not None and self._shell.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._shell.stdin.close()
+            self._shell.wait()
+
+    def forget(self) -> None:
+        """Closes this copy of the input, so that the end is the parent's."""
+        shell, self._shell = self._shell, None
+        if shell is not None and shell.stdin is not None:
+            shell.stdin.close()
+            shell.returncode = 0  # not the child of this process
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            ["/bin/sh", "-c", self._SCRIPT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            cwd="/",
+            start_new_session=True,
+        )
+
+
+def _forget_the_parents() -> None:
+    """Starts anew in a forked child: the processes are not its own."""
+    global _children
+    _children.forget()
+    _children = _Children()
+
+
+_children = _Children()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_the_parents)

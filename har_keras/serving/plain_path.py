@@ -1,0 +1,57 @@
+"""Paths that TensorFlow takes literally: it reads some as patterns."""
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+_PATTERN = re.compile(r"[][*?\\]" if os.name == "posix" else r"[][*?]")
+
+
+@contextlib.contextmanager
+def plain_path(folder: Path, *, writing: bool = False) -> Iterator[Path]:
+    """Yields a path to a folder in which no character is special.
+
+    TensorFlow looks for the variables of a SavedModel by a pattern, so that in
+    `run [1]` it finds none. A link in a temporary folder leads there; where
+    links can't be made, as on some Windows machines, a copy is used.
+
+    Args:
+        folder: Path. The folder, which exists.
+        writing: bool. Whether it is to be filled. Defaults to `False`.
+
+    Yields:
+        `folder`, or a link to it, or its copy.
+
+    Example:
+
+    >>> with plain_path(Path("runs/first")) as path:
+    ...     print(path.as_posix())
+    runs/first
+    """
+    if not _PATTERN.search(os.path.abspath(folder)):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(
+        prefix="har_keras-", dir=_plain_parent()
+    ) as parent:
+        plain = Path(parent) / "model"
+        try:
+            os.symlink(os.path.abspath(folder), plain, target_is_directory=True)
+        except (OSError, NotImplementedError):
+            shutil.copytree(folder, plain)
+            yield plain
+            if writing:
+                shutil.copytree(plain, folder, dirs_exist_ok=True)
+        else:
+            yield plain
+
+
+def _plain_parent() -> str | None:
+    """Returns a folder for temporary files whose name is plain itself."""
+    if not _PATTERN.search(tempfile.gettempdir()):
+        return None
+    return "/tmp" if os.path.isdir("/tmp") else None

@@ -1,0 +1,154 @@
+"""How the motion in a video goes on in time, whatever part of it is seen.
+
+Eight numbers describe the change of the picture at each moment: how much there
+is, where its center is, how wide it spreads, and how light and dark divide in
+it. Over a second, only their ups and downs are compared, in units of the spread
+where they are places. So a crop, borders, a banner or another size and
+brightness change little, a mirror image changes signs, and another speed is a
+window of another length.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from har_keras.store.shards import THUMBNAIL_PIXELS, Thumbnails
+
+Floats = NDArray[np.floating[Any]]
+
+CHANGE_SECONDS = 0.25
+WINDOW_SECONDS = 1.0
+RATES = (1.0, 1.25)
+"""Lengths of windows, in seconds: of copies that are as fast, or faster."""
+
+# Gray levels. Changes up to the first are noise; a picture has the second in
+# all at least, spread evenly, so that faint noise has no place.
+_NOISE = 2.0
+_FAINT = 20.0
+_EVEN_VARIANCE = 20.0
+_LEAST_SWING = 0.12
+NUM_SIGNALS = 8
+# Which change their sign in a mirror: the center's x, and the gradient in x.
+MIRRORED = np.array([1, -1, 1, 1, 1, 1, -1, 1], np.float32)
+# Of the last three, which are signed, the level counts too.
+_CENTERED = np.array([1, 1, 1, 1, 1, 0, 0, 0], np.float32)
+_COLUMNS, _ROWS = (
+    axis.ravel().astype(np.float32)
+    for axis in np.meshgrid(*[np.arange(THUMBNAIL_PIXELS)] * 2)
+)
+
+
+def signals(thumbnails: Thumbnails, rate: float) -> Floats:
+    """Describes the motion of a video at each moment.
+
+    Args:
+        thumbnails: `uint8` array of shape `(N, 16, 16)`, gray.
+        rate: float. Thumbnails per second.
+
+    Returns:
+        `float32` array of shape `(M, 8)`, M a quarter of a second less than N.
+    """
+    gap = max(1, round(CHANGE_SECONDS * rate))
+    frames = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    change = frames[gap:] - frames[:-gap]
+    size = np.maximum(np.abs(change) - _NOISE, 0)
+    signed = np.sign(change) * size
+    total = size.sum(1) + _FAINT
+    middle = (THUMBNAIL_PIXELS - 1) / 2
+    x = (size @ _COLUMNS + _FAINT * middle) / total
+    y = (size @ _ROWS + _FAINT * middle) / total
+    from_x, from_y = _COLUMNS - x[:, None], _ROWS - y[:, None]
+    even = _FAINT * _EVEN_VARIANCE
+    wide = np.sqrt(((size * from_x**2).sum(1) + even) / total)
+    high = np.sqrt(((size * from_y**2).sum(1) + even) / total)
+    return np.stack(
+        [
+            np.log(total),
+            x / np.sqrt(_EVEN_VARIANCE),
+            y / np.sqrt(_EVEN_VARIANCE),
+            np.log(wide),
+            np.log(high),
+            signed.sum(1) / total,
+            (signed * from_x).sum(1) / total / wide,
+            (signed * from_y).sum(1) / total / high,
+        ],
+        1,
+    ).astype(np.float32)
+
+
+def resampled(values: Floats, places: Floats) -> Floats:
+    """Interpolates along the first axis.
+
+    Args:
+        values: array of shape `(N, ...)`.
+        places: float array of shape `(...)`. From 0 to N - 1.
+    """
+    low = np.clip(np.floor(places).astype(np.int64), 0, len(values) - 1)
+    high = np.minimum(low + 1, len(values) - 1)
+    share = (places - low).astype(np.float32)
+    share = share.reshape(share.shape + (1,) * (values.ndim - 1))
+    return values[low] * (1 - share) + values[high] * share
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of one length over the signals of a video.
+
+    Args:
+        vectors: `float32` array of shape `(N, 64)`, of length 1; one of two
+            mirror images.
+        starts: float array of shape `(N,)`. Where each begins.
+        mirrored: bool array of shape `(N,)`. Whether it is the mirror image.
+    """
+
+    vectors: Floats
+    starts: Floats
+    mirrored: NDArray[np.bool_]
+
+
+def windows(found: Floats, rate: float, length: float, step: int) -> Windows:
+    """Cuts the signals of a video into windows that can be compared.
+
+    Args:
+        found: array of shape `(M, 8)`, as `signals` returns it.
+        rate: float. Signals per second.
+        length: float. Of `RATES`.
+        step: int. From one window to the next.
+
+    Returns:
+        `Windows`, without those in which nothing moves.
+    """
+    number = max(4, round(WINDOW_SECONDS * rate))
+    last = len(found) - 1 - (number - 1) * length
+    starts = np.arange(0, max(0.0, last + 1e-6), step, dtype=np.float32)
+    if last < 0 or not len(starts):
+        empty = np.empty(0, np.float32)
+        return Windows(
+            np.empty((0, number * NUM_SIGNALS), np.float32),
+            empty,
+            empty.astype(bool),
+        )
+    places = starts[:, None] + np.arange(number) * np.float32(length)
+    vectors = standardized(resampled(found, places))
+    odd = vectors[:, :, 1] @ _slope(number) + vectors[:, :, 6].sum(1)
+    mirrored = odd < 0
+    vectors[mirrored] *= MIRRORED
+    flat = vectors.reshape(len(vectors), -1)
+    lengths = np.linalg.norm(flat, axis=1, keepdims=True)
+    moves = lengths[:, 0] > 1.0
+    return Windows((flat / lengths)[moves], starts[moves], mirrored[moves])
+
+
+def standardized(windows: Floats) -> Floats:
+    """Returns windows `(..., L, 8)` whose signals have length 1 in each."""
+    mean = windows.mean(-2, keepdims=True)
+    centered = windows - mean * _CENTERED
+    swing = np.linalg.norm(centered, axis=-2, keepdims=True)
+    least = _LEAST_SWING * np.sqrt(windows.shape[-2])
+    return np.asarray(centered / np.maximum(swing, least), np.float32)
+
+
+def _slope(number: int) -> Floats:
+    return np.linspace(-1, 1, number, dtype=np.float32)
