@@ -95,7 +95,7 @@ class BackboneClassifier(Nested):
         pretrained takes small ones.
         """
         if variable is self.reader.linear.kernel:
-            return 30.0
+            return 100.0
         own = any(variable is weight for weight in self.reader.weights)
         return 1.0 if own else 0.1
 

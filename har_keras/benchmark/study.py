@@ -141,5 +141,5 @@ def plot_study(
         )
         panel.set_ylim(len(means) - 0.4, -0.9)
         panel.set_xlim(0, 1)
-        panel.set_xlabel("accuracy over all folds; ticks are seeds")
+        panel.set_xlabel("accuracy, 95 % interval by group; ticks are seeds")
         panel.spines[["top", "right"]].set_visible(False)
