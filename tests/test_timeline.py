@@ -207,7 +207,9 @@ def test_calibration_is_kept_in_the_run(tmp_path):
     run = Run(tmp_path)
     assert Calibration.read(run) == Calibration()
     rows = np.random.default_rng(0).dirichlet([1, 1], (30, 4))
-    fitted = fit_calibration(rows.mean(1).argmax(1), rows)
+    fitted = fit_calibration(
+        rows.mean(1).argmax(1), rows, [str(n) for n in range(len(rows))]
+    )
     fitted.write(run)
     assert Calibration.read(run) == fitted
     assert fitted.num_videos == 30
@@ -216,5 +218,6 @@ def test_calibration_is_kept_in_the_run(tmp_path):
 
 def test_without_validation_nothing_is_changed():
     assert (
-        fit_calibration(np.empty(0, int), np.empty((0, 4, 2))).temperature == 1
+        fit_calibration(np.empty(0, int), np.empty((0, 4, 2)), []).temperature
+        == 1
     )

@@ -92,8 +92,8 @@ def area_weights(size: int, cells: int) -> np.ndarray:
 
     Example:
 
-    >>> area_weights(3, 2).round(2).tolist()
-    [[0.67, 0.33, 0.0], [0.0, 0.33, 0.67]]
+    >>> area_weights(4, 2).tolist()
+    [[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5]]
     """
     edges = np.arange(cells + 1) * size / cells
     pixels = np.arange(size)

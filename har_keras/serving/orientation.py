@@ -30,7 +30,7 @@ def upright(pixels: Tensor, orientation: Tensor) -> Tensor:
 
     Example:
 
-    >>> pixels = tf.reshape(tf.range(6, dtype="uint8"), (2, 3, 1))
+    >>> pixels = tf.reshape(tf.constant(range(6), "uint8"), (2, 3, 1))
     >>> upright(pixels, tf.constant(6))[..., 0].numpy().tolist()
     [[3, 0], [4, 1], [5, 2]]
     """
