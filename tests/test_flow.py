@@ -18,6 +18,8 @@ OPTIONS = (
     *("--hidden-dim", "32", "--num-layers", "2", "--mlp-dim", "64"),
     *("--epochs", "40", "--learning-rate", "0.003", "--augment", "light"),
     *("--wandb", "off", "--clips-per-video", "2", "--test-fraction", "0.3"),
+    # What is drawn looks alike, and would share a group.
+    *("--group-by", "file"),
 )
 
 

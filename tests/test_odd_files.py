@@ -273,7 +273,7 @@ def test_memory_does_not_grow_with_a_gap(tmp_path, hours):
     video = next(v for v in manifest.videos if v.file == "a/gap.mp4")
     if hours == 3:
         assert video.kept_frames >= 2 * 3 * 3600 * 16
-        assert video.reason == "it stands still for 180 minutes at 0.0 s"
+        assert video.reason.startswith("it stands still for 180 minutes at ")
     else:
         assert video.kept_frames == 0
         assert "a gap of 24.0 h at 0.0 s" in video.reason

@@ -138,9 +138,7 @@ def windows(found: Floats, rate: float, length: float, step: int) -> Windows:
     flat = vectors.reshape(len(vectors), -1)
     lengths = np.linalg.norm(flat, axis=1, keepdims=True)
     moves = lengths[:, 0] > 1.0
-    return Windows(
-        flat[moves] / lengths[moves], starts[moves], mirrored[moves]
-    )
+    return Windows(flat[moves] / lengths[moves], starts[moves], mirrored[moves])
 
 
 def standardized(windows: Floats) -> Floats:

@@ -124,7 +124,7 @@ def group_by_look(store: Store, manifest: Manifest) -> GroupedByLook:
     """
     duplicates = find_duplicates(store, manifest)
     groups = {video.file: video.group for video in manifest.videos}
-    if manifest.division.fractions:
+    if manifest.division.fractions and not manifest.division.chosen:
         groups = _with_copies_joined(manifest, groups, duplicates)
     scenes = []
     for videos in _crossing_scenes(store, manifest, groups):
