@@ -205,16 +205,16 @@ class BackboneConfig:
     feature_grid: Annotated[int, AT_LEAST_ONE] = 2
     """Cells of a frame along each side to which features are averaged."""
     linear_path: bool = True
-    """Add a linear layer on the mean features beside the transformer."""
+    """Add a linear layer on mean features; the transformer beside it learns at
+    a hundredth of --learning-rate."""
     linear_penalty: Annotated[float, NOT_NEGATIVE] = 0.3
-    """Weight of the squared weights of the linear layer in the loss."""
+    """L2 penalty of the linear layer."""
     feature_dropout_rate: Annotated[float, FRACTION] = 0.0
     """Dropout on the features."""
     token_dropout_rate: Annotated[float, FRACTION] = 0.0
     """Share of the tokens of features that are dropped whole."""
     unfreeze: Annotated[int, NOT_NEGATIVE] = 0
-    """Last blocks of the backbone that are trained, too, at a tenth of the
-    learning rate; for GPUs."""
+    """Blocks of the backbone trained at a hundredth of the rate; for GPUs."""
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ RECIPES: dict[RecipeName, Recipe] = {
             "tubelet_frames": 1,
             "batch_size": 32,
             "epochs": 60,
-            "learning_rate": 0.00003,
+            "learning_rate": 0.003,
             "warmup_epochs": 6.0,
             "schedule": "cosine",
             "augment": "none",

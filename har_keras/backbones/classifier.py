@@ -92,12 +92,12 @@ class BackboneClassifier(Nested):
         """Returns the factor of the learning rate of a variable.
 
         The linear layer is a convex problem and takes large steps; what is
-        pretrained takes small ones.
+        pretrained, and the transformer beside it, take small ones.
         """
         if variable is self.reader.linear.kernel:
-            return 100.0
+            return 1.0
         own = any(variable is weight for weight in self.reader.weights)
-        return 1.0 if own else 0.1
+        return 1.0 if own and not self.reader.linear_path else 0.01
 
     def call(self, clips: Tensor, training: bool | None = None) -> Tensor:
         return self.reader(self.backbone.of_clips(clips), training=training)

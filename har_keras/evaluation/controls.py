@@ -56,7 +56,7 @@ def predict_controls(
 
     def read(item: Item) -> tuple[Item, np.ndarray]:
         video, control = item
-        kept = _kept(store, item)
+        kept = _kept(store, item, evaluation.num_clips * evaluation.num_crops)
         if kept is None:
             kept = views_of_frames(
                 frames(video), video.kept_frames, clip, evaluation,
@@ -74,12 +74,12 @@ def predict_controls(
     return {name: np.array(rows) for name, rows in found.items()}
 
 
-def _kept(store: Store, item: Item) -> np.ndarray | None:
+def _kept(store: Store, item: Item, num_views: int) -> np.ndarray | None:
     """Returns the stored features of a video under a control, if any."""
     if not isinstance(store, FeatureStore):
         return None
     video, control = item
-    return store.control_features(video.key, control, seed_of(video))
+    return store.control_features(video.key, control, seed_of(video), num_views)
 
 
 def _with_features(

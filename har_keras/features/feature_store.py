@@ -155,7 +155,7 @@ class FeatureStore(Store):
         return self._opened(self.feature_file(sha256, view))
 
     def control_features(
-        self, sha256: str, control: str, seed: int
+        self, sha256: str, control: str, seed: int, num_views: int
     ) -> np.ndarray | None:
         """Returns the features of a video with information taken away.
 
@@ -163,12 +163,13 @@ class FeatureStore(Store):
             sha256: str. Hash of the video's content.
             control: str. The control.
             seed: int. Of what is random in it.
+            num_views: int. Views of the video, V.
 
         Returns:
             `float16` array of shape `(V, t, g, g, C)`, or None if they aren't
             kept or the file is damaged.
         """
-        file = self._control_file(sha256, control, seed)
+        file = self._control_file(sha256, control, seed, num_views)
         try:
             return np.asarray(self._open(file)) if file.is_file() else None
         except DataError:
@@ -178,10 +179,14 @@ class FeatureStore(Store):
         self, sha256: str, control: str, seed: int, features: np.ndarray
     ) -> None:
         """Keeps the features of a video with information taken away."""
-        write_array(self._control_file(sha256, control, seed), features)
+        file = self._control_file(sha256, control, seed, len(features))
+        write_array(file, features)
 
-    def _control_file(self, sha256: str, control: str, seed: int) -> Path:
-        return self.features_dir / f"{sha256}-{control}-{seed}.npy"
+    def _control_file(
+        self, sha256: str, control: str, seed: int, num_views: int
+    ) -> Path:
+        name = f"{sha256}-{control}-{num_views}-{seed}.npy"
+        return self.features_dir / name
 
     @staticmethod
     def _open(file: Path) -> np.ndarray:

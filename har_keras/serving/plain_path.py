@@ -41,7 +41,7 @@ def plain_path(folder: Path, *, writing: bool = False) -> Iterator[Path]:
         plain = Path(parent) / "model"
         try:
             os.symlink(os.path.abspath(folder), plain, target_is_directory=True)
-        except (OSError, NotImplementedError):
+        except (OSError, NotImplementedError):  # Windows, without the right
             shutil.copytree(folder, plain)
             yield plain
             if writing:

@@ -13,7 +13,9 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
+from io import RawIOBase
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -277,7 +279,7 @@ class FrameReader(Iterator[np.ndarray]):
         while rest:
             if stream is None or stream.closed:
                 return None
-            count = stream.readinto(rest)  # type: ignore[attr-defined]
+            count = cast(RawIOBase, stream).readinto(rest)
             if not count:
                 return None
             rest = rest[count:]
