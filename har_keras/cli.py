@@ -421,7 +421,12 @@ def _terminable() -> Iterator[None]:
             raise KeyboardInterrupt
         raise Interrupted(number)
 
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    # What a shell had ignored for a job in the background stays ignored.
+    numbers = [
+        number
+        for number in (signal.SIGTERM, signal.SIGINT)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    ]
     try:
         before = [signal.signal(number, interrupt) for number in numbers]
     except ValueError:  # Not the main thread: its owner handles signals.

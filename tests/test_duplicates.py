@@ -7,11 +7,14 @@ from support.videos import X264, ffmpeg, scene, write_video
 from har_keras.config import ClipConfig, StoreConfig
 from har_keras.errors import DataError
 from har_keras.manifest.manifest import Manifest
+from har_keras.store.alignment import Footage
 from har_keras.store.duplicates import (
+    _is_still,
     find_duplicates,
     leaking_groups,
     report_leaks,
 )
+from har_keras.store.motion import signals
 from har_keras.store.preparation import decode_all
 
 CLIP = ClipConfig(num_frames=8, crop_size=56)
@@ -173,3 +176,11 @@ def test_real_recordings_do_not_leak_into_each_other(real_videos, tmp_path):
     # sizes, two are people who do push-ups in the same rhythm.
     assert len(found) > 10
     assert len(others) <= 4
+
+
+def test_a_video_of_one_frame_is_compared_like_any_other():
+    """Its thumbnails have no change in them; it counts as still."""
+    for number in (1, 2):
+        frames = np.zeros((number, 16, 16), np.uint8)
+        video = Footage(frames, signals(frames, 8.0), 8.0)
+        assert _is_still(video)

@@ -18,6 +18,7 @@ from har_keras.manifest.formats.tables import (
     column_notes,
     listed_videos,
 )
+from har_keras.manifest.rows import seconds_cell
 from har_keras.manifest.split_names import split_of, splits_of
 from har_keras.manifest.texts import read_text
 from har_keras.manifest.video_files import VideoFiles
@@ -323,22 +324,9 @@ def rows_of(videos: Sequence[FoundVideo]) -> list[Mapping[str, str]]:
             "class": video.class_name,
             "split": video.split,
             "group": video.group,
-            "start": _written(video.start),
-            "end": _written(video.end),
+            "start": seconds_cell(video.start),
+            "end": seconds_cell(video.end),
             **dict(video.others),
         }
         for video in videos
     ]
-
-
-def _written(seconds: float | None) -> str:
-    """Returns a time for a table.
-
-    Example:
-
-    >>> _written(12.5), _written(None), _written(4000 + 1 / 3)
-    ('12.5', '', '4000.333333')
-    """
-    if seconds is None:
-        return ""
-    return f"{seconds:.6f}".rstrip("0").rstrip(".")

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import PurePosixPath
 
-SPLIT_NAMES = frozenset("train training val valid validation test".split())
+from har_keras.manifest.split_names import split_of
 
 # Letters before a number, and what the number then counts.
 _PERSONS = (
@@ -132,8 +132,7 @@ def parsed_name(file: str, class_name: str) -> Name:
     folders = tuple(
         folder
         for folder in path.parts[:-1]
-        if _plain(folder) != _plain(class_name)
-        and folder.lower() not in SPLIT_NAMES
+        if _plain(folder) != _plain(class_name) and not split_of(folder)
     )
     text = _NOISE.sub("", _without_class(path.stem, class_name))
     return Name(file, class_name, folders, text.strip(" -_.") or path.stem)

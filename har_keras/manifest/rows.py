@@ -46,8 +46,8 @@ def rows_of(videos: Sequence[Any], root: Path) -> Iterator[dict[str, str]]:
             "root": str(root),
         }
         if timed:
-            row["start"] = _cell(video.start)
-            row["end"] = _cell(video.end)
+            row["start"] = seconds_cell(video.start)
+            row["end"] = seconds_cell(video.end)
             row["first_kept_frame"] = str(video.first_frame)
         pairs = (*row.items(), *video.others)
         yield {name: guarded(cell) for name, cell in pairs}
@@ -88,5 +88,12 @@ def _timed(videos: Sequence[Any]) -> bool:
     return any(video.is_part for video in videos)
 
 
-def _cell(seconds: float | None) -> str:
+def seconds_cell(seconds: float | None) -> str:
+    """Returns a time for a table, from which the same number is read.
+
+    Example:
+
+    >>> seconds_cell(12.5), seconds_cell(None), seconds_cell(1 / 24)
+    ('12.5', '', '0.041666666666666664')
+    """
     return "" if seconds is None else repr(seconds)

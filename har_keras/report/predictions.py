@@ -263,7 +263,7 @@ def _keep(
     ):
         kept.write(source, content, prediction)
         if prediction.failed or prediction.unwritten:
-            failed[source.name] = prediction.reason or prediction.unwritten
+            failed[source.name] = prediction.unwritten or prediction.reason
     return failed
 
 

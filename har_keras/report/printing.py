@@ -65,8 +65,7 @@ class Csv:
         row += [] if found.failed else [str(found.confidence)]
         row += [""] * found.failed
         row += [str(shares.get(name, "")) for name in self.class_names]
-        reason = found.reason or found.unwritten
-        self.writer.writerow([*row, guarded(reason)])
+        self.writer.writerow([*row, guarded(_reason(found))])
         sys.stdout.flush()
 
 
@@ -75,6 +74,11 @@ def _delay(found: Prediction) -> str:
     if found.delay_seconds is None:
         return ""
     return f"  at {found.seconds:.1f} s, {found.delay_seconds:.2f} s behind"
+
+
+def _reason(found: Prediction) -> str:
+    """Returns what is to be said of a video, and of what wasn't written."""
+    return "; ".join(filter(None, (found.reason, found.unwritten)))
 
 
 def _as_json(found: Prediction) -> dict[str, Any]:
@@ -89,7 +93,7 @@ def _as_json(found: Prediction) -> dict[str, Any]:
         "probabilities": found.probabilities,
         "seconds": found.seconds,
         "segments": [asdict(segment) for segment in found.segments],
-        "reason": found.reason or found.unwritten,
+        "reason": _reason(found),
     }
 
 

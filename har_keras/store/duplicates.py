@@ -324,5 +324,5 @@ def _same_stills(videos: Sequence[Footage]) -> Iterator[_Match]:
 def _is_still(video: Footage) -> bool:
     frames = video.thumbnails.astype(np.float32)
     change = frames[video.gap :] - frames[: -video.gap]
-    spread = change.reshape(len(change), -1).std(1)
+    spread = change.std((1, 2))
     return not (spread > _LEAST_CHANGE).any()

@@ -128,9 +128,12 @@ def _say_what_failed(manifest: Manifest) -> None:
     told = [
         video for video in manifest.videos if video.kept_frames and video.reason
     ]
-    padded = [video for video in told if video.reason.endswith(PADDED)]
-    partly = [video for video in told if " kept " in video.reason]
-    noted = [v for v in told if v not in {*padded, *partly}]
+    padded: list[Video] = []
+    partly: list[Video] = []
+    noted: list[Video] = []
+    for video in told:
+        kind = partly if " kept " in video.reason else noted
+        (padded if video.reason.endswith(PADDED) else kind).append(video)
     _warn(failed, "'%s'%s is not used: %s.")
     _warn(partly, "'%s'%s is used in part: %s.")
     _warn(noted, "'%s'%s: %s.")

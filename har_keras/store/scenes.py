@@ -235,6 +235,8 @@ def _with_copies_joined(
     for video in manifest.videos:
         alike[after[video.file]].append(video)
     for videos in sorted(alike.values(), key=len):
+        if len({groups[video.file] for video in videos}) < 2:
+            continue
         joined = _merged(groups, videos)
         classes = classes_of(manifest, videos)
         if not _are_too_few(manifest, groups, joined, classes):

@@ -244,7 +244,7 @@ class FrameReader(Iterator[np.ndarray]):
         if self._undecided:
             self._undecided = False
             if self._choose_stream():
-                return self._read()
+                return True  # the next round waits with the new watchdog
         if shown is None or max(shown.size) >= self._output.longest:
             return False
         if not shown.lost:
@@ -269,7 +269,9 @@ class FrameReader(Iterator[np.ndarray]):
         self.close()
         self._stream = best
         self._begin()
-        return not self._stopped
+        if self._stopped:
+            self._watchdog.kill()
+        return True
 
     def _read_frame(self, size: tuple[int, int]) -> Frames | None:
         """Returns the next whole frame, or None at the end."""

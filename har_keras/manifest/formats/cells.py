@@ -40,7 +40,7 @@ def one_label(text: str, place: str) -> str:
         return text
     try:
         labels = json.loads(text.replace("'", '"'))
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     if not isinstance(labels, list) or len(labels) != 1:
         raise DataError(

@@ -168,7 +168,7 @@ def _visible(track: Element, step: int, document: Document) -> Iterator[Part]:
     first, last = -1, -1
     for frame, is_outside in shapes:
         if is_outside:
-            if first >= 0:
+            if 0 <= first < frame:
                 yield first, frame - 1
             first = -1
             continue

@@ -1,6 +1,7 @@
 """Label Studio: choices for a video, and labels on its timeline."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -121,8 +122,8 @@ def _find(labelled: Labelled, task: dict[str, Any], place: str) -> str:
             f"{short(data)}."
         )
     path = PurePosixPath(named[0].replace("\\", "/"))
-    _, dash, bare = path.name.partition("-")
-    plain = str(path.with_name(bare)) if dash and bare else ""
+    upload = re.fullmatch(r"[0-9a-f]{8}-(.+)", path.name)
+    plain = str(path.with_name(upload[1])) if upload else ""
     for name in filter(None, (named[0], plain)):
         if labelled.files.named(name, place):
             return labelled.find(name, place)
