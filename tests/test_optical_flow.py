@@ -184,6 +184,20 @@ def test_the_linear_layer_reads_the_flow():
     assert set(weights[-NUM_FLOW_STATISTICS:]) == {3.0}
 
 
+def test_the_linear_layer_learns_faster_than_the_transformer_beside_it():
+    both, alone = (
+        build_classifier(Config().replace(**FLOW, linear_path=linear), 3)
+        for linear in (True, False)
+    )
+    factors = {v.path: both.rate_factor(v) for v in both.trainable_variables}
+    assert sorted(set(factors.values())) == [0.01, 1.0]
+    assert [name for name, f in factors.items() if f == 1] == [
+        both.reader.linear.kernel.path
+    ]
+    found = {alone.rate_factor(v) for v in alone.trainable_variables}
+    assert found == {1.0}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

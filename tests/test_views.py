@@ -113,8 +113,7 @@ def test_controls_share_the_frames_of_a_video_and_keep_their_order():
             )
             expected = clips[..., 0].mean() / 200
             np.testing.assert_allclose(row, [expected, 1 - expected], atol=1e-6)
-    # Two threads may each read a video, but not each control.
-    assert len(store.reads) <= 2 * len(videos)
+    assert len(store.reads) == len(videos)
 
 
 def test_shuffling_differs_between_videos():

@@ -188,10 +188,11 @@ class Backbone(Nested):
     ) -> tuple[int, int, int, int]:
         """Returns the shape of a clip's features, `(t, g, g, C)`."""
         frame = (crop_size, crop_size, 3)
+        num_frames //= self.frame_stride
         many = (num_frames,) if self.frames_at_once > 1 else ()
         shape = self.compute_output_shape((None, *many, *frame))
         if not many:
-            shape = (None, num_frames // self.frame_stride, *shape[1:])
+            shape = (None, num_frames, *shape[1:])
         shape = pooled_shape(shape, self.pooling, self.grid)
         places, rows, columns, channels = (int(n or 0) for n in shape[1:])
         return places, rows, columns, channels + self.num_flow

@@ -93,7 +93,7 @@ def require_backbone(
     family = family_of(config.backbone)
     family.require(config.backbone, config.backbone_weights)
     if clip is not None:
-        _require_clip(family.info(config.backbone), _clip_read(config, clip))
+        _require_clip(family.info(config.backbone), config, clip)
 
 
 def _clip_read(config: BackboneConfig, clip: ClipConfig) -> ClipConfig:
@@ -102,14 +102,16 @@ def _clip_read(config: BackboneConfig, clip: ClipConfig) -> ClipConfig:
     return dataclasses.replace(clip, num_frames=num_frames)
 
 
-def _require_clip(info: BackboneInfo, clip: ClipConfig) -> None:
+def _require_clip(
+    info: BackboneInfo, config: BackboneConfig, clip: ClipConfig
+) -> None:
     """Raises `UsageError` if a backbone can't read such clips."""
     if not info.is_fixed:
         return
     own = {"--crop-size": info.image_size}
     given = {"--crop-size": clip.crop_size}
     if info.kind == "clips":
-        own["--num-frames"] = info.num_frames
+        own["--num-frames"] = info.num_frames * config.backbone_stride
         given["--num-frames"] = clip.num_frames
     if own != given:
         flags, received = (
@@ -137,8 +139,8 @@ def load_backbone(config: BackboneConfig, clip: ClipConfig) -> Backbone:
     """
     family = family_of(config.backbone)
     family.require(config.backbone, config.backbone_weights)
+    _require_clip(family.info(config.backbone), config, clip)
     read = _clip_read(config, clip)
-    _require_clip(family.info(config.backbone), read)
     backbone = family.load(config.backbone, config.backbone_weights, read)
     backbone.grid = config.feature_grid
     backbone.pooling = config.feature_pooling

@@ -94,10 +94,11 @@ class BackboneClassifier(Nested):
         The linear layer is a convex problem and takes large steps; what is
         pretrained, and the transformer beside it, take small ones.
         """
-        if variable is self.reader.linear.kernel:
-            return 1.0
-        own = any(variable is weight for weight in self.reader.weights)
-        return 1.0 if own and not self.reader.linear_path else 0.01
+        reader = self.reader
+        if reader.linear_path:
+            return 1.0 if variable is reader.linear.kernel else 0.01
+        own = any(variable is weight for weight in reader.weights)
+        return 1.0 if own else 0.01
 
     def call(self, clips: Tensor, training: bool | None = None) -> Tensor:
         return self.reader(self.backbone.of_clips(clips), training=training)

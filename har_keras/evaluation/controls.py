@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -50,9 +51,14 @@ def predict_controls(
     Returns:
         dict. By control a `float64` array of shape `(num_videos, K)`.
     """
-    frames = functools.lru_cache(2)(
+    cached = functools.lru_cache(2)(
         lambda video: _frames_of_views(store, video, clip, evaluation)
     )
+    lock = threading.Lock()  # or each thread would read the same video
+
+    def frames(video: Video) -> Callable[[np.ndarray], np.ndarray]:
+        with lock:
+            return cached(video)
 
     def read(item: Item) -> tuple[Item, np.ndarray]:
         video, control = item

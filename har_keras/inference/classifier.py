@@ -1,6 +1,7 @@
 """Video-level inference: videos in, classes out."""
 
 import contextlib
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from har_keras.video.ffmpeg import FrameReader, VideoError, read_frames
 from har_keras.video.images import read_array, read_images
 
 VideoLike = str | Path | np.ndarray
+
+_WINDOWS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -303,9 +306,11 @@ class Classifier:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the first frame of each window, and its probabilities."""
         found = windows(frames, self.config.clip, options.hop_seconds, form)
-        views = list(predict_views(self.model, _window, read_ahead(found)))
-        starts = np.array([start for _, start in views])
-        return starts, np.concatenate([row for row, _ in views])
+        views = list(
+            predict_views(self.model, lambda x: x, _some(read_ahead(found)))
+        )
+        starts = np.concatenate([known for _, known in views])
+        return starts, np.concatenate([rows for rows, _ in views])
 
     def _timeline(
         self,
@@ -343,10 +348,17 @@ class Classifier:
             raise VideoError(reader.path, reason)
 
 
-def _window(item: tuple[int, np.ndarray]) -> tuple[np.ndarray, int]:
-    """Returns a window as the one view of it, and where it begins."""
-    start, window = item
-    return window[None], start
+def _some(
+    found: Iterable[tuple[int, np.ndarray]],
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields a few windows together, and where they begin.
+
+    Of one alone a backbone has few new frames, and a batch is filled up.
+    """
+    rest = iter(found)
+    while part := list(itertools.islice(rest, _WINDOWS_AT_ONCE)):
+        starts, shown = zip(*part, strict=True)
+        yield np.stack(shown), np.array(starts)
 
 
 def _name(video: VideoLike) -> str:

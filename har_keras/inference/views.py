@@ -168,7 +168,7 @@ def view_clips(
         video: Video. A usable one.
         clip: ClipConfig. What the model was trained on.
         evaluation: EvaluationConfig. Number of views.
-        control: str or None. Of `har_keras.evaluation.controls`.
+        control: str or None. Of `har_keras.inference.controls`.
         change: Callable or None. As for `predict_videos`.
 
     Returns:
@@ -234,7 +234,7 @@ def views_of_frames(
         num_frames: int. How many there are, at least 1.
         clip: ClipConfig. What the model was trained on.
         evaluation: EvaluationConfig. Number of views.
-        control: str or None. Of `har_keras.evaluation.controls`.
+        control: str or None. Of `har_keras.inference.controls`.
         change: Callable or None. As for `predict_videos`.
         seed: int. Of the random numbers of `control` and `change`.
 
