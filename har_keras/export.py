@@ -8,21 +8,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
 from har_keras import cli
 from har_keras.environment import run_with_tensorflow, start_backend
 from har_keras.errors import EnvironmentFault, UsageError
-from har_keras.evaluation.measure import RunVideos
 from har_keras.files import whole_file
 from har_keras.ranges import Metavar
 from har_keras.run import Run
-from har_keras.serving.runtimes import Predict
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger("har_keras")
 
@@ -110,6 +105,7 @@ def _export_formats(
     """Writes further formats and the page that compares them all."""
     import platform
 
+    from har_keras.evaluation.measure import RunVideos
     from har_keras.inference.load import load_model, model_info_of
     from har_keras.serving.formats import (
         ExportSource,
@@ -117,7 +113,7 @@ def _export_formats(
         comparison_page,
         export_format,
     )
-    from har_keras.serving.runtimes import open_exported
+    from har_keras.serving.runtimes import Predict, open_exported
 
     model = load_model(run)
     videos = RunVideos(run)

@@ -47,8 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parses the flags and serves the page until Ctrl-C."""
 
     def verb() -> None:
-        from har_keras.app.page import app
-
         options = cli.parse(AppOptions, argv, verb="app")
         if min(options.max_megabytes, options.max_seconds) <= 0:
             raise UsageError(
@@ -60,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "Anyone who reaches %s can open the page: it has no password.",
                 options.host,
             )
+        from har_keras.app.page import app
+
         with app(**dataclasses.asdict(options)) as address:
             print(f"Open {address} in a browser; stop with Ctrl-C.", flush=True)
             threading.Event().wait()

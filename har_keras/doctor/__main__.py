@@ -39,9 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parses the flags, runs the checks and prints the findings."""
 
     def verb() -> None:
+        options = cli.parse(DoctorOptions, argv, verb="doctor")
         from har_keras.doctor.health import doctor
 
-        options = cli.parse(DoctorOptions, argv, verb="doctor")
         findings = doctor(
             options.run_dir, options.store_dir, backends=options.backends
         )

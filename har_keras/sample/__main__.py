@@ -9,7 +9,6 @@ from typing import Annotated
 import tyro
 
 from har_keras import cli
-from har_keras.sample.samples import sample
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def verb() -> None:
         options = cli.parse(SampleOptions, argv, verb="sample")
+        from har_keras.sample.samples import sample
+
         sample(
             options.folder,
             num_videos=options.num_videos,
