@@ -110,6 +110,23 @@ class FeatureExtractor:
             return np.ascontiguousarray(images)
         return np.concatenate([images, np.repeat(images[-1:], missing, 0)])
 
+    def with_maps(self, clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the features of a clip, and the maps that they pool.
+
+        Args:
+            clip: `uint8` array of shape `(T, H, W, 3)`.
+
+        Returns:
+            `float16` array of shape `(1, t, g, g, C)` and `float32` array of
+            shape `(1, t, h, w, C)`.
+        """
+        read = clip[:: self.backbone.frame_stride]
+        if self.backbone.frames_at_once > 1:
+            maps = self.maps(read[None])
+        else:
+            maps = self.maps(read)[None]
+        return self._finished(self._pool(maps), clip[None]), maps
+
     def of_clips(self, clips: np.ndarray) -> np.ndarray:
         """Returns the features of clips; what is equal is computed once.
 

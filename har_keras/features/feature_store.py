@@ -10,6 +10,7 @@ video it was at.
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +80,7 @@ class FeatureStore(Store):
         self.features_dir = (
             store.folder.parent / "features" / self._key(backbone)
         )
-        self._opened = functools.lru_cache(_OPEN_FILES)(self._open)
+        self._opened = functools.lru_cache(_OPEN_FILES)(read_array)
         # Of every clip that is read, for some hundred lengths of videos.
         self._starts = functools.lru_cache(_OPEN_FILES)(
             lambda num_frames: self.rows(num_frames)[:, 0]
@@ -171,7 +172,7 @@ class FeatureStore(Store):
         """
         file = self._control_file(sha256, control, seed, num_views)
         try:
-            return np.asarray(self._open(file)) if file.is_file() else None
+            return np.asarray(read_array(file)) if file.is_file() else None
         except DataError:
             return None
 
@@ -187,16 +188,6 @@ class FeatureStore(Store):
     ) -> Path:
         name = f"{sha256}-{control}-{num_views}-{seed}.npy"
         return self.features_dir / name
-
-    @staticmethod
-    def _open(file: Path) -> np.ndarray:
-        try:
-            return np.load(file, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(
-                f"The features '{file}' can't be read: {error}. Remove the "
-                "file; they are computed again."
-            ) from error
 
     def clip_features(
         self, sha256: str, view: View, num_frames: int, start: int
@@ -220,3 +211,41 @@ def write_array(file: Path, array: np.ndarray) -> None:
     """Writes a file of features, whole or not at all."""
     with whole_file(file) as temporary, temporary.open("wb") as out:
         np.save(out, array, allow_pickle=False)
+
+
+_HEADER = re.compile(
+    rb"{'descr': '<f2', 'fortran_order': False, 'shape': \(([\d, ]+)\), } *\n"
+)
+
+
+def read_array(file: Path) -> np.ndarray:
+    """Returns the array of a file of features, read on demand.
+
+    `np.load` parses the header with `ast.literal_eval`, which fails in Python
+    3.11 when two threads are at it: "AST constructor recursion depth mismatch".
+
+    Args:
+        file: Path. A file of `write_array`.
+
+    Returns:
+        `float16` array, mapped from the file.
+
+    Raises:
+        DataError: If the file is missing or damaged.
+    """
+    try:
+        with file.open("rb") as opened:
+            np.lib.format.read_magic(opened)
+            length = int.from_bytes(opened.read(2), "little")
+            header = _HEADER.fullmatch(opened.read(length))
+            if header is None:
+                raise ValueError("the header is not one of features")
+            shape = tuple(map(int, re.findall(rb"\d+", header[1])))
+            return np.memmap(
+                opened, np.float16, "r", offset=opened.tell(), shape=shape
+            )
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"The features '{file}' can't be read: {error}. Remove the file; "
+            "they are computed again."
+        ) from error

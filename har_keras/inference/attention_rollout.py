@@ -66,8 +66,8 @@ def _rollout(model: Any, clip: Frames) -> np.ndarray:
     if backbone is None:
         found = _contributions(model, _weights(model, clip))
         return found.reshape(1, *model.grid)
-    maps, reader = backbone.maps_of(clip), model.reader
-    features = backbone.with_flow(backbone.pooled(maps), clip)
+    reader = model.reader
+    features, maps = model.extractor.with_maps(clip[0])
     weights = _weights(reader, features)
     found = _contributions(reader, weights).reshape(1, *reader.grid)
     return found * backbone.places_of(maps)
