@@ -32,7 +32,7 @@ def macs_of(backbone: Backbone) -> float:
     info = backbone.info
     frames = (info.num_frames,) if info.kind == "clips" else ()
     shape = (1, *frames, info.image_size, info.image_size, 3)
-    call = tf.function(lambda x: backbone(x, training=False))
+    call = tf.function(lambda x: backbone(x, training=False), autograph=False)
     graph = call.get_concrete_function(tf.TensorSpec(shape, tf.uint8)).graph
     return sum(map(_macs, graph.get_operations())) / 1e9
 

@@ -225,7 +225,7 @@ def _by_graph(call: Callable[[Any], Any], shape: tuple[int, ...]) -> Run:
 
     graph = tf.function(
         call, input_signature=[tf.TensorSpec(shape, tf.uint8)],
-        jit_compile=False,
+        jit_compile=False, autograph=False,
     )  # fmt: skip
 
     def run(images: np.ndarray) -> np.ndarray:
@@ -286,6 +286,7 @@ def write_graph(source: Path, target: Path, shape: tuple[int, ...]) -> None:
     module.call = tf.function(
         lambda x: backbone(x, training=False),
         input_signature=[tf.TensorSpec(shape, tf.uint8)],
+        autograph=False,
     )
     tf.saved_model.save(module, str(target))
 

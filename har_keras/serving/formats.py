@@ -58,6 +58,7 @@ class ExportSource:
         return tf.function(
             lambda clips: {OUTPUT: self.model(clips, training=False)},
             input_signature=[tf.TensorSpec(shape, tf.uint8, INPUT)],
+            autograph=False,
         )
 
 
