@@ -15,6 +15,11 @@ print(classifier.predict("video.mp4").label)
 ```
 """
 
+from har_keras import interrupts  # isort: skip
+
+if interrupts.is_program():
+    interrupts.end_at_once()
+
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-import io
 import itertools
 import logging
 import os
@@ -24,11 +23,17 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from har_keras.config import Config, section_of
-from har_keras.errors import HarError, Interrupted
+from har_keras.errors import EnvironmentFault, HarError, Interrupted
 from har_keras.processes import kill_all, start_again
 from har_keras.ranges import Metavar, Range
 from har_keras.recipes import PRESETS, RECIPES
 from har_keras.run import Run, with_model_of_weights
+from har_keras.terminal import (
+    flush,
+    messages_on_stderr,
+    open_streams,
+    printable,
+)
 from har_keras.toml import read_toml
 
 Options = TypeVar("Options")
@@ -53,13 +58,12 @@ def run_verb(verb: Callable[[], object]) -> int:
     >>> run_verb(lambda: None)
     0
     """
-    _print_any_name()
-    with _messages_on_stderr(), _terminable():
+    open_streams()
+    with messages_on_stderr(), _terminable():
         try:
-            verb()
+            _run(verb)
         except HarError as error:
-            print(f"Error: {error}", file=sys.stderr)
-            return error.exit_code
+            return _failed(error, error.exit_code)
         except KeyboardInterrupt:
             print("Stopped by Ctrl-C.", file=sys.stderr)
             return 130
@@ -67,16 +71,46 @@ def run_verb(verb: Callable[[], object]) -> int:
             return interrupted.exit_code
         except BrokenPipeError:
             # The reader of our output went away, as `| head` does.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
+            with contextlib.suppress(OSError):
+                flush()
+        except OSError as error:
+            logger.debug("Refused by the system", exc_info=True)
+            return _failed(_refused(error), EnvironmentFault.exit_code)
+        except MemoryError:
+            return _failed(_NO_MEMORY, EnvironmentFault.exit_code)
     return 0
 
 
-def _print_any_name() -> None:
-    """Prints names of files that are no text as escapes, not as a crash."""
-    stream = sys.stdout
-    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-        stream.reconfigure(errors="backslashreplace")
+_NO_MEMORY = (
+    "The memory is used up. Close other programs, or choose a smaller "
+    "--batch-size or --crop-size."
+)
+
+
+def _failed(error: object, exit_code: int) -> int:
+    """Prints what ended a verb as one line; returns the exit code."""
+    with contextlib.suppress(OSError):
+        flush()
+    print(f"Error: {printable(error)}", file=sys.stderr)
+    return exit_code
+
+
+def _run(verb: Callable[[], object]) -> None:
+    """Runs a verb; a failed write of its output is raised here, too."""
+    try:
+        verb()
+    except SystemExit:  # of `--help`, or of the parser
+        flush()
+        raise
+    flush()
+
+
+def _refused(error: OSError) -> str:
+    """Returns what the system refused, as a sentence."""
+    reason = error.strerror or str(error)
+    if error.filename is None:
+        return f"The system refused to go on: {reason}."
+    return f"The system refused '{os.fsdecode(error.filename)}': {reason}."
 
 
 @dataclass(frozen=True)
@@ -333,78 +367,6 @@ def _settings(options: Any, arguments: list[str]) -> Config | None:
 
 # A name that does not exist is left to the parser, which lists those that do.
 _KNOWN: dict[str, Collection[str]] = {"preset": PRESETS, "recipe": RECIPES}
-
-
-@contextlib.contextmanager
-def _messages_on_stderr() -> Iterator[None]:
-    """Prints the package's messages as plain lines while a verb runs."""
-    handler = _Stderr()
-    handler.setFormatter(_Sentence())
-    handler.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    level = logger.level
-    logger.setLevel(logging.DEBUG)  # the rest is for `log_file`
-    others = _of_others()
-    try:
-        yield
-    finally:
-        logging.root.removeHandler(others)
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-
-
-def _of_others() -> logging.Handler:
-    """Adds the handler of other packages' warnings, if there is none yet.
-
-    TensorFlow would add one when it saves a model, and that would print the
-    messages of this package a second time.
-    """
-    handler = _Stderr()
-    handler.setLevel(logging.WARNING)
-    handler.addFilter(lambda record: not record.name.startswith(logger.name))
-    if not logging.root.handlers:
-        logging.root.addHandler(handler)
-    return handler
-
-
-@contextlib.contextmanager
-def log_file(path: Path) -> Iterator[None]:
-    """Adds the package's messages to a file, with the time of each."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(
-        path, encoding="utf-8", errors="backslashreplace"
-    )
-    handler.setFormatter(
-        logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-    )
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
-
-
-class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to what is the standard error now.
-
-    While a progress bar moves that is another stream, which puts lines above
-    the bar.
-    """
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.stream = sys.stderr
-        super().emit(record)
-
-
-class _Sentence(logging.Formatter):
-    """Prints a message as it is, and a warning as one."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = record.getMessage()
-        if record.levelno >= logging.WARNING:
-            return f"Warning: {text}"
-        return text
 
 
 @contextlib.contextmanager

@@ -326,9 +326,9 @@ class LoggingConfig:
     """Where metrics go besides the run directory."""
 
     wandb: Literal["auto", "online", "offline", "off"] = "auto"
-    """Weights & Biases; auto is online if an API key is set, else offline."""
-    wandb_project: Annotated[str, Metavar("NAME")] = "har_keras"
-    """Weights & Biases project."""
+    """Weights & Biases; auto is WANDB_MODE, or online if a key is set."""
+    wandb_project: Annotated[str, Metavar("NAME")] = ""
+    """Project there. Default: WANDB_PROJECT, or har_keras."""
 
 
 @dataclass(frozen=True)

@@ -146,12 +146,23 @@ def _cgroup() -> int:
     return max(1, limit - used)
 
 
-def has_wandb_key() -> bool:
-    """Tells whether a W&B key is set, without asking the person for one.
+def wandb_mode() -> str:
+    """Returns the mode of W&B where no option chose one.
 
     Returns:
-        bool. True if `WANDB_API_KEY` is set or `wandb login` left a key.
+        str. "online", "offline" or "off": as `WANDB_MODE` and
+        `WANDB_DISABLED` say, else online where there is a key, for nobody is
+        asked for one.
     """
+    if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes"):
+        return "off"
+    said = os.environ.get("WANDB_MODE", "").lower()
+    known = {"online": "online", "offline": "offline", "disabled": "off"}
+    return known.get(said) or ("online" if has_wandb_key() else "offline")
+
+
+def has_wandb_key() -> bool:
+    """Whether `WANDB_API_KEY` is set or `wandb login` left a key."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:

@@ -108,7 +108,8 @@ def evaluate(
         return _evaluate_folder(
             where, other, files, split, robustness, timeline
         )
-    return _evaluate_own(opened, files, split, store, robustness, timeline)
+    with opened.writing():
+        return _evaluate_own(opened, files, split, store, robustness, timeline)
 
 
 def _evaluate_own(

@@ -18,6 +18,7 @@ from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.files import whole_file
 from har_keras.ranges import Metavar
 from har_keras.run import Run
+from har_keras.terminal import printable
 
 logger = logging.getLogger("har_keras")
 
@@ -78,8 +79,14 @@ def export(run: Run, formats: Sequence[str] = ()) -> Path:
             out; the others are published before it is raised.
     """
     formats = chosen_formats(",".join(formats))
-    if start_backend() != "tensorflow":
-        return _export_in_other_process(run, formats)
+    with run.writing():
+        if start_backend() != "tensorflow":
+            return _export_in_other_process(run, formats)
+        return _export(run, formats)
+
+
+def _export(run: Run, formats: Sequence[str]) -> Path:
+    """Exports a run in this process, which has the TensorFlow backend."""
     from har_keras.inference.load import load_model, model_info_of
     from har_keras.manifest.manifest import Manifest
     from har_keras.serving.signatures import export_saved_model
@@ -192,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _print_result(run: Run, version: Path, formats: Sequence[str]) -> None:
     if formats:
         print(run.formats_file.read_text("utf-8"))
-    print(version)
+    print(printable(version))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from har_keras.config import Config
 from har_keras.environment import start_backend
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.ranges import Metavar
+from har_keras.terminal import printable
 
 if TYPE_CHECKING:
     from har_keras.features.extraction import Wanted
@@ -219,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             pool=options.pool,
             beam_options=options.beam_options,
         )
-        print(f"Frames are in {store.folder}")
+        print(f"Frames are in {printable(store.folder)}")
 
     return cli.run_verb(verb)
 

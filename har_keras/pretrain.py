@@ -20,6 +20,7 @@ from har_keras.errors import UsageError
 from har_keras.progress import plural
 from har_keras.ranges import Metavar
 from har_keras.run import Run
+from har_keras.terminal import log_file, printable
 
 logger = logging.getLogger("har_keras")
 
@@ -113,9 +114,6 @@ def pretrain(
             f"Received: recipe {config.training.recipe}."
         )
     config = config.replace(backend=start_backend(config.training.backend))
-    from har_keras.manifest.manifest import Manifest
-    from har_keras.store.preparation import decode_all, require_usable
-    from har_keras.store.scenes import settle_groups
     from har_keras.training.fingerprint import reopened
     from har_keras.training.hosts import start_together
     from har_keras.training.initial_weights import exact_weights
@@ -124,8 +122,21 @@ def pretrain(
     run, config, is_chief = start_together(run_dir, config)
     if not is_chief:
         return _pretrain(run, config, *reopened(run, config))
+    with run.writing():
+        prepared = _prepared(run, Path(videos), config, use_test=use_test)
+        return _pretrain(run, *prepared)
+
+
+def _prepared(
+    run: Run, videos: Path, config: Config, *, use_test: bool
+) -> tuple[Config, Store, Manifest]:
+    """Lists and decodes the videos of a new run, and makes it."""
+    from har_keras.manifest.manifest import Manifest
+    from har_keras.store.preparation import decode_all, require_usable
+    from har_keras.store.scenes import settle_groups
+
     manifest = Manifest.without_labels(
-        Path(videos),
+        videos,
         val_fraction=config.split.val_fraction,
         test_fraction=0.0 if use_test else config.split.test_fraction,
         seed=config.split.split_seed,
@@ -139,7 +150,7 @@ def pretrain(
     config = config.replace(cache=store.spec.form)  # not "auto" again
     run.create(config)
     manifest.write(run.manifest_file)
-    return _pretrain(run, config, store, manifest)
+    return config, store, manifest
 
 
 def _without_test(manifest: Manifest, *, use_test: bool) -> Manifest:
@@ -181,8 +192,10 @@ def resume(run: Run, config: Config | None = None) -> Run:
     from har_keras.training.fingerprint import reopened
     from har_keras.training.hosts import join_hosts
 
-    join_hosts(config.hosts)
-    return _pretrain(run, config, *reopened(run, config))
+    if not join_hosts(config.hosts).is_chief:
+        return _pretrain(run, config, *reopened(run, config))
+    with run.writing():
+        return _pretrain(run, config, *reopened(run, config))
 
 
 def _pretrain(
@@ -199,7 +212,7 @@ def _pretrain(
         fit(run, config, store, manifest, PRETRAINING)
         leave_hosts()
         return run
-    with cli.log_file(run.log_file):
+    with log_file(run.log_file):
         log = fit(run, config, store, manifest, PRETRAINING)
         leave_hosts()
         plot_curves(run.history_file, run.curves_file)
@@ -246,16 +259,14 @@ def _summary(run: Run) -> str:
     with run.history_file.open(newline="") as file:
         rows = list(csv.DictReader(file))
     name = "val_loss" if rows[0].get("val_loss") else "loss"
-    return "\n".join(
-        [
-            f"Reconstruction error {float(rows[0][name]):.3f} after the first "
-            f"epoch, {min(float(row[name]) for row in rows):.3f} at best (1 is "
-            "that of a plain gray).",
-            f"Examples     {run.reconstruction_file}",
-            "Next         python -m har_keras.train VIDEOS --weights "
-            f"{run.path}",
-        ]
-    )
+    lines = [
+        f"Reconstruction error {float(rows[0][name]):.3f} after the first "
+        f"epoch, {min(float(row[name]) for row in rows):.3f} at best (1 is "
+        "that of a plain gray).",
+        f"Examples     {run.reconstruction_file}",
+        f"Next         python -m har_keras.train VIDEOS --weights {run.path}",
+    ]
+    return "\n".join(map(printable, lines))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
 """A run directory: the name of every file in it, in one place."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+import itertools
+import os
+import platform
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -58,8 +62,8 @@ class Run(ResultFiles):
         self.formats_file = self.serving_dir / "formats.md"
         self.reconstruction_file = self.path / "reconstruction.png"
         self.events_dir = self.path / "events"
-        self.wandb_dir = self.path / "wandb"
         self.log_file = self.path / "run.log"
+        self.lock_file = self.path / ".lock"
 
     def samples_file(self, split: str) -> Path:
         """Returns the image of film strips of a split."""
@@ -78,7 +82,7 @@ class Run(ResultFiles):
 
     @classmethod
     def new(cls, path: Path | str | None = None) -> "Run":
-        """Chooses the folder of a new run; nothing is written yet.
+        """Chooses the folder of a new run; only a default one is made.
 
         Args:
             path: Path, str or None. The folder, new or empty. Defaults to
@@ -95,7 +99,7 @@ class Run(ResultFiles):
             raise UsageError(
                 f"--run-dir must be a folder. '{run.path}' is a file."
             )
-        if run.path.is_dir() and any(run.path.iterdir()):
+        if run.path.is_dir() and set(run.path.iterdir()) - {run.lock_file}:
             raise UsageError(
                 f"--run-dir '{run.path}' is not empty. Choose a new folder, "
                 f"or resume the run in it with --resume {run.path}."
@@ -119,6 +123,53 @@ class Run(ResultFiles):
             raise UsageError(
                 f"--run-dir '{self.path}' can't be made: {error.strerror}."
             ) from error
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keeps other processes from writing into the run at the same time.
+
+        The lock ends with the process, however that ends. A folder in which
+        nothing was written is removed.
+
+        Raises:
+            UsageError: If another process writes into it.
+        """
+        lock = self._locked()
+        try:
+            yield
+        finally:
+            if lock is not None:
+                lock.release()
+                self._remove_if_empty(lock.is_locked)
+
+    def _locked(self) -> Any:
+        """Returns the lock, taken; None where the disk has no locks."""
+        import filelock
+
+        lock = filelock.FileLock(
+            self.lock_file, timeout=0, thread_local=False, is_singleton=True
+        )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except filelock.Timeout:
+            owner = _read(self.lock_file)
+            if owner == _process(os.getppid()):
+                return None  # which started this process for a part of its work
+            raise UsageError(
+                f"'{self.path}' is being written by {owner or 'a process'}. "
+                "Wait until it ends, or choose another --run-dir."
+            ) from None
+        except (OSError, NotImplementedError):
+            return None  # what is then written says what is wrong
+        self.lock_file.write_text(_process(os.getpid()), "utf-8")
+        return lock
+
+    def _remove_if_empty(self, is_locked: bool) -> None:
+        if not is_locked and set(self.path.iterdir()) <= {self.lock_file}:
+            with contextlib.suppress(OSError):
+                self.lock_file.unlink(missing_ok=True)
+                self.path.rmdir()
 
     @classmethod
     def open(cls, path: Path | str) -> "Run":
@@ -175,8 +226,23 @@ def with_model_of_weights(options: Mapping[str, Any]) -> dict[str, Any]:
     return (hub_options(on_hub) if on_hub else {}) | dict(options)
 
 
+def _process(number: int) -> str:
+    return f"process {number} on {platform.node()}"
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except (OSError, ValueError):
+        return ""
+
+
 def _fresh_folder(parent: Path) -> Path:
-    """Returns `parent/<date>-<time>`, with a number if that is taken."""
+    """Makes `parent/<date>-<time>`, with a number if that is taken."""
     name = datetime.now().strftime("%Y%m%d-%H%M%S")
-    taken = sorted(parent.glob(f"{name}*"))
-    return parent / (f"{name}-{len(taken) + 1}" if taken else name)
+    for number in itertools.count(1):
+        folder = parent / (f"{name}-{number}" if number > 1 else name)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            break
+    return folder

@@ -24,6 +24,7 @@ from har_keras.progress import plural
 from har_keras.ranges import Metavar
 from har_keras.recipes import RECIPES
 from har_keras.run import Run
+from har_keras.terminal import log_file, printable
 
 logger = logging.getLogger("har_keras")
 
@@ -95,10 +96,6 @@ def train(
     _require_train_options(config)
     config = config.replace(backend=start_backend(config.training.backend))
     from har_keras.backbones.catalog import require_backbone
-    from har_keras.manifest.manifest import Manifest
-    from har_keras.store.duplicates import report_leaks
-    from har_keras.store.preparation import decode_usable
-    from har_keras.store.scenes import settle_groups
     from har_keras.training.fingerprint import reopened
     from har_keras.training.hosts import start_together
     from har_keras.training.initial_weights import exact_weights
@@ -110,8 +107,21 @@ def train(
     run, config, is_chief = start_together(run_dir, config)
     if not is_chief:
         return _train_and_test(run, config, *reopened(run, config))
+    with run.writing():
+        return _train_and_test(run, *_prepared(run, Path(videos), config))
+
+
+def _prepared(
+    run: Run, videos: Path, config: Config
+) -> tuple[Config, Store, Manifest]:
+    """Lists, decodes and checks the videos of a new run, and makes it."""
+    from har_keras.manifest.manifest import Manifest
+    from har_keras.store.duplicates import report_leaks
+    from har_keras.store.preparation import decode_usable
+    from har_keras.store.scenes import settle_groups
+
     manifest = Manifest.from_folder(
-        Path(videos),
+        videos,
         val_fraction=config.split.val_fraction,
         test_fraction=config.split.test_fraction,
         seed=config.split.split_seed,
@@ -127,7 +137,7 @@ def train(
         config = config.replace(cache=store.spec.form)
     run.create(config)
     manifest.write(run.manifest_file)
-    return _train_and_test(run, config, store, manifest)
+    return config, store, manifest
 
 
 def resume(run: Run, config: Config | None = None) -> Run:
@@ -156,8 +166,10 @@ def resume(run: Run, config: Config | None = None) -> Run:
             f"'{run.path}' is a run of pretrain. Resume it with: "
             f"{run.resume_command}"
         )
-    join_hosts(config.hosts)
-    return _train_and_test(run, config, *reopened(run, config))
+    if not join_hosts(config.hosts).is_chief:
+        return _train_and_test(run, config, *reopened(run, config))
+    with run.writing():
+        return _train_and_test(run, config, *reopened(run, config))
 
 
 def recommend_recipe(config: Config, num_videos: int) -> None:
@@ -208,7 +220,7 @@ def _train_and_test(
         fit(run, config, store, manifest)
         leave_hosts()
         return run
-    with cli.log_file(run.log_file):
+    with log_file(run.log_file):
         log = fit(run, config, store, manifest)
         leave_hosts()
         evaluation = evaluate(run, store=store)
@@ -289,7 +301,7 @@ def _summary(run: Run) -> str:
     few = len(Manifest.read(run.manifest_file).usable("train")) <= _FEW_VIDEOS
     if few and _starts_from_nothing(run.config()):
         lines.append(f"Better       {_RECOMMENDED}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _segments(found: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ from har_keras.errors import (
     UsageError,
 )
 from har_keras.run import Run
-from har_keras.training import callbacks
+from har_keras.training import callbacks, wandb_log
 from har_keras.training.callbacks import KeepBest
 from har_keras.training.checkpoint import TrainingState
 from har_keras.training.fit import fit
@@ -288,8 +289,59 @@ def test_weights_and_biases_offline(tmp_path, monkeypatch):
     manifest = squares_manifest(tmp_path, num_videos=8, splits=("train", "val"))
     log = fit(run, config, SquaresStore(config.clip), manifest)
     log.finish({"test_accuracy": 0.5}, {"curves": run.curves_file})
-    assert list(run.wandb_dir.glob("offline-run-*/run-*.wandb"))
+    assert list((run.path / "wandb").glob("offline-run-*/run-*.wandb"))
     assert last_state(run)["wandb_id"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "options", "expected"),
+    [
+        ({}, {}, {"mode": "offline", "project": "har_keras", "name": "run"}),
+        ({"WANDB_API_KEY": "k"}, {}, {"mode": "online"}),
+        (
+            {"WANDB_API_KEY": "k", "WANDB_MODE": "offline"},
+            {},
+            {"mode": "offline"},
+        ),
+        ({"WANDB_MODE": "offline"}, {"wandb": "online"}, {"mode": "online"}),
+        ({"WANDB_MODE": "disabled"}, {}, None),
+        ({"WANDB_DISABLED": "true"}, {}, None),
+        (
+            {"WANDB_PROJECT": "squares", "WANDB_NAME": "first"},
+            {},
+            {"project": "squares", "name": "first"},
+        ),
+        (
+            {"WANDB_PROJECT": "squares"},
+            {"wandb_project": "mine"},
+            {"project": "mine"},
+        ),
+    ],
+)
+def test_weights_and_biases_hears_its_variables(
+    variables, options, expected, tmp_path, monkeypatch
+):
+    for name in list(os.environ):
+        if name.startswith("WANDB_"):
+            monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(wandb_log, "_FOLDERS", {})
+    monkeypatch.setenv("HOME", str(tmp_path))  # no .netrc
+    asked = []
+
+    def init(**given):
+        asked.append(given)
+        return SimpleNamespace(id="1", dir=str(tmp_path))
+
+    monkeypatch.setattr("wandb.init", init)
+    config = CONFIG.replace(wandb="auto").replace(**options)
+    wandb_log.start_wandb(Run(tmp_path / "run"), config, TrainingState())
+    if expected is None:
+        assert asked == []
+    else:
+        (given,) = asked
+        assert given | expected == given
 
 
 @pytest.mark.parametrize(

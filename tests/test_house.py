@@ -46,8 +46,8 @@ ROOMS = {
 # What every room may import: options, names, files; no stage of the data.
 GROUND = {
     "_version", "beam", "cli", "config", "environment", "errors", "files",
-    "hub", "hub_config", "processes", "progress", "ranges", "recipes", "run",
-    "toml",
+    "hub", "hub_config", "interrupts", "processes", "progress", "ranges",
+    "recipes", "run", "terminal", "toml",
 }  # fmt: skip
 # The command line is for verbs: a library file does not import it.
 VERBS_ONLY = {"cli"}

@@ -21,8 +21,8 @@ from har_keras.inference.classifier import Classifier
 from har_keras.inference.load import kind_of, load, start_backend_of
 from har_keras.inference.timeline import TimelineConfig
 from har_keras.report.attention_video import write_attention
-from har_keras.report.printing import printable
 from har_keras.report.timeline_files import plot_timeline
+from har_keras.terminal import printable
 from har_keras.video.ffmpeg import probe
 
 _NUM_TOP = 5

@@ -7,6 +7,7 @@ from typing import Any
 from har_keras.config import Config
 from har_keras.ranges import flag
 from har_keras.report.evaluation_page import headline, percent
+from har_keras.terminal import printable
 
 
 def model_card(
@@ -56,7 +57,7 @@ def markdown_text(text: str) -> str:
     >>> markdown_text("a|b <script> *c*")
     'a\\|b &lt;script&gt; \\*c\\*'
     """
-    text = escape(" ".join(text.split()), quote=False)
+    text = escape(printable(" ".join(text.split())), quote=False)
     for letter in "\\`*_[]|#!~":
         text = text.replace(letter, "\\" + letter)
     return text

@@ -8,6 +8,7 @@ from typing import Any
 
 from har_keras.inference.classifier import Prediction
 from har_keras.manifest.formats.cells import guarded
+from har_keras.terminal import printable
 
 
 class Table:
@@ -60,12 +61,12 @@ class Csv:
         shares = found.probabilities or {}
         row = [
             guarded(printable(found.name)),
-            guarded(found.label),
+            guarded(printable(found.label)),
         ]
         row += [] if found.failed else [str(found.confidence)]
         row += [""] * found.failed
         row += [str(shares.get(name, "")) for name in self.class_names]
-        self.writer.writerow([*row, guarded(_reason(found))])
+        self.writer.writerow([*row, guarded(printable(_reason(found)))])
         sys.stdout.flush()
 
 
@@ -95,17 +96,6 @@ def _as_json(found: Prediction) -> dict[str, Any]:
         "segments": [asdict(segment) for segment in found.segments],
         "reason": _reason(found),
     }
-
-
-def printable(text: str) -> str:
-    r"""Replaces control characters, which could steer a terminal.
-
-    Example:
-
-    >>> printable("a\x1b[31mb")
-    'a?[31mb'
-    """
-    return "".join(x if x.isprintable() else "?" for x in text)
 
 
 PRINTERS: dict[str, type[Table] | type[JsonLines] | type[Csv]] = {

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from har_keras import cli
+from har_keras.terminal import printable
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             seed=options.seed,
             by_action=options.by_action,
         )
-        print(f"Wrote the sample videos to {options.folder}.")
+        print(f"Wrote the sample videos to {printable(options.folder)}.")
 
     return cli.run_verb(verb)
 

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from har_keras.config import Config
-from har_keras.environment import has_wandb_key
+from har_keras.environment import wandb_mode
 from har_keras.run import Run
 from har_keras.training.callbacks import floats
 from har_keras.training.checkpoint import TrainingState
@@ -97,13 +97,12 @@ def start_wandb(
         if started.wandb_run is not None:
             state.wandb_id = str(started.wandb_run.id)
         return started
-    mode = config.logging.wandb
+    mode: str = config.logging.wandb
+    if mode == "auto":
+        mode = wandb_mode()
     if mode == "off" or not current_hosts().is_chief:
         return WeightsAndBiases(None)
-    if mode == "auto":
-        mode = "online" if has_wandb_key() else "offline"
-    for name in ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
-        os.environ.setdefault(name, str(run.path.resolve()))
+    _keep_files_in(run)
     for attempt in dict.fromkeys((mode, "offline")):
         try:
             wandb_run = _init(run, config, state, attempt)
@@ -115,26 +114,47 @@ def start_wandb(
             logger.info(
                 "Weights & Biases logs offline. Upload later with: wandb sync "
                 "%s",
-                run.wandb_dir / "offline-run-*",
+                Path(wandb_run.dir).parent,
             )
         return WeightsAndBiases(wandb_run)
     return WeightsAndBiases(None)
 
 
+_FOLDERS: dict[str, str | None] = dict.fromkeys(
+    ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR")
+)
+
+
+def _keep_files_in(run: Run) -> None:
+    """Lets W&B write into the run, where the user chose no other folder."""
+    for name, ours in _FOLDERS.items():
+        if os.environ.get(name) == ours:  # unset, or that of another run
+            _FOLDERS[name] = os.environ[name] = str(run.path.resolve())
+
+
 def _init(run: Run, config: Config, state: TrainingState, mode: Any) -> Any:
+    """Starts a W&B run; its variables override what no option chose."""
     import wandb
 
+    said = os.environ.get
+    own = {
+        "silent": True,
+        "console": "off",
+        "init_timeout": _INIT_TIMEOUT_SECONDS,
+    }
+    project = config.logging.wandb_project or said("WANDB_PROJECT")
     return wandb.init(
-        project=config.logging.wandb_project,
-        name=run.path.name,
-        dir=run.path,
+        project=project or "har_keras",
+        name=said("WANDB_NAME") or run.path.name,
         mode=mode,
         id=state.wandb_id or None,
         resume="allow" if state.wandb_id and mode == "online" else None,
         config={name: str(value) for name, value in config.flat().items()},
         settings=wandb.Settings(
-            silent=True,
-            console="off",
-            init_timeout=_INIT_TIMEOUT_SECONDS,
+            **{
+                name: value
+                for name, value in own.items()
+                if not said(f"WANDB_{name.upper()}")
+            }
         ),
     )

@@ -1,0 +1,143 @@
+"""What a verb prints: messages on stderr and in a log, and safe names."""
+
+import contextlib
+import io
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+logger = logging.getLogger("har_keras")
+
+# Join letters and emoji, and steer nothing.
+_JOINERS = "\u200c\u200d"
+
+
+def printable(value: object) -> str:
+    r"""Returns a text for people, with control characters as escapes.
+
+    Names of files and classes, the words of a server and errors that quote
+    them could else steer the terminal, or add a line that looks like ours.
+
+    Args:
+        value: object. A name, a path, an error.
+
+    Example:
+
+    >>> printable("a\x1b[31m\nb")
+    'a\\x1b[31m\\nb'
+    >>> printable("walk ходьба 歩く")
+    'walk ходьба 歩く'
+    """
+    return "".join(
+        x
+        if x.isprintable() or x in _JOINERS
+        else x.encode("unicode_escape", "backslashreplace").decode("ascii")
+        for x in str(value)
+    )
+
+
+def open_streams() -> None:
+    """Makes the standard streams safe to write to.
+
+    One that is closed would give its number to the next file that is opened,
+    into which libraries then write their messages. Names that the encoding of
+    the output lacks are printed as escapes.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def flush() -> None:
+    """Writes what is printed; if that fails, drops it and raises OSError."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Or it is tried again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
+@contextlib.contextmanager
+def messages_on_stderr() -> Iterator[None]:
+    """Prints the package's messages as plain lines while a verb runs."""
+    handler = _Stderr()
+    handler.setFormatter(_Sentence())
+    handler.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    level = logger.level
+    logger.setLevel(logging.DEBUG)  # the rest is for `log_file`
+    others = _of_others()
+    try:
+        yield
+    finally:
+        logging.root.removeHandler(others)
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def _of_others() -> logging.Handler:
+    """Adds the handler of other packages' warnings, if there is none yet.
+
+    TensorFlow would add one when it saves a model, and that would print the
+    messages of this package a second time.
+    """
+    handler = _Stderr()
+    handler.setLevel(logging.WARNING)
+    handler.addFilter(lambda record: not record.name.startswith(logger.name))
+    if not logging.root.handlers:
+        logging.root.addHandler(handler)
+    return handler
+
+
+@contextlib.contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Adds the package's messages to a file, with the time of each."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(
+        path, encoding="utf-8", errors="backslashreplace"
+    )
+    handler.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to what is the standard error now.
+
+    While a progress bar moves that is another stream, which puts lines above
+    the bar.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+class _Printable(logging.Formatter):
+    """Prints a message on one line, whatever names it quotes."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = printable(record.getMessage())
+        return super().formatMessage(record)
+
+
+class _Sentence(_Printable):
+    """Prints a message as it is, and a warning as one."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        text = super().formatMessage(record)
+        return f"Warning: {text}" if record.levelno >= logging.WARNING else text

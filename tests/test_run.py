@@ -1,0 +1,90 @@
+"""A run directory has one writer."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from har_keras.errors import DataError, UsageError
+from har_keras.run import Run
+from har_keras.train import train
+
+WRITER = (
+    "import sys\n"
+    "from har_keras.run import Run\n"
+    "with Run(sys.argv[1]).writing():\n"
+    "    print('writing', flush=True)\n"
+    "    sys.stdin.read()\n"
+)
+
+
+@pytest.fixture
+def writer(tmp_path):
+    """A process that writes into `tmp_path / "run"`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path / "run")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"writing\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_writer_is_refused(writer, tmp_path):
+    said = f"process {writer.pid} on {platform.node()}"
+    with pytest.raises(UsageError, match=said), Run(tmp_path / "run").writing():
+        pass
+
+
+def test_a_second_training_is_refused_before_it_reads_a_video(
+    writer, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("har_keras.train._prepared", None)  # would not go on
+    with pytest.raises(UsageError, match="is being written by process"):
+        train(tmp_path, tmp_path / "run")
+
+
+def test_a_killed_writer_has_no_lock_any_more(writer, tmp_path):
+    writer.kill()
+    writer.wait()
+    with Run(tmp_path / "run").writing():
+        pass
+
+
+def test_parts_of_the_work_may_write(tmp_path):
+    with Run(tmp_path / "run").writing():
+        done = subprocess.run(
+            [sys.executable, "-c", WRITER, str(tmp_path / "run")], input=b""
+        )
+        with Run(tmp_path / "run").writing():  # as evaluate and export do
+            pass
+        assert (tmp_path / "run" / ".lock").exists()
+    assert done.returncode == 0
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_failed_start_leaves_no_folder(tmp_path):
+    (tmp_path / "videos").mkdir()
+    with pytest.raises(DataError):
+        train(tmp_path / "videos", tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["videos"]
+
+
+def test_runs_of_the_same_second_have_folders_of_their_own(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    made = {Run.new().path for _ in range(5)}
+    assert len(made) == 5
+    assert all(path.is_dir() for path in made)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows locks names otherwise")
+def test_where_the_folder_cant_be_written_there_is_no_lock(tmp_path):
+    (tmp_path / "file").touch()
+    with Run(tmp_path / "file" / "run").writing():
+        pass
