@@ -20,8 +20,10 @@ from har_keras.ranges import (
     MICRO_BATCH,
     NOT_NEGATIVE,
     POSITIVE,
+    RATE,
     RATIO,
     SHARE,
+    SIZE,
     Metavar,
     require_agreement,
     require_ranges,
@@ -42,11 +44,11 @@ STRETCHED_FPS = 8.0
 class ClipConfig:
     """The clip: what the model sees of a video."""
 
-    num_frames: Annotated[int, AT_LEAST_ONE] = 16
+    num_frames: Annotated[int, SIZE] = 16
     """Frames in a clip."""
-    fps: Annotated[float, POSITIVE] = 8.0
+    fps: Annotated[float, RATE] = 8.0
     """Frame rate of a clip in frames per second, whatever the video's own."""
-    crop_size: Annotated[int, AT_LEAST_ONE] = 112
+    crop_size: Annotated[int, SIZE] = 112
     """Height and width of a clip in pixels; a multiple of --patch-size."""
     fit: Literal["crop", "squeeze"] = "crop"
     """How a frame fits the square of a clip: crop (in proportion, its long
@@ -110,7 +112,7 @@ class StoreConfig:
     """Videos decoded in parallel; 0 is one per processor core."""
     timeout_seconds: Annotated[float, POSITIVE] = 600.0
     """Time limit for decoding one video, in seconds."""
-    images_fps: Annotated[float, POSITIVE] = 25.0
+    images_fps: Annotated[float, RATE] = 25.0
     """Images per second of a video that is a folder of images."""
 
 
@@ -197,16 +199,14 @@ class BackboneConfig:
     backbone_stride: Annotated[int, AT_LEAST_ONE] = 1
     """The backbone reads every n-th frame of a clip."""
     optical_flow: bool = False
-    """Add statistics of the optical flow between all frames of a clip to the
-    features: how people move, which a network for single images can't see."""
+    """Add statistics of the optical flow, how people move, to the features."""
     feature_pooling: Literal["grid", "motion"] = "grid"
     """What is kept of a frame's features: the means of a grid of cells, or the
     mean where the clip moves most, and its change."""
     feature_grid: Annotated[int, AT_LEAST_ONE] = 2
     """Cells of a frame along each side to which features are averaged."""
     linear_path: bool = True
-    """Add a linear layer on mean features; the transformer beside it learns at
-    a hundredth of --learning-rate."""
+    """Add a linear layer; the transformer then learns at a hundredth."""
     linear_penalty: Annotated[float, NOT_NEGATIVE] = 0.3
     """L2 penalty of the linear layer."""
     feature_dropout_rate: Annotated[float, FRACTION] = 0.0
@@ -315,9 +315,9 @@ class MaskingConfig:
 class EvaluationConfig:
     """Views of a video, whose probabilities are averaged."""
 
-    num_clips: Annotated[int, AT_LEAST_ONE] = 4
+    num_clips: Annotated[int, SIZE] = 4
     """Clips per video, evenly spaced in time."""
-    num_crops: Annotated[int, AT_LEAST_ONE] = 3
+    num_crops: Annotated[int, SIZE] = 3
     """Crops per clip: 1 is the center; 3 adds both ends of the long side."""
 
 

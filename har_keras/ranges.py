@@ -1,5 +1,6 @@
 """The values that an option can have, alone and beside others."""
 
+import math
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,7 +28,9 @@ class Metavar(str):
 
 AT_LEAST_ONE = Range("at least 1", lambda value: value >= 1)
 NOT_NEGATIVE = Range("0 or more", lambda value: value >= 0)
-POSITIVE = Range("above 0", lambda value: value > 0)
+POSITIVE = Range("above 0", lambda value: 0 < value < math.inf)
+SIZE = Range("from 1 to 4096", lambda value: 1 <= value <= 4096)
+RATE = Range("above 0 and at most 4096", lambda value: 0 < value <= 4096)
 FRACTION = Range("in [0, 1)", lambda value: 0 <= value < 1)
 RATIO = Range("in (0, 1)", lambda value: 0 < value < 1)
 SHARE = Range("above 0 and at most 1", lambda value: 0 < value <= 1)
@@ -54,6 +57,16 @@ def require_ranges(section: Any) -> None:
                 )
 
 
+MOST_PIXELS = 2**30
+"""Of all views of a video, which are in memory at once: 3 GiB."""
+
+
+def view_pixels(options: Mapping[str, Any]) -> int:
+    """Returns the number of pixels of all views of a video."""
+    sizes = ("num_clips", "num_crops", "num_frames", "crop_size", "crop_size")
+    return math.prod(options[name] for name in sizes)
+
+
 def require_agreement(options: Mapping[str, Any]) -> None:
     """Raises `UsageError` for the first options that contradict each other.
 
@@ -61,6 +74,7 @@ def require_agreement(options: Mapping[str, Any]) -> None:
         options: Mapping. Every value by option name.
     """
     _require_multiples(options)
+    _require_few_pixels(options)
     _require_rest(options["val_fraction"], options["test_fraction"])
     if options["weights"] == "synthetic-actions":
         _require_synthetic(options)
@@ -85,6 +99,16 @@ def _require_multiples(options: Mapping[str, Any]) -> None:
                 f"{flag(name)} must be a multiple of {flag(unit)}. Received: "
                 f"{value} and {divisor}; {near} would do."
             )
+
+
+def _require_few_pixels(options: Mapping[str, Any]) -> None:
+    pixels = view_pixels(options)
+    if pixels > MOST_PIXELS:
+        raise UsageError(
+            "--num-clips times --num-crops times --num-frames times "
+            f"--crop-size squared must be at most {MOST_PIXELS}, for memory. "
+            f"Received: {pixels}."
+        )
 
 
 def _require_rest(val_fraction: float, test_fraction: float) -> None:

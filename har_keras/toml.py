@@ -31,7 +31,12 @@ def read_toml(path: Path) -> dict[str, Any]:
         content = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise UsageError(f"There is no config file '{path}'.") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (
+        OSError,
+        RecursionError,
+        UnicodeDecodeError,
+        tomllib.TOMLDecodeError,
+    ) as error:
         raise UsageError(
             f"'{path}' could not be read as a TOML file: {error}."
         ) from error

@@ -150,3 +150,19 @@ def chromium():
         )
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def client_of():
+    """Makes clients that are closed at the end of the test."""
+    from har_keras.serving.client import ServingClient
+
+    made = []
+
+    def make(url, **options):
+        made.append(ServingClient(url, **options))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()

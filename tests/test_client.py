@@ -28,7 +28,6 @@ from har_keras.benchmark.server import measure_load
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.serving import messages
 from har_keras.serving.address import Address
-from har_keras.serving.client import ServingClient
 from har_keras.serving.signatures import export_saved_model
 from har_keras.serving.transports import as_json
 
@@ -57,20 +56,6 @@ def server(base):
     server = StandIn(base, labels={"stable": 1})
     yield server
     server.close()
-
-
-@pytest.fixture
-def client_of():
-    """Makes clients that are closed at the end of the test."""
-    made = []
-
-    def make(url, **options):
-        made.append(ServingClient(url, **options))
-        return made[-1]
-
-    yield make
-    for client in made:
-        client.close()
 
 
 def answers_of(model, clips):
@@ -167,74 +152,6 @@ def test_nobody_there_is_one_sentence(url, client_of):
     client = client_of(url, attempts=2)
     with pytest.raises(EnvironmentFault, match="did not respond in 2 attempts"):
         client.predict(smooth_clips(1))
-
-
-class Scripted(http.server.BaseHTTPRequestHandler):
-    """Answers with what it is told, one after the other."""
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        status, content = self.server.script.pop(0)
-        self.server.seen += 1
-        if status is None:
-            self.connection.close()
-            return
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_):
-        """Says nothing."""
-
-
-@pytest.fixture
-def scripted():
-    server = http.server.HTTPServer(("127.0.0.1", 0), Scripted)
-    server.seen = 0
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    server.url = f"http://127.0.0.1:{server.server_port}/v1/models/har"
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-GOOD = json.dumps(
-    {"outputs": {"probabilities": [[1.0]], "class_names": [["gym"]]}}
-).encode()
-
-
-def test_what_passes_is_tried_again(scripted, client_of):
-    scripted.script = [(503, b"{}"), (429, b"no json"), (200, GOOD)]
-    found = client_of(scripted.url).predict(smooth_clips(1))
-    assert found.class_names == ("gym",)
-    assert scripted.seen == 3
-
-
-@pytest.mark.parametrize(
-    ("status", "error", "sentence"),
-    [
-        (400, DataError, "rejected the clips: bad"),
-        (404, UsageError, "doesn't serve"),
-        (413, DataError, "exceeds the size limit"),
-        (500, EnvironmentFault, "failed"),
-        (504, EnvironmentFault, "timed out"),
-    ],
-)
-def test_what_does_not_pass_is_not_tried_again(
-    scripted, status, error, sentence, client_of
-):
-    scripted.script = [(status, b'{"error": "bad"}'), (200, GOOD)]
-    with pytest.raises(error, match=sentence):
-        client_of(scripted.url).predict(smooth_clips(1))
-    assert scripted.seen == 1
-
-
-def test_a_model_of_another_kind_is_told(scripted, client_of):
-    scripted.script = [(200, b'{"outputs": {"probabilities": [[1.0]]}}')]
-    with pytest.raises(DataError, match="not exported by har_keras"):
-        client_of(scripted.url).predict(smooth_clips(1))
 
 
 @pytest.mark.parametrize(("frames", "part"), [("jpeg", 0.25), ("png", 0.8)])

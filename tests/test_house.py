@@ -45,9 +45,9 @@ ROOMS = {
 }  # fmt: skip
 # What every room may import: options, names, files; no stage of the data.
 GROUND = {
-    "_version", "beam", "cli", "config", "environment", "errors", "files",
-    "hub", "hub_config", "interrupts", "processes", "progress", "ranges",
-    "recipes", "run", "terminal", "toml",
+    "_version", "beam", "cli", "config", "damaged", "environment", "errors",
+    "files", "hub", "hub_config", "interrupts", "processes", "progress",
+    "ranges", "recipes", "run", "terminal", "toml",
 }  # fmt: skip
 # The command line is for verbs: a library file does not import it.
 VERBS_ONLY = {"cli"}

@@ -26,6 +26,7 @@ from har_keras.backbones.backbone import (
 from har_keras.backbones.nested import Nested
 from har_keras.backbones.weight_files import first_line
 from har_keras.config import ClipConfig, Config
+from har_keras.damaged import read_model
 from har_keras.errors import DataError, UsageError
 from har_keras.hub import download, hub_name, hub_options
 from har_keras.hub_config import family_of, options_of
@@ -345,13 +346,7 @@ def load(name: str, weights: Path | None, clip: ClipConfig) -> Backbone:
 
 def _of_run(run: Run) -> ClipTokens:
     """Returns the transformer of a run, or of its autoencoder."""
-    try:
-        model = keras.models.load_model(run.model_file, compile=False)
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        raise DataError(
-            f"'{run.model_file}' is damaged ({first_line(error)}). Resume the "
-            f"run, or give another: {run.resume_command}"
-        ) from error
+    model = read_model(run.model_file)
     source = getattr(model, "encoder", model)
     options = source.get_config()
     for name in ("num_classes", "name", "dtype", "trainable"):

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from har_keras.damaged import read_json
+from har_keras.errors import DataError
 from har_keras.files import whole_file
 from har_keras.run import Run
 
@@ -53,10 +55,25 @@ class Calibration:
 
     @classmethod
     def read(cls, run: Run) -> "Calibration":
-        """Reads the temperatures of a run; both are 1 if it has none."""
+        """Reads the temperatures of a run; both are 1 if it has none.
+
+        Raises:
+            DataError: If the file is damaged.
+        """
         if not run.calibration_file.is_file():
             return cls()
-        return cls(**json.loads(run.calibration_file.read_text("utf-8")))
+        found = read_json(run.calibration_file)
+        try:
+            read = cls(**found)
+            both = (read.temperature, read.window_temperature)
+            if all(_SMALLEST / 2 <= x <= 2 * _LARGEST for x in both):
+                return read
+        except TypeError:  # other names, or no numbers
+            pass
+        raise DataError(
+            f"'{run.calibration_file}' holds no temperatures. Make it again "
+            f"with: python -m har_keras.evaluate {run.path}"
+        )
 
 
 def fit_calibration(

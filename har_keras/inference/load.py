@@ -6,12 +6,13 @@ prediction.
 
 import dataclasses
 import importlib
-import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from har_keras.config import Config, Form, StoreConfig
+from har_keras.damaged import read_json, read_model
 from har_keras.environment import quiet_libraries, start_backend
 from har_keras.errors import DataError
 from har_keras.inference.calibration import Calibration
@@ -76,17 +77,34 @@ def load(where: str | Path, model: Any = None) -> Classifier:
     if kind == "exported":
         return exported_classifier(open_exported(Path(where)))
     run = Run.open(Path(where))
+    names = Manifest.read(run.manifest_file).class_names
     model = model or load_model(run)
+    _require_classes(run, model, names)
     if extractor := getattr(model, "extractor", None):
         # Windows of a timeline and of a stream overlap.
         extractor.num_remembered = 2 * model.num_frames
     return Classifier(
         model,
-        Manifest.read(run.manifest_file).class_names,
+        names,
         run.config(),
         calibration=Calibration.read(run),
         form=stored_form(run),
     )
+
+
+def _require_classes(run: Run, model: Any, names: Sequence[str]) -> None:
+    clip = run.config().clip
+    shape = (None, clip.num_frames, clip.crop_size, clip.crop_size, 3)
+    try:
+        num_classes = model.compute_output_shape(shape)[-1]
+    except (TypeError, ValueError):  # of clips of another size
+        num_classes = None
+    if num_classes != len(names):
+        raise DataError(
+            f"'{run.model_file}' does not fit the run's config.toml and "
+            f"manifest.csv, with {len(names)} classes. Copy the whole run "
+            "again from where it was made."
+        )
 
 
 def exported_classifier(model: Runtime) -> Classifier:
@@ -147,7 +165,7 @@ def model_info_of(run: Run, model: Any = None) -> ModelInfo:
 def stored_form(run: Run) -> Form:
     """Returns how frames were stored when the run was evaluated."""
     if run.evaluation_file.is_file():
-        figures = json.loads(run.evaluation_file.read_text("utf-8"))
+        figures = read_json(run.evaluation_file)
         if figures.get("frames") in ("jpeg", "raw"):
             return "raw" if figures["frames"] == "raw" else "jpeg"
     return "raw" if run.config().store.cache == "raw" else "jpeg"
@@ -174,8 +192,6 @@ def load_any_model(run: Run) -> Any:
     Raises:
         DataError: If the run has none.
     """
-    import keras
-
     import har_keras.backbones.classifier
     import har_keras.model.mae  # noqa: F401  (registers the models' classes)
 
@@ -185,4 +201,4 @@ def load_any_model(run: Run) -> Any:
             "stopped before the end of an epoch. Resume it with: "
             f"{run.resume_command}"
         )
-    return keras.models.load_model(run.model_file, compile=False)
+    return read_model(run.model_file)

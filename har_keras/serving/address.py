@@ -114,6 +114,19 @@ def refusal(code: str, text: str, address: Address) -> Exception:
     return kind(sentence)
 
 
+def no_prediction(address: Address, why: str) -> DataError:
+    """Returns the exception for a response that is no prediction.
+
+    Args:
+        address: Address. The address of the request.
+        why: str. What is wrong with it, such as "it has no outputs".
+    """
+    return DataError(
+        f"The response of {address.host} is no prediction of a model that "
+        f"har_keras exported: {why}. Check the address and the model there."
+    )
+
+
 def server_words(text: str) -> str:
     """Returns a server's error message without the names of graph nodes.
 

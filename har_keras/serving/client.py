@@ -9,7 +9,7 @@ import math
 import random
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -17,14 +17,16 @@ from typing import Any, Literal, Protocol
 import cv2
 import numpy as np
 
-from har_keras.errors import DataError, EnvironmentFault, UsageError
-from har_keras.serving.address import Address, Busy
+from har_keras.errors import EnvironmentFault, UsageError
+from har_keras.serving.address import Address, Busy, no_prediction
 from har_keras.serving.model_info import INFO, ModelInfo
 from har_keras.serving.transports import RestTransport
 
 Encoding = Literal["jpeg", "png", "raw"]
 
 _OUTPUTS = ("probabilities", "class_names")
+# Of the sum of probabilities, that a server may compute in half precision.
+_TOLERANCE = 0.02
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.1, 2.0
 
 
@@ -131,12 +133,8 @@ class ServingClient:
         outputs = self._with_retries(
             lambda left: self._transport.send(signature, inputs, left)
         )
-        missing = set(_OUTPUTS) - set(outputs)
-        if missing:
-            raise DataError(
-                f"The model at {self.address.host} has no output "
-                f"'{min(missing)}': it was not exported by har_keras."
-            )
+        if wrong := next(_faults(outputs, len(clips)), None):
+            raise no_prediction(self.address, wrong)
         names, info = outputs["class_names"], outputs.get(INFO, ())
         return ClientPrediction(
             outputs["probabilities"],
@@ -177,6 +175,29 @@ class ServingClient:
                 time.sleep(pause)
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
         raise AssertionError("not reached")
+
+
+def _faults(outputs: dict[str, np.ndarray], num_clips: int) -> Iterator[str]:
+    """Yields what is wrong with the outputs of a model for some clips."""
+    for name in set(_OUTPUTS) - set(outputs):
+        yield f"it has no output '{name}'"
+    names, shares = (outputs[name] for name in ("class_names", "probabilities"))
+    if names.ndim != 2 or not all(isinstance(x, str) for x in names.flat):
+        yield "its class names are not a row of texts for each clip"
+    if len(names) and len({*names[0]}) != names.shape[1]:
+        yield "two of its class names are the same"
+    shape = (num_clips, names.shape[-1])
+    if shares.dtype != np.float32:
+        yield "its probabilities are not numbers"
+    if shares.shape != shape:
+        yield (
+            f"its probabilities have the shape {shares.shape}, where {shape} "
+            "was expected"
+        )
+    if not np.isfinite(shares).all() or shares.min(initial=0) < -_TOLERANCE:
+        yield "some of its probabilities are negative or not finite"
+    if np.abs(shares.sum(1) - 1).max(initial=0) > _TOLERANCE:
+        yield "its probabilities do not sum to 1"
 
 
 def jpeg(frame: np.ndarray, quality: int) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 
 from har_keras.config import ClipConfig, EvaluationConfig, Form
 from har_keras.errors import DataError
+from har_keras.ranges import MOST_PIXELS, view_pixels
 
 # Name of the metadata in every export; fixed, so that old exports open.
 INFO = "usage"
@@ -81,7 +82,13 @@ class ModelInfo:
                 **found,
             )
             info.require_valid()
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (
+            AttributeError,
+            KeyError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise DataError(
                 f"'{name}' has no valid model info (clip, views and "
                 "calibration): it was not written by this version of `python "
@@ -102,5 +109,7 @@ class ModelInfo:
             raise ValueError(f"Not integers of at least 1: {whole}.")
         if not all(0 < x <= _MAX for x in rates):
             raise ValueError(f"Not above 0: {rates}.")
+        if view_pixels(self.options()) > MOST_PIXELS:
+            raise ValueError("Too many pixels in the views of a video.")
         if self.form not in ("jpeg", "raw"):
             raise ValueError(f"Neither jpeg nor raw: {self.form}.")

@@ -5,6 +5,8 @@ import collections
 import contextlib
 import http.client
 import json
+import socket
+import threading
 import urllib.parse
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from har_keras.errors import EnvironmentFault
 from har_keras.serving import messages
-from har_keras.serving.address import Address, Busy, refusal
+from har_keras.serving.address import Address, Busy, no_prediction, refusal
 
 _MAX_RESPONSE_BYTES = 8 * 2**20
 
@@ -41,15 +43,16 @@ class RestTransport:
             }
         ).encode()
         status, content = self._post(body, seconds)
-        try:
-            body_out = json.loads(content)
-        except ValueError:
-            body_out = {"error": content[:200].decode("utf-8", "replace")}
-        if status == 200 and isinstance(body_out.get("outputs"), dict):
-            return {k: from_json(v) for k, v in body_out["outputs"].items()}
+        found = _parsed(content)
+        if status == 200 and isinstance(found.get("outputs"), dict):
+            with contextlib.suppress(TypeError, ValueError):
+                return {k: from_json(v) for k, v in found["outputs"].items()}
+            raise no_prediction(self.address, "its tensors are none")
+        if status == 200 and "error" not in found:
+            raise no_prediction(self.address, "it has no outputs")
         raise refusal(
             _CODES.get(status, "UNKNOWN"),
-            str(body_out.get("error", f"status {status}")),
+            str(found.get("error", f"status {status}")),
             self.address,
         )
 
@@ -60,15 +63,16 @@ class RestTransport:
 
     def _post(self, body: bytes, seconds: float) -> tuple[int, bytes]:
         connection = self._connection(seconds)
+        deadline = _Deadline(connection, seconds)
         try:
-            response = self._response(connection, body)
-            content = response.read(_MAX_RESPONSE_BYTES)
-        except TimeoutError as error:
-            connection.close()
-            raise refusal("DEADLINE_EXCEEDED", "", self.address) from error
+            with deadline:
+                response = self._response(connection, body)
+                content = response.read(_MAX_RESPONSE_BYTES)
         except (OSError, http.client.HTTPException) as error:
-            # Refused, reset, or closed by the server while idle.
             connection.close()
+            if deadline.passed or isinstance(error, TimeoutError):
+                raise refusal("DEADLINE_EXCEEDED", "", self.address) from error
+            # Refused, reset, or closed by the server while idle.
             raise Busy(str(error) or type(error).__name__) from error
         if response.will_close:
             connection.close()
@@ -109,6 +113,40 @@ class RestTransport:
         if connection.sock:
             connection.sock.settimeout(seconds)
         return connection
+
+
+class _Deadline:
+    """Ends a connection after a time, however often a byte arrives."""
+
+    def __init__(
+        self, connection: http.client.HTTPConnection, seconds: float
+    ) -> None:
+        self.passed = False
+        self._connection = connection
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def _end(self) -> None:
+        self.passed = True
+        with contextlib.suppress(OSError, AttributeError):
+            self._connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> None:
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        if self.passed:
+            raise TimeoutError
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
+    """Returns the JSON object of a response, or its text as an error."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return {"error": content[:200].decode("utf-8", "replace")}
+    return found if isinstance(found, dict) else {}
 
 
 _CODES = {

@@ -169,8 +169,8 @@ def _read(file: Path) -> bytes:
 
 def _restore(data: bytes, model: keras.Model) -> TrainingState:
     variables = _variables(model)
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        state = TrainingState(**json.loads(arrays[_STATE].tobytes()))
+    with _opened(data) as arrays:
+        state = _state(arrays)
         if set(arrays) != {*variables, _STATE}:
             raise DataError(
                 "The checkpoint has other variables than this model. Resume "
@@ -180,6 +180,26 @@ def _restore(data: bytes, model: keras.Model) -> TrainingState:
         for name, variable in variables.items():
             variable.assign(arrays[name])
     return state
+
+
+def _opened(data: bytes) -> Any:
+    try:
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(_DAMAGED) from error
+
+
+def _state(arrays: Any) -> TrainingState:
+    try:
+        return TrainingState(**json.loads(arrays[_STATE].tobytes()))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DataError(_DAMAGED) from error
+
+
+_DAMAGED = (
+    "The checkpoint is damaged, or not of har_keras. Copy the run again from "
+    "where it was made, or start a new one."
+)
 
 
 def _variables(model: keras.Model) -> dict[str, Any]:

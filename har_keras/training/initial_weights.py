@@ -8,6 +8,7 @@ import keras
 
 import har_keras.model.baselines
 import har_keras.model.mae  # noqa: F401  (registers the models' classes)
+from har_keras.damaged import read_model
 from har_keras.errors import DataError, UsageError
 from har_keras.hub import download, hub_name
 from har_keras.model.vit import VideoViT
@@ -141,7 +142,7 @@ def copy_run_weights(model: keras.Model, run: Run) -> None:
         DataError: If the run has no model yet.
     """
     _require_model(run)
-    source = keras.models.load_model(run.model_file, compile=False)
+    source = read_model(run.model_file)
     source = getattr(source, "encoder", getattr(source, "reader", source))
     if not isinstance(source, VideoViT) or not isinstance(model, VideoViT):
         raise UsageError(

@@ -1,0 +1,60 @@
+"""Reads files of a run that may be damaged, or somebody else's."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from har_keras.errors import DataError
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Args:
+        file: Path. The file.
+
+    Raises:
+        DataError: If it can't be read, or holds something else.
+    """
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(file, error) from error
+    if not isinstance(found, dict):
+        raise _damaged(file, "it is no JSON object")
+    return found
+
+
+def read_model(file: Path) -> Any:
+    """Reads a model of this package; no code of the file is run.
+
+    The modules of the model's classes must have been imported before.
+
+    Args:
+        file: Path. The `.keras` file.
+
+    Returns:
+        A `keras.Model`.
+
+    Raises:
+        DataError: If it can't be read, or is another kind of model.
+    """
+    import keras
+
+    try:
+        model = keras.models.load_model(file, compile=False, safe_mode=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # Keras raises what its files made fail
+        raise _damaged(file, error) from error
+    if not type(model).__module__.startswith("har_keras."):
+        raise _damaged(file, f"it is a {type(model).__name__}")
+    return model
+
+
+def _damaged(file: Path, reason: object) -> DataError:
+    first, *_ = str(reason).strip().splitlines() or [type(reason).__name__]
+    return DataError(
+        f"'{file}' is damaged, or not of har_keras: {first.rstrip('.')}. Copy "
+        "it again from where it was made, or train again."
+    )

@@ -1,0 +1,149 @@
+"""Files of a run that are damaged, hostile or of somebody else."""
+
+import hashlib
+import io
+import json
+import random
+import shutil
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from har_keras.errors import DataError, UsageError
+from har_keras.inference.load import load
+from har_keras.run import Run
+from har_keras.training.checkpoint import load_checkpoint
+
+NOISE = random.Random(0).randbytes(2000)
+
+
+def with_items(file, **items):
+    """Changes members of a zip file."""
+    with zipfile.ZipFile(file) as archive:
+        held = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in (held | items).items():
+            archive.writestr(name, content)
+
+
+def foreign_class(module, name, **config):
+    return json.dumps(
+        {
+            "module": module, "class_name": name, "config": config,
+            "registered_name": name,
+        }
+    ).encode()  # fmt: skip
+
+
+def linked_weights():
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file["layers"] = h5py.ExternalLink("/etc/passwd", "/")
+    return content.getvalue()
+
+
+def dense():
+    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+
+
+MODELS = {
+    "noise": lambda file: file.write_bytes(NOISE),
+    "empty": lambda file: file.write_bytes(b""),
+    "cut": lambda file: file.write_bytes(file.read_bytes()[:3000]),
+    "another zip": lambda file: zipfile.ZipFile(file, "w").writestr("a", "b"),
+    "another model": lambda file: dense().save(file),
+    "noise as weights": lambda file: with_items(
+        file, **{"model.weights.h5": NOISE}
+    ),
+    "weights elsewhere": lambda file: with_items(
+        file, **{"model.weights.h5": linked_weights()}
+    ),
+    "a function": lambda file: with_items(
+        file, **{"config.json": foreign_class("builtins", "os.system")}
+    ),
+    "a process": lambda file: with_items(
+        file,
+        **{"config.json": foreign_class("subprocess", "Popen", args="true")},
+    ),
+    "a class of ours": lambda file: with_items(
+        file,
+        **{
+            "config.json": foreign_class(
+                "har_keras.video.writer", "VideoWriter", path="written"
+            )
+        },
+    ),
+}
+NUMBERS = {"temperature": 1.0, "window_temperature": 1.0}
+DAMAGES = {
+    "config.toml": [
+        "num_frames = 100000000", "num_clips = 100000000", "fps = 1e300",
+        "fps = nan", "crop_size = 0", "timeout_seconds = inf",
+        'backend = "evil"', "a = " + "[" * 5000 + "]" * 5000, "\udcff",
+    ],
+    "calibration.json": [
+        json.dumps(NUMBERS | {"temperature": value})
+        for value in (0, -2, float("nan"), "x", None, [1])
+    ]
+    + ["{", "[]", "[" * 100_000, '{"temp": 1}'],
+    "evaluation.json": ["{", "[]", "null", "\udcff", "[" * 100_000],
+    "manifest.csv": ["", "\0", "file,class\n", "\udcff\udcfe", '"'],
+}  # fmt: skip
+
+
+@pytest.fixture
+def run(tiny_run, tmp_path):
+    """A copy that may be damaged."""
+    return Run(shutil.copytree(tiny_run.path, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_damaged_model_is_one_sentence(kind, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    MODELS[kind](run.model_file)
+    with pytest.raises(DataError, match=r"model\.keras' is damaged"):
+        load(run.path)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [(file, text) for file, texts in DAMAGES.items() for text in texts],
+    ids=lambda text: text[:12],
+)
+def test_a_damaged_file_is_one_sentence(file, text, run):
+    content = text.encode("utf-8", "surrogateescape")
+    (run.path / file).write_bytes(content)
+    with pytest.raises((DataError, UsageError)) as error:
+        load(run.path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_of_other_classes_is_refused(run):
+    text = run.manifest_file.read_text("utf-8")
+    first, *rows = text.splitlines()
+    assert "class" in first
+    run.manifest_file.write_text("\n".join([first, *rows[:1]]) + "\n", "utf-8")
+    with pytest.raises(DataError, match="does not fit the run's"):
+        load(run.path)
+
+
+@pytest.mark.parametrize(
+    "state", [b'{"evil": 1}', b"[]", b"[" * 100_000, b"\xff", None]
+)
+def test_a_checkpoint_of_somebody_else_is_one_sentence(state, tmp_path):
+    if state is None:
+        content = NOISE
+    else:
+        file = io.BytesIO()
+        np.savez(file, state=np.frombuffer(state, np.uint8))
+        content = file.getvalue()
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    (tmp_path / f"00001-000001-{digest}.npz").write_bytes(content)
+    model = dense()
+    model.compile(optimizer="adam", loss="mse")
+    with pytest.raises(DataError, match="The checkpoint is damaged"):
+        load_checkpoint(tmp_path, model)
