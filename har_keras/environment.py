@@ -121,18 +121,10 @@ def num_cores() -> int:
 
 def free_memory_bytes() -> int:
     """Returns the memory that is free for this process, caches included."""
-    found = [_meminfo(), _cgroup()]
-    return min([size for size in found if size], default=4 * 2**30)
+    import psutil
 
-
-def _meminfo() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-    except OSError:
-        pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-        return pages * os.sysconf("SC_PAGE_SIZE") // 2 if pages else 0
-    kilobytes = [x.split()[1] for x in lines if x.startswith("MemAvailable:")]
-    return int(kilobytes[0]) * 1024 if kilobytes else 0
+    found = [int(psutil.virtual_memory().available), _cgroup()]
+    return min(size for size in found if size)
 
 
 def _cgroup() -> int:

@@ -156,7 +156,12 @@ def full_disk_named(path: Path) -> Iterator[None]:
 
 def sync(path: Path) -> None:
     """Waits until the content of a file or folder is on the disk."""
-    number = os.open(path, os.O_RDONLY)
+    # Windows syncs what can be written, and no folder.
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR
+    try:
+        number = os.open(path, flags)
+    except PermissionError:
+        return
     try:
         os.fsync(number)
     finally:

@@ -162,7 +162,8 @@ class Run(ResultFiles):
             ) from None
         except (OSError, NotImplementedError):
             return None  # what is then written says what is wrong
-        self.lock_file.write_text(_process(os.getpid()), "utf-8")
+        with contextlib.suppress(OSError):  # on Windows nobody else may
+            self.lock_file.write_text(_process(os.getpid()), "utf-8")
         return lock
 
     def _remove_if_empty(self, is_locked: bool) -> None:

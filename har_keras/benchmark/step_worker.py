@@ -4,9 +4,9 @@ It builds its model, then reads numbers of training steps from standard input,
 one per line, and writes the cost of each to standard output as JSON.
 """
 
+import importlib
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -34,13 +34,24 @@ def main(candidate: str, config_file: str) -> None:
         wall, cpu = time.perf_counter(), time.process_time()
         train(steps)
         clips = steps * config.training.batch_size
-        resources = resource.getrusage(resource.RUSAGE_SELF)
         cost = {
             "seconds": (time.perf_counter() - wall) / clips,
             "cpu_seconds": (time.process_time() - cpu) / clips,
-            "peak_bytes": resources.ru_maxrss * 1024,
+            "peak_bytes": peak_bytes(),
         }
         print(json.dumps(cost), file=responses)
+
+
+def peak_bytes() -> int:
+    """Returns the most memory that this process has had."""
+    import psutil
+
+    try:
+        resource: Any = importlib.import_module("resource")
+    except ImportError:  # Windows
+        return int(psutil.Process().memory_info().peak_wset)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) * (1 if sys.platform == "darwin" else 1024)
 
 
 def batch_of(config: Config) -> tuple[np.ndarray, np.ndarray]:

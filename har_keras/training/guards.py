@@ -6,6 +6,7 @@ import math
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -158,16 +159,15 @@ def stop_signals(ask: Callable[[int], None]) -> Iterator[None]:
     Yields:
         Nothing.
     """
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    try:
-        before = [signal.signal(number, _nothing) for number in _SIGNALS]
-    except ValueError:  # not the main thread, which handles signals
-        os.close(reading)
-        os.close(writing)
-        yield
+    if threading.current_thread() is not threading.main_thread():
+        yield  # the main thread handles signals
         return
-    wakeup = signal.set_wakeup_fd(writing)
+    # What a shell ignores for a job in the background stays ignored.
+    heard = [x for x in _SIGNALS if signal.getsignal(x) is not signal.SIG_IGN]
+    before = [signal.signal(number, _nothing) for number in heard]
+    reading, writing = socket.socketpair()  # Windows wakes up no pipe
+    writing.setblocking(False)
+    wakeup = signal.set_wakeup_fd(writing.fileno())
     listener = threading.Thread(
         target=_listen, args=(reading, ask), daemon=True
     )
@@ -176,16 +176,16 @@ def stop_signals(ask: Callable[[int], None]) -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(wakeup)
-        for number, handler in zip(_SIGNALS, before, strict=True):
+        for number, handler in zip(heard, before, strict=True):
             signal.signal(number, handler)
-        os.close(writing)
+        writing.close()
         listener.join()
-        os.close(reading)
+        reading.close()
 
 
-def _listen(reading: int, ask: Callable[[int], None]) -> None:
+def _listen(reading: socket.socket, ask: Callable[[int], None]) -> None:
     asked = False
-    while received := os.read(reading, 1):
+    while received := reading.recv(1):
         number = received[0]
         if number not in _SIGNALS:
             continue
