@@ -23,7 +23,9 @@ class ProgressBar:
     """Counts steps towards a total, with the time left.
 
     On a terminal it is one line that moves. Elsewhere, in a log file or a
-    notebook's output, it is a plain line every 20 seconds and one at the end.
+    notebook's output, it is a plain line after 20 seconds without any. The
+    time left is that of the steps after the first, in which a model is
+    compiled or a network started.
 
     Args:
         title: str. What is being done, such as "Decoding".
@@ -42,7 +44,8 @@ class ProgressBar:
         self.title = title
         self.total = total
         self.done = 0
-        self._started = self._said = time.monotonic()
+        self._said = time.monotonic()
+        self._first: tuple[float, int] | None = None
         self._bar: Progress | None = None
         if sys.stderr.isatty():
             self._bar = Progress(
@@ -77,19 +80,31 @@ class ProgressBar:
             text: str. A few words on how it stands, such as the loss.
         """
         self.done += steps
+        if self._first is None:
+            self._first = (time.monotonic(), self.done)
         if self._bar:
             self._bar.update(self._task, advance=steps, text=text)
             return
         now = time.monotonic()
         if now - self._said >= _SECONDS_BETWEEN_LINES:
-            self._said = now
-            logger.info("%s", self._line(now, text))
+            parts = [f"{self.title}: {self.done}/{self.total}", self.left, text]
+            self.say(", ".join(filter(None, parts)))
 
-    def _line(self, now: float, text: str) -> str:
-        left = (now - self._started) / self.done * (self.total - self.done)
-        parts = [f"{self.title}: {self.done}/{self.total}"]
-        parts += [f"{duration(left)} left"] if self.done < self.total else []
-        return ", ".join([*parts, text] if text else parts)
+    def say(self, text: str) -> None:
+        """Prints a line that stays, above the bar if there is one."""
+        self._said = time.monotonic()
+        logger.info("%s", text)
+
+    @property
+    def left(self) -> str:
+        """The time left, such as "42 s left"; "" while nobody can tell."""
+        if self._first is None or self.done >= self.total:
+            return ""
+        began, first = self._first
+        if self.done == first:
+            return ""
+        each = (time.monotonic() - began) / (self.done - first)
+        return f"{duration(each * (self.total - self.done))} left"
 
 
 def duration(seconds: float) -> str:

@@ -293,6 +293,20 @@ def test_weights_and_biases_offline(tmp_path, monkeypatch):
     assert last_state(run)["wandb_id"]
 
 
+def test_every_epoch_is_a_line_that_stays(tmp_path, caplog):
+    run = new_run(tmp_path / "run", CONFIG)
+    manifest = squares_manifest(tmp_path, num_videos=8, splits=("train", "val"))
+    with caplog.at_level("INFO", "har_keras"):
+        fit(run, CONFIG, SquaresStore(CONFIG.clip), manifest)
+    said = [record.getMessage() for record in caplog.records]
+    epochs = [line for line in said if line.startswith("Epoch ")]
+    assert len(epochs) == CONFIG.training.epochs
+    assert "val_accuracy" in epochs[0]
+    assert "best so far" in epochs[0]
+    best = last_state(run)["best"]["epoch"]
+    assert f"Kept the model of epoch {best:g} of {len(epochs)}: " in said[-1]
+
+
 @pytest.mark.parametrize(
     ("variables", "options", "expected"),
     [

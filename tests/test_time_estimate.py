@@ -104,3 +104,24 @@ def test_a_message_stands_above_the_bar(monkeypatch, capsys):
     shown = re.sub(r"[^\n]*\r\x1b\[2K", "", written)
     lines = re.sub(r"\x1b\[[0-9;?]*\w", "", shown).splitlines()
     assert "A sentence." in [line.strip() for line in lines]
+
+
+def test_the_time_left_does_not_count_the_first_step(clock, monkeypatch):
+    monkeypatch.setattr("har_keras.progress.time", clock)
+    bar = ProgressBar("Working", 10)
+    clock.now += 60.0  # compiles
+    bar.advance()
+    assert bar.left == ""
+    clock.now += 4.0
+    bar.advance(2)
+    assert bar.left == "14 s left"
+    bar.advance(7)
+    assert bar.left == ""
+
+
+def test_short_epochs_are_measured_for_some_seconds(clock, caplog):
+    # The second epoch saves its model; only in all do they tell the time.
+    lines = train(clock, caplog, steps=5, epochs=200, step=0.02, validation=0.1)
+    (line,) = lines
+    # Of 200 epochs, 183 of a fifth of a second are left.
+    assert line.startswith("About 37 s to go: 915 steps")

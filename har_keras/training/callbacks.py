@@ -28,7 +28,9 @@ _SAVE = 1
 
 
 class Progress(keras.callbacks.Callback):
-    """Shows the epoch, the remaining time and the latest metrics.
+    """Shows the remaining time, and the metrics of each epoch on a line.
+
+    It comes after `KeepBest`, whose choice it tells.
 
     Args:
         state: TrainingState. The start of training.
@@ -51,11 +53,18 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         figures = floats(logs)
-        # Two metrics fit in 80 columns beside the bar and the times.
-        shown = ("loss", "val_accuracy")
-        self._text = f"epoch {epoch + 1}/{self.epochs} " + " ".join(
-            f"{name} {figures[name]:.2f}" for name in shown if name in figures
-        )
+        shown = [
+            f"{name} {figures[name]:.3f}"
+            for name in ("loss", "val_loss", "val_accuracy")
+            if name in figures
+        ]
+        if self.state.best.get("epoch") == epoch + 1 < self.epochs:
+            shown.append("best so far")
+        place = f"Epoch {epoch + 1}/{self.epochs}"
+        left = [self.bar.left] if self.bar.left else []
+        self.bar.say(f"{place}: {', '.join([*shown, *left])}")
+        # Beside the bar and the times, two words fit in 80 columns.
+        self._text = place.lower()
 
 
 class Record(keras.callbacks.Callback):

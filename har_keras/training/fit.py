@@ -207,6 +207,8 @@ class Training:
             self._all_epochs(callbacks)
         except NonFiniteLossError as found:
             raise self._explained(found) from None
+        if self.hosts.is_chief:
+            logger.info("%s", kept_epoch(self.state, self.config))
 
     def _start_or_resume(self, manifest: Manifest) -> TrainingState:
         folder = self.run.checkpoint_dir
@@ -249,10 +251,10 @@ class Training:
         progress = Progress(state, epochs, self.steps)
         all_callbacks = [
             guard,
-            progress,
             self._time_estimate(),
             *callbacks,
             *self._records(),
+            progress,
             checkpoints,
         ]
         with progress.bar, stop_signals(checkpoints.interrupt):
@@ -345,6 +347,17 @@ class Training:
             "last finite weights. Try a lower --learning-rate or "
             "--warmup-epochs 5."
         )
+
+
+def kept_epoch(state: TrainingState, config: Config) -> str:
+    """Returns which epoch's model was kept, and why, as a sentence."""
+    best = state.best
+    names = [x for x in ("val_accuracy", "val_loss") if x in best]
+    figures = ", ".join(f"{name} {best[name]:.3f}" for name in names)
+    return (
+        f"Kept the model of epoch {best.get('epoch', 0):g} of "
+        f"{config.training.epochs}" + (f": {figures}." if figures else ".")
+    )
 
 
 def adapt(classifier: keras.Model, clips: ClipDataset) -> None:

@@ -14,7 +14,7 @@ from har_keras.training.checkpoint import TrainingState
 logger = logging.getLogger("har_keras")
 
 # Minimum steps and seconds of the measurement, within the first epoch. If that
-# is too short, the whole second epoch is measured: in the first, a smaller last
+# is too short, whole epochs after it are measured: in the first, a smaller last
 # batch and the validation are compiled.
 _STEPS, _SECONDS = 3, 3.0
 _LONG_SECONDS = 600.0
@@ -75,9 +75,10 @@ class TimeEstimate(keras.callbacks.Callback):
         if self._said or self._began is None:
             return
         now = time.monotonic()
-        if self._whole:
+        if not self._whole:
+            self._whole, self._began, self._timed = True, now, 0
+        elif now - self._began >= _SECONDS:
             self._say((now - self._began) / self._timed, 1.0)
-        self._whole, self._began, self._timed = True, now, 0
 
     def _say(self, each: float, validation: float) -> None:
         self._said = True
