@@ -20,6 +20,7 @@ from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.ranges import Metavar
 
 if TYPE_CHECKING:
+    from har_keras.manifest.entries import FolderListing
     from har_keras.report.check_page import CheckReport
 
 
@@ -88,7 +89,7 @@ def check(
         background=config.split.background,
     )
     if to is not None:
-        write_listing(manifest.root, Path(to))
+        write_listing(manifest.listing, Path(to))
     store, manifest = decode_all(manifest, config.clip, config.store)
     found = group_by_look(store, manifest)
     report = CheckReport(
@@ -103,27 +104,23 @@ def check(
     return report
 
 
-def write_listing(videos: Path, file: Path) -> None:
+def write_listing(listing: FolderListing, file: Path) -> None:
     """Writes what describes the videos of a folder as a `manifest.csv`.
 
     Args:
-        videos: Path. The folder; paths in the file start from it.
+        listing: FolderListing. The videos; paths start from their folder.
         file: Path. The new file.
 
     Raises:
-        UsageError: If there is no such folder, or the file exists.
-        DataError: If the description is not understood.
-        EnvironmentFault: If the file can't be written.
+        UsageError: If the file exists.
+        EnvironmentFault: If it can't be written.
     """
     from har_keras.files import whole_file
     from har_keras.manifest.collecting import rows_of
-    from har_keras.manifest.entries import require_folder
-    from har_keras.manifest.folders import find_videos
     from har_keras.manifest.formats.tables import manifest_text
 
     _require_new(file)
-    root = require_folder(videos)
-    text = manifest_text(rows_of(find_videos(root).videos))
+    text = manifest_text(rows_of(listing.videos))
     try:
         with whole_file(file) as temporary:
             temporary.write_text(text, "utf-8", "surrogateescape", newline="")

@@ -205,9 +205,11 @@ def command(
             out, for `--help`. Defaults to `False`.
     """
     hints = typing.get_type_hints(options, include_extras=True)
+    # What is inherited is by keyword, and comes last.
+    fields = sorted(dataclasses.fields(options), key=lambda x: bool(x.kw_only))
     items = [
         _item(options, item, hints[item.name])
-        for item in dataclasses.fields(options)
+        for item in fields
         if item.name != "settings"
         and not (common_only and Advanced in _metadata(hints[item.name]))
     ]
@@ -313,9 +315,11 @@ _METAVARS = {Path: "PATH", int: "N", float: "X", str: "TEXT"}
 @functools.cache
 def field_docs(owner: Any) -> dict[str, str]:
     """Returns the text below each field of a dataclass, in one line each."""
+    bases: list[Any] = [x for x in owner.__bases__ if x is not object]
+    inherited = {k: v for base in bases for k, v in field_docs(base).items()}
     body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
     assert isinstance(body, ast.ClassDef)
-    return {
+    return inherited | {
         above.target.id: " ".join(str(below.value.value).split())
         for above, below in itertools.pairwise(body.body)
         if isinstance(above, ast.AnnAssign)

@@ -149,7 +149,12 @@ def wandb_mode() -> str:
     if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes"):
         return "off"
     said = os.environ.get("WANDB_MODE", "").lower()
-    known = {"online": "online", "offline": "offline", "disabled": "off"}
+    known = {
+        "online": "online",
+        "offline": "offline",
+        "dryrun": "offline",
+        "disabled": "off",
+    }
     return known.get(said) or ("online" if has_wandb_key() else "offline")
 
 

@@ -13,6 +13,7 @@ import tyro
 
 from har_keras import cli
 from har_keras.errors import UsageError
+from har_keras.predict import TimelineOptions
 from har_keras.ranges import Metavar
 from har_keras.run import ResultFiles, Run
 
@@ -26,8 +27,12 @@ logger = logging.getLogger("har_keras")
 
 
 @dataclass(frozen=True)
-class EvaluateOptions:
-    """Evaluates a run on its test split, or any model on a folder of videos."""
+class EvaluateOptions(TimelineOptions):
+    """Evaluates a run on its test split, or any model on a folder of videos.
+
+    Where labels have times, whole videos are evaluated too, as predict
+    --timeline localizes actions in them.
+    """
 
     run: Annotated[str, tyro.conf.Positional, Metavar("RUN")]
     """Folder of a run; or, with --videos and --output, an exported model or
@@ -43,17 +48,6 @@ class EvaluateOptions:
     robustness: bool = False
     """Also measure accuracy under corruption: blur, noise, low light and so
     on."""
-    hop_seconds: Annotated[float, cli.Advanced] = 1.0
-    """As for predict --timeline, with which whole videos are evaluated where
-    labels have times; so are the next four."""
-    smooth_seconds: Annotated[float, cli.Advanced] = 3.0
-    """Length of the moving average over a timeline's probabilities."""
-    threshold: Annotated[float, cli.Advanced] = 0.5
-    """Smallest calibrated probability of a segment's class; else "none"."""
-    hysteresis: Annotated[float, cli.Advanced] = 0.1
-    """Lead in probability that another class needs to end a segment."""
-    min_seconds: Annotated[float, cli.Advanced] = 2.0
-    """Segments shorter than this are merged into their longer neighbor."""
 
 
 def evaluate(
@@ -127,9 +121,14 @@ def _evaluate_own(
         usable,
         with_views,
     )
+    from har_keras.evaluation.timelines import require_labels_in_time
     from har_keras.inference.load import load, load_model
+    from har_keras.manifest.manifest import Manifest
     from har_keras.report.evaluation_files import EvaluationTask
 
+    listed = Manifest.read(run.manifest_file)
+    tested = listed.split(split or "test") or listed.split(split or "val")
+    require_labels_in_time(tested, timeline)
     manifest, store = own_videos(run, store)
     chosen, split = _chosen(manifest, split)
     model = load_model(run)
@@ -164,7 +163,7 @@ def _evaluate_folder(
 
     assert videos is not None
     classifier = load(where)
-    manifest, store = other_videos(videos, classifier)
+    manifest, store = other_videos(videos, classifier, timeline)
     chosen = manifest.split(split) if split else manifest.videos
     store = with_views(
         store, classifier.model, classifier.config, usable(chosen)
@@ -254,13 +253,7 @@ def _timeline(options: EvaluateOptions) -> TimelineConfig | None:
     """Returns how to merge windows, None if nothing was said of it."""
     from har_keras.inference.timeline import TimelineConfig
 
-    chosen = TimelineConfig(
-        options.hop_seconds,
-        options.smooth_seconds,
-        options.threshold,
-        options.hysteresis,
-        options.min_seconds,
-    ).validated()
+    chosen = options.timeline_config()
     return None if chosen == TimelineConfig() else chosen
 
 

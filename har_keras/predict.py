@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 from collections import Counter
@@ -29,8 +30,32 @@ logger = logging.getLogger("har_keras")
 Format = Literal["table", "json", "csv"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TimelineOptions:
+    """How segments in time are predicted, by predict and by evaluate."""
+
+    hop_seconds: Annotated[float, cli.Advanced] = 1.0
+    """Seconds between the windows of a timeline."""
+    smooth_seconds: Annotated[float, cli.Advanced] = 3.0
+    """Length of the moving average over a timeline's probabilities."""
+    threshold: float = 0.5
+    """Smallest calibrated probability of a segment's class; else "none"."""
+    hysteresis: Annotated[float, cli.Advanced] = 0.1
+    """Lead in probability that another class needs to end a segment."""
+    min_seconds: Annotated[float, cli.Advanced] = 2.0
+    """Segments shorter than this are merged into their longer neighbor."""
+
+    def timeline_config(self) -> TimelineConfig:
+        """Returns them, checked."""
+        from har_keras.inference.timeline import TimelineConfig
+
+        names = [x.name for x in dataclasses.fields(TimelineConfig)]
+        values = {name: getattr(self, name) for name in names}
+        return TimelineConfig(**values).validated()
+
+
 @dataclass(frozen=True)
-class PredictOptions:
+class PredictOptions(TimelineOptions):
     """Classifies videos; --timeline also localizes actions in time.
 
     A video that can't be read is named and the others are classified; the exit
@@ -58,16 +83,6 @@ class PredictOptions:
     a folder for several. Also localizes actions."""
     attention: bool = False
     """Write attention maps into OUTPUT: a video and a film strip."""
-    hop_seconds: Annotated[float, cli.Advanced] = 1.0
-    """Seconds between the windows of a timeline."""
-    smooth_seconds: Annotated[float, cli.Advanced] = 3.0
-    """Length of the moving average over a timeline's probabilities."""
-    threshold: float = 0.5
-    """Smallest calibrated probability of a segment's class; else "none"."""
-    hysteresis: Annotated[float, cli.Advanced] = 0.1
-    """Lead in probability that another class needs to end a segment."""
-    min_seconds: Annotated[float, cli.Advanced] = 2.0
-    """Segments shorter than this are merged into their longer neighbor."""
     images_fps: Annotated[float, cli.Advanced] = 25.0
     """Frame rate of a folder of images."""
     allow_network: bool = False
@@ -162,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _request(options),
             options.videos,
             allow_network=options.allow_network,
-            live=_timeline(options),
+            live=options.timeline_config(),
             max_seconds=options.max_seconds,
             pool=options.pool,
             beam_options=options.beam_options,
@@ -176,22 +191,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run_verb(verb)
 
 
-def _timeline(options: PredictOptions) -> TimelineConfig:
-    from har_keras.inference.timeline import TimelineConfig
-
-    return TimelineConfig(
-        options.hop_seconds,
-        options.smooth_seconds,
-        options.threshold,
-        options.hysteresis,
-        options.min_seconds,
-    ).validated()
-
-
 def _request(options: PredictOptions) -> PredictRequest:
     from har_keras.report.predictions import PredictRequest
 
-    timeline = _timeline(options)
+    timeline = options.timeline_config()
     return PredictRequest(
         options.run,
         options.output,

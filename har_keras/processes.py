@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import importlib
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -44,24 +45,27 @@ class Process(subprocess.Popen[bytes]):
         stderr: "int | IO[bytes]" = subprocess.PIPE,
     ) -> None:
         _children.prepare()
-        try:
-            super().__init__(
-                command,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                bufsize=0,
-                # Ctrl-C reaches this process only, which then ends ffmpeg.
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise EnvironmentFault(
-                f"ffmpeg could not be started from '{command[0]}': "
-                f"{error.strerror}. Install imageio-ffmpeg again, or set "
-                "IMAGEIO_FFMPEG_EXE to an ffmpeg."
-            ) from error
-        self.limited = _limit_memory(self.pid)
-        _children.add(self)
+        with _Gate(command) as gate:
+            try:
+                super().__init__(
+                    gate.command,
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=stderr,
+                    bufsize=0,
+                    pass_fds=gate.descriptors,
+                    # Ctrl-C reaches this process only, which ends ffmpeg.
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise EnvironmentFault(
+                    f"ffmpeg could not be started from '{command[0]}': "
+                    f"{error.strerror}. Install imageio-ffmpeg again, or set "
+                    "IMAGEIO_FFMPEG_EXE to an ffmpeg."
+                ) from error
+            self.limited = _limit_memory(self.pid)
+            _children.add(self)
+            gate.open()
 
     def memory_bytes(self) -> int:
         """Returns the resident memory; 0 if the process has ended."""
@@ -152,6 +156,44 @@ def _kill(process: Process) -> None:
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
+
+
+class _Gate:
+    """Holds a program back until it is known what ends it.
+
+    A shell waits for a line in a pipe and then becomes the program. If this
+    process is killed before, the pipe ends, and so does the shell.
+
+    Args:
+        command: Sequence of str. The program and its arguments.
+    """
+
+    # By its path, for some shells know no descriptor above 9.
+    _SCRIPT = 'read -r _ < "$0" && exec "$@"'
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.command = command
+        self.descriptors: tuple[int, ...] = ()
+        self._writing = -1
+
+    def __enter__(self) -> "_Gate":
+        # Without the program, the error is that of starting it.
+        if os.path.isdir("/dev/fd") and shutil.which(self.command[0]):
+            reading, self._writing = os.pipe()
+            self.descriptors = (reading,)
+            waiting = ("/bin/sh", "-c", self._SCRIPT, f"/dev/fd/{reading}")
+            self.command = [*waiting, *self.command]
+        return self
+
+    def open(self) -> None:
+        """Lets the program begin."""
+        if self.descriptors:
+            os.write(self._writing, b"\n")
+
+    def __exit__(self, *exception: object) -> None:
+        for descriptor in (*self.descriptors, self._writing):
+            if descriptor >= 0:
+                os.close(descriptor)
 
 
 class _Children:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -20,7 +20,6 @@ from har_keras.config import Config, MaskingConfig
 from har_keras.environment import start_backend
 from har_keras.errors import UsageError
 from har_keras.evaluation.result import Evaluation
-from har_keras.progress import plural
 from har_keras.ranges import Metavar
 from har_keras.recipes import RECIPES
 from har_keras.run import Run
@@ -284,6 +283,7 @@ def _videos(options: TrainOptions) -> Path:
 def _summary(run: Run) -> str:
     """Returns the closing words: how good it is, where it is, what next."""
     from har_keras.manifest.manifest import Manifest
+    from har_keras.report.segment_files import segment_headline
 
     found = Evaluation.read(run)
     lines = [
@@ -291,7 +291,7 @@ def _summary(run: Run) -> str:
         f"{found.num_videos + found.num_failed} {found.unit} (majority class: "
         f"{found.majority_accuracy:.3f})",
         *(f"  {name:12} {row}" for name, row in found.per_class.items()),
-        *([_segments(found.segments)] if found.segments else []),
+        *([segment_headline(found.segments)] if found.segments else []),
         f"Report       {run.report_file}  (open it in a browser)",
         f"Model        {run.model_file}",
         f"To serve     {run.saved_model_dir}",
@@ -302,13 +302,6 @@ def _summary(run: Run) -> str:
     if few and _starts_from_nothing(run.config()):
         lines.append(f"Better       {_RECOMMENDED}")
     return "\n".join(map(printable, lines))
-
-
-def _segments(found: dict[str, Any]) -> str:
-    marks = ", ".join(f"{f1:.3f} at {k}" for k, f1 in found["f1"].items())
-    whole = plural(found["num_videos"], "whole video")
-    right = f"{found['frame_accuracy']:.3f}"
-    return f"Segments in {whole}: F1 {marks}; frame accuracy {right}"
 
 
 if __name__ == "__main__":

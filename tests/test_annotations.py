@@ -164,7 +164,7 @@ def test_kinetics_clips_under_the_name_of_the_video(folder):
         ("yoga,aaaaaaaaaaa,x,10,train", "a time must be in seconds"),
         ("yoga,aaaaaaaaaaa,0,10,both", "must be train, val or test"),
         ("yoga,,0,10,train", "the id, the start or the end is empty"),
-        ("yoga,zzzzzzzzzzz,0,10,train", "None of the 1 video"),
+        ("yoga,zzzzzzzzzzz,0,10,train", "None of the videos .* \\(1\\)"),
     ],
 )
 def test_a_wrong_row_of_kinetics(folder, row, words):
@@ -612,7 +612,7 @@ def test_via_3(folder):
         ("a.mp4", "Jump", "", 1.5, 2.0),
         ("b.mp4", "Run", "", None, None),
     ]
-    assert "3 entries of VIA left out" in notes(root)
+    assert "3 segments of VIA without a label" in notes(root)
 
 
 def test_via_3_with_two_attributes(folder):
@@ -817,6 +817,38 @@ def test_every_format_is_on_the_page():
         assert kind.name.partition(" (")[0].removeprefix("a ") in text
 
 
+def test_eval_beside_test_is_validation_in_annotations(folder):
+    names = ("train", "eval", "test")
+    root = folder(
+        [f"{name}.mp4" for name in names],
+        samples_json={
+            "samples": [
+                {
+                    "filepath": f"{name}.mp4",
+                    "tags": [name],
+                    "ground_truth": {"_cls": "Classification", "label": "x"},
+                }
+                for name in names
+            ]
+        },
+    )
+    splits = {v.file: v.split for v in find_videos(root).videos}
+    assert splits == {
+        "train.mp4": "train", "eval.mp4": "val", "test.mp4": "test",
+    }  # fmt: skip
+
+
+def test_groups_of_readers_are_not_the_users(folder):
+    text = f"{KINETICS}yoga,aaaaaaaaaaa,0,1,\nchess,bbbbbbbbbbb,0,1,\n"
+    root = folder(["aaaaaaaaaaa.mp4", "bbbbbbbbbbb.mp4"], all_csv=text)
+    manifest = Manifest.from_folder(root)
+    assert not manifest.division.chosen
+    # Both are one file: copies are joined.
+    assert {video.group for video in manifest.videos} == {"aaaaaaaaaaa"}
+    write_listing(find_videos(root), root / "manifest.csv")
+    assert Manifest.from_folder(root).division.chosen
+
+
 def test_any_of_them_becomes_a_manifest(folder, tmp_path):
     tracks = (
         f'<track id="0" label="=walk" source="manual">{box(0)}'
@@ -825,14 +857,14 @@ def test_any_of_them_becomes_a_manifest(folder, tmp_path):
     )
     root = folder(["a.mp4"], annotations_xml=CVAT.format(content=tracks))
     before = rows(root)
-    write_listing(root, tmp_path / "new.csv")
+    write_listing(find_videos(root), tmp_path / "new.csv")
     with (tmp_path / "new.csv").open(newline="") as file:
         first = next(csv.reader(file))
     assert first == ["file", "class", "split", "group", "start", "end"]
-    write_listing(root, root / "manifest.csv")
+    write_listing(find_videos(root), root / "manifest.csv")
     assert rows(root) == before
     with pytest.raises(UsageError, match="--to must name a new file"):
-        write_listing(root, root / "manifest.csv")
+        write_listing(find_videos(root), root / "manifest.csv")
 
 
 def test_the_command_writes_a_manifest(folder, tmp_path, capsys):

@@ -88,13 +88,13 @@ def test_what_is_done_is_not_done_again(videos, tmp_path, monkeypatch):
     half = index.with_name(".12345678-shard.bin")
     half.write_bytes(b"half a shard")
     decoded = []
-    read = filling.read_frames
+    read = filling.read_video
 
     def read_frames(path, **options):
         decoded.append(path)
         return read(path, **options)
 
-    monkeypatch.setattr(filling, "read_frames", read_frames)
+    monkeypatch.setattr(filling, "read_video", read_frames)
     again = prepared(videos, tmp_path, "--pool", "beam")
     half.unlink()
     del again[str(half.relative_to(tmp_path))]

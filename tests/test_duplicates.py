@@ -16,6 +16,8 @@ from har_keras.store.duplicates import (
 )
 from har_keras.store.motion import signals
 from har_keras.store.preparation import decode_all
+from har_keras.store.scenes import group_by_look
+from har_keras.store.store import Store
 
 CLIP = ClipConfig(num_frames=8, crop_size=56)
 
@@ -26,9 +28,9 @@ def decoded(root, tmp_path, **options):
     return decode_all(manifest, CLIP, config)
 
 
-def pairs(root, tmp_path, **options):
+def pairs(root, tmp_path):
     store, manifest = decoded(root, tmp_path)
-    found = find_duplicates(store, manifest, **options)
+    found = find_duplicates(store, manifest)
     return {(pair.first.file, pair.second.file): pair for pair in found}
 
 
@@ -156,11 +158,16 @@ def test_a_group_in_two_splits_is_a_leak(tmp_path, caplog):
     assert "Group '1' is in train and val and test" in caplog.text
 
 
-def test_leaks_only_leaves_duplicates_within_a_split_out(tmp_path):
-    root = leaking_folder(tmp_path / "v")
-    ffmpeg("-i", root / "val/b/11.mp4", *X264, root / "val/b/again.mp4")
-    assert len(pairs(root, tmp_path)) == 2
-    assert len(pairs(root, tmp_path, leaks_only=True)) == 1
+def test_thumbnails_are_read_once(tmp_path, monkeypatch):
+    store, manifest = decoded(leaking_folder(tmp_path / "v"), tmp_path)
+    read, thumbnails = [], Store.thumbnails
+    monkeypatch.setattr(
+        Store,
+        "thumbnails",
+        lambda self, hashes: read.extend(hashes) or thumbnails(self, hashes),
+    )
+    assert group_by_look(store, manifest).duplicates
+    assert len(read) == len(set(read)) == len(manifest.videos)
 
 
 @pytest.mark.slow

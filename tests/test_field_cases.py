@@ -255,7 +255,7 @@ CASES = [
          [("gym/1.mp4", "0", "train"), ("walk/2.mp4", "1", "train")]),
     Case("no listed file is there", OWN,
          (*TWO, *text("manifest.csv", "file,class\nx/1.mp4,a\nx/2.mp4,b\n")),
-         "None of the 2 listed videos is in .*, such as 'x/1.mp4'"),
+         "None of the listed videos \\(2\\) is in .*, such as 'x/1.mp4'"),
     # 26, 28: tables of other programs.
     Case("keras-io", "keras-team/keras-io 1019",
          (*videos("train/1.avi", "test/2.avi", "train/3.avi"),
@@ -413,3 +413,15 @@ def test_a_class_without_a_test_video_is_no_reason_to_refuse(tmp_path):
     files = videos("train/a/1.mp4", "train/b/1.mp4", "test/a/2.mp4")
     root = make(tmp_path / "data", Case("", OWN, files, []))
     assert Manifest.from_folder(root).class_names == ("a", "b")
+
+
+def test_folders_of_images_need_no_classes(tmp_path):
+    """To pretrain on: of one class, or of none."""
+    root = tmp_path / "data"
+    for name in ("one/a", "one/b/deep"):
+        (root / name).mkdir(parents=True)
+        for i in range(3):
+            (root / name / f"{i}.jpg").write_text(f"{name}{i}")
+    manifest = Manifest.without_labels(root, val_fraction=0.0)
+    assert [v.file for v in manifest.videos] == ["one/a", "one/b/deep"]
+    assert any("--images-fps" in note for note in manifest.notes)

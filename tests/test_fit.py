@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ from har_keras.training import callbacks, wandb_log
 from har_keras.training.callbacks import KeepBest
 from har_keras.training.checkpoint import TrainingState
 from har_keras.training.fit import fit
+from har_keras.training.guards import stop_signals
 from har_keras.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("without_xla")
@@ -319,6 +321,11 @@ def test_every_epoch_is_a_line_that_stays(tmp_path, caplog):
         ),
         ({"WANDB_MODE": "offline"}, {"wandb": "online"}, {"mode": "online"}),
         ({"WANDB_MODE": "disabled"}, {}, None),
+        (
+            {"WANDB_API_KEY": "k", "WANDB_MODE": "dryrun"},
+            {},
+            {"mode": "offline"},
+        ),
         ({"WANDB_DISABLED": "true"}, {}, None),
         (
             {"WANDB_PROJECT": "squares", "WANDB_NAME": "first"},
@@ -379,3 +386,17 @@ def test_a_model_is_saved_no_oftener_than_is_wanted(tmp_path, options, saved):
         keep.on_epoch_end(epoch, {"val_accuracy": accuracy})
     assert found == saved
     assert state.best["epoch"] == saved[-1]
+
+
+def test_a_signal_that_the_parent_ignores_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asked = []
+    try:
+        with stop_signals(asked.append):
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not asked

@@ -13,13 +13,12 @@ from har_keras.errors import UsageError
 from har_keras.manifest.division import (
     Division,
     grouping_of,
-    known_groups,
+    has_known_group,
 )
 from har_keras.manifest.entries import FoundVideo
 from har_keras.manifest.groups import (
     BY_ITSELF,
     group_by_names,
-    guess_groups,
     merge_groups,
     split_groups,
 )
@@ -74,6 +73,11 @@ SCHEMES = {
     "stock author": ("{c}/pexels-{s}-9{k}123", PEOPLE, 5),
     "HMDB51": ("{c}/{s}_{c}_u_cm_np1_fr_med_{k}", PEOPLE, 4),
 }  # fmt: skip
+
+
+def guess_groups(files):
+    found = group_by_names(files)
+    return list(found.groups), found.rule
 
 
 def listed(pattern, sources, number):
@@ -217,11 +221,17 @@ def test_a_class_that_is_not_tested_is_said():
     assert "group" not in warning
 
 
-def test_what_is_by_itself_is_not_known():
+def test_what_is_by_itself_is_not_known_however_many_parts_are_labelled():
     one, two = Video("1", "a", "test", "1"), Video("2", "a", "test", "ann")
     copy = Video("3", "a", "train", "1")
-    assert known_groups([one, two], [one, two]) == ["", "ann"]
-    assert known_groups([one, two, copy], [one]) == ["1"]
+    assert has_known_group([one, two], [one, two]) == [False, True]
+    assert has_known_group([one, two, copy], [one]) == [True]
+    parts = [
+        Video("1", "a", "test", "1", start=x, end=x + 1.0) for x in (0.0, 2.0)
+    ]
+    assert has_known_group(parts, parts) == [False, False]
+    (warning,) = group_warnings(Manifest(Path(), ("a",), tuple(parts)))
+    assert "of 1 of 1 test videos nothing tells" in warning
 
 
 @pytest.mark.parametrize("group_by", ["auto", "1", "^(p..)"])
@@ -246,11 +256,31 @@ def test_parts_of_a_file_are_one_group_whatever_is_given():
     names = ("ann", "bob", "", "ann")
     files = ("1.mp4", "1.mp4", "2.mp4", "3.mp4")
     videos = [
-        FoundVideo(file, "walk", group=name, start=float(i))
+        FoundVideo(
+            file, "walk", group=name, start=float(i), is_group_chosen=True
+        )
         for i, (file, name) in enumerate(zip(files, names, strict=True))
     ]
     found = grouping_of(videos, "auto")
     assert found.groups == ("ann", "ann", "2.mp4", "ann")
+    assert found.is_chosen
+
+
+def test_groups_of_annotations_are_joined_with_those_of_names():
+    people = [
+        FoundVideo(f"p{s}_v{k}.mp4", "walk", group=f"rec{s}{k // 2}")
+        for s in range(1, 5)
+        for k in range(4)
+    ]
+    found = grouping_of(people, "auto")
+    assert found.groups == tuple(f"p{v.file[1]:0>2}" for v in people)
+    assert not found.is_chosen
+    views = [FoundVideo(f"{x}.mp4", "walk", group="both") for x in ("a", "zz")]
+    found = grouping_of([*views, FoundVideo("q.mp4", "walk")], "auto")
+    assert found.groups == ("both", "both", "q.mp4")
+    assert [row.seen for row in found.rows] == [BY_ITSELF, "the annotations"]
+    # What the user chooses takes precedence.
+    assert grouping_of(views, "file").groups == ("a.mp4", "zz.mp4")
 
 
 def test_parts_are_counted_where_a_class_is_not_tested():

@@ -3,6 +3,8 @@ import os
 import pytest
 
 from har_keras.errors import DataError
+from har_keras.manifest.folders import find_videos
+from har_keras.manifest.formats import document
 from har_keras.manifest.manifest import Manifest
 
 CLASSES = "gym\nwalk\n"
@@ -90,6 +92,68 @@ def test_labels_may_be_words_and_a_header_is_skipped(tmp_path):
         ("a.mp4", "clean and jerk", "train"),
         ("b, c.mp4", "walk", "train"),
     ]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "label,path\nwalk,w/a.mp4\ngym,g/b.mp4\n",
+        "video_name,tag\nw/a,walk\nb,gym\n",
+        '# mine\n"file";"class"\nw/a.mp4;walk\ng/b.mp4;gym\n',
+        "file\tclass\nw/a.mp4\twalk\ng/b.mp4\tgym\n",
+        "path label\nw/a.mp4 walk\ng/b.mp4 gym\n",
+    ],
+)
+def test_two_columns_may_have_names(tmp_path, lines):
+    root = folder(tmp_path, ["w/a.mp4", "g/b.mp4"], train_csv=lines)
+    found = Manifest.from_folder(root, val_fraction=0, test_fraction=0)
+    assert rows(found) == [
+        ("g/b.mp4", "gym", "train"), ("w/a.mp4", "walk", "train"),
+    ]  # fmt: skip
+
+
+def test_the_split_of_eval_is_told_by_the_names_beside_it(tmp_path):
+    names = ("train", "eval", "test")
+    lists = {f"{name}_txt": f"{name}.mp4 0" for name in names}
+    root = folder(tmp_path, [f"{name}.mp4" for name in names], **lists)
+    splits = {v.file: v.split for v in find_videos(root).videos}
+    assert splits["eval.mp4"] == "val"
+    (root / "test.txt").unlink()
+    splits = {v.file: v.split for v in find_videos(root).videos}
+    assert splits == {"train.mp4": "train", "eval.mp4": "test"}
+
+
+def test_the_split_of_eval_is_told_by_the_folders_beside_it(tmp_path):
+    files = [f"{name}/{name}.mp4" for name in ("train", "eval", "test")]
+    lines = "".join(f"{file},walk\n" for file in files)
+    root = folder(tmp_path, files, manifest_csv=f"file,class\n{lines}")
+    splits = {v.file: v.split for v in find_videos(root).videos}
+    assert splits["eval/eval.mp4"] == "val"
+
+
+def test_a_line_with_a_cell_too_many_hides_no_table(tmp_path):
+    root = folder(
+        tmp_path,
+        ["walk/a.mp4", "gym/b.mp4"],
+        metadata_csv="file_name,label\nwalk/a.mp4,walk,left\ngym/b.mp4,gym\n",
+    )
+    with pytest.raises(DataError, match="line 2: it has 3 cells"):
+        Manifest.from_folder(root)
+
+
+def test_every_text_is_read_once(tmp_path, monkeypatch):
+    files = ["a.mp4", "b.mp4"]
+    root = folder(
+        tmp_path, files, train_csv="path,label\na.mp4,x\n",
+        test_csv="path,label\nb.mp4,y\n", notes_csv="who,what\n1,2\n",
+    )  # fmt: skip
+    read, read_text = [], document.read_text
+    monkeypatch.setattr(
+        document, "read_text", lambda path: read.append(path) or read_text(path)
+    )
+    find_videos(root)
+    names = sorted(path.name for path in read)
+    assert names == ["notes.csv", "test.csv", "train.csv"]
 
 
 def test_missing_splits_are_cut_from_the_training_list(tmp_path):

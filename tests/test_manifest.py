@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from har_keras.errors import DataError, UsageError
-from har_keras.manifest.groups import guess_groups, join_groups, split_groups
+from har_keras.manifest.groups import (
+    group_by_names,
+    join_groups,
+    split_groups,
+)
 from har_keras.manifest.manifest import Manifest, Video
 
 
@@ -251,9 +255,9 @@ def test_the_same_content_is_one_group(tmp_path):
 )  # fmt: skip
 def test_groups_are_guessed_from_names(names, groups, rule):
     files = [f"a/{name}.mp4" for name in names]
-    guessed, how = guess_groups([(file, "a") for file in files])
-    assert guessed == (groups or files)
-    assert rule in how
+    guessed = group_by_names([(file, "a") for file in files])
+    assert list(guessed.groups) == (groups or files)
+    assert rule in guessed.rule
 
 
 def test_groups_with_a_common_key_are_joined():

@@ -4,7 +4,7 @@ import pytest
 from har_keras.errors import DataError
 from har_keras.evaluation import metrics
 from har_keras.evaluation.metrics import curve, ranking
-from har_keras.inference.calibration import fit_calibration
+from har_keras.inference.calibration import Calibration, fit_calibration
 from har_keras.report.evaluation_page import headline
 
 LABELS = np.array([0, 0, 0, 1, 1, 2])
@@ -117,23 +117,25 @@ def test_there_is_no_interval_where_groups_are_unknown():
     known = evaluated()
     assert known["accuracy_interval"] == known["interval_if_independent"]
     assert (known["num_groups"], known["num_unknown_groups"]) == (3, 0)
-    found = evaluated(groups=["", "", "", "", "a", "a"])
+    unknown = [False, False, False, False, True, True]
+    found = evaluated(groups=[*"1234", "a", "a"], known=unknown)
     assert found["accuracy_interval"] is None
     assert found["interval_if_independent"] is not None
     assert (found["num_groups"], found["num_unknown_groups"]) == (5, 4)
-    assert evaluated(groups=["", "", *"abcd"])["accuracy_interval"]
+    known = [False, False, True, True, True, True]
+    assert evaluated(groups=[*"12abcd"], known=known)["accuracy_interval"]
 
 
 def test_the_first_words_say_that_the_test_may_flatter():
-    found = evaluated(groups=[""] * 6, failed=())
+    found = evaluated(groups=[*"123456"], known=[False] * 6, failed=())
     assert headline(found).startswith("The test may flatter")
-    assert "even if all were independent" in headline(found)
+    assert "even if all are independent" in headline(found)
     assert not headline(evaluated()).startswith("The test may flatter")
 
 
 def test_three_videos_fit_no_temperature():
     views = np.tile([0.4, 0.3, 0.3], (3, 2, 1))
-    found = fit_calibration(np.zeros(3, int), views, ["", "", ""])
+    found = fit_calibration(np.zeros(3, int), views, [*"123"])
     assert (found.temperature, found.window_temperature) == (1.0, 1.0)
     assert (found.num_videos, found.num_groups) == (3, 3)
     assert not found.is_fitted
@@ -147,7 +149,9 @@ def sure_views(number, right):
 
 def test_temperatures_come_nearer_to_the_data_with_more_groups():
     found = [
-        fit_calibration(*sure_views(n, 3 * n // 4), [""] * n).temperature
+        fit_calibration(
+            *sure_views(n, 3 * n // 4), [*map(str, range(n))]
+        ).temperature
         for n in (12, 48, 480)
     ]
     assert 1 < found[0] < found[1] < found[2] < 4.18
@@ -264,3 +268,17 @@ def test_a_class_without_videos_has_no_areas():
         "class": "walk", "roc_auc": None, "average_precision": None,
     }  # fmt: skip
     assert rows[0]["roc_auc"] is None
+
+
+@pytest.mark.parametrize(
+    ("figures", "is_fitted"),
+    [
+        ({"temperature": 1.0, "num_videos": 30, "num_groups": 9}, False),
+        ({"temperature": 1.4, "num_videos": 30, "num_groups": 10}, True),
+        # Of earlier versions, which fitted on any number of videos.
+        ({"temperature": 1.4, "num_videos": 8}, True),
+        ({"temperature": 1.0, "num_videos": 0}, False),
+    ],
+)
+def test_predict_and_the_report_know_alike_what_was_fitted(figures, is_fitted):
+    assert Calibration.of(figures).is_fitted == is_fitted

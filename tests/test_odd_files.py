@@ -307,13 +307,13 @@ def test_what_one_ffmpeg_can_not_decode_another_tries(tmp_path, monkeypatch):
         raise VideoError(path, "there is no decoder for its codec")
 
     with monkeypatch.context() as patch:
-        patch.setattr(decoding, "read_frames", fails)
+        patch.setattr(decoding, "read_video", fails)
         for module in (decoding, store):
             patch.setattr(module, "ffmpeg_id", lambda: "another ffmpeg")
         _, kept = decode_all(manifest, CLIP, config)
         assert len(kept.failed) == 2
         # The same one is not asked again.
-        patch.setattr(decoding, "read_frames", None)
+        patch.setattr(decoding, "read_video", None)
         _, kept = decode_all(manifest, CLIP, config)
         assert [v.reason for v in kept.failed] == 2 * [
             "there is no decoder for its codec"

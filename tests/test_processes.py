@@ -15,6 +15,7 @@ from har_keras import processes
 from har_keras.errors import Interrupted
 from har_keras.processes import Process
 from har_keras.video.ffmpeg import VideoError, read_frames
+from har_keras.video.header import log_of
 
 READ = {"fps": 16.0, "short_side": 48, "timeout_seconds": 60}
 # It writes nothing, and its own child would outlive it.
@@ -102,6 +103,29 @@ def test_a_silent_ffmpeg_does_not_outlive_a_killed_program(tmp_path, silent):
     assert all(gone(pid, 2) for pid in pids)
 
 
+KILLED_MEANWHILE = """
+import os, signal, sys
+from har_keras import processes
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+processes._Children.add = die
+processes.Process([sys.argv[1]])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+def test_a_kill_while_ffmpeg_is_started_leaves_none(tmp_path, silent):
+    program = subprocess.run(
+        [sys.executable, "-c", KILLED_MEANWHILE, silent["IMAGEIO_FFMPEG_EXE"]],
+        env=silent,
+    )
+    assert program.returncode == -signal.SIGKILL
+    time.sleep(0.5)
+    assert not (tmp_path / "pids").exists()
+
+
 @pytest.fixture
 def sleep():
     """Starts a program that sleeps, and closes its pipes at the end."""
@@ -170,6 +194,15 @@ def test_where_the_system_does_not_the_watchdog_does(tmp_path, monkeypatch):
     time.sleep(0.5)  # the video waits in the pipe
     with pytest.raises(VideoError, match="too much memory") as caught:
         list(reader)
+    assert caught.value.passing
+
+
+def test_a_header_that_takes_too_much_memory_is_no_fault(tmp_path, monkeypatch):
+    path = draw_video(tmp_path / "a.mp4")
+    monkeypatch.setattr(processes, "_limit_memory", lambda pid: False)
+    monkeypatch.setattr(Process, "memory_bytes", lambda self: 2**40)
+    with pytest.raises(VideoError, match="too much memory") as caught:
+        log_of(path, ["sleep", "60"], 1.0)
     assert caught.value.passing
 
 

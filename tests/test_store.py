@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 
+import cv2
 import numpy as np
 import pytest
 from support.videos import draw_folder, draw_video, truncate
@@ -21,6 +22,7 @@ from har_keras.store.decoding import Task, fill
 from har_keras.store.preparation import decode_usable
 from har_keras.store.store import Store, StoreSpec
 from har_keras.video.ffmpeg import read_frames
+from har_keras.video.images import read_video
 
 CLIP = ClipConfig(num_frames=8, crop_size=56)  # 64 pixels, clips of 1 s
 
@@ -145,7 +147,7 @@ def test_nothing_is_decoded_twice(tmp_path, monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("a video was decoded again")
 
-    monkeypatch.setattr(filling, "read_frames", refuse)
+    monkeypatch.setattr(filling, "read_video", refuse)
     _, manifest = decode_usable(Manifest.from_folder(root), *options)
     assert len(manifest.failed) == 1
 
@@ -185,9 +187,9 @@ def test_a_time_out_is_tried_again_another_time(tmp_path, monkeypatch):
     def time_out(path, **options):
         if path.name == "up-00.mp4":
             raise filling.VideoError(path, "timed out after 1 s", passing=True)
-        return read_frames(path, **options)
+        return read_video(path, **options)
 
-    monkeypatch.setattr(filling, "read_frames", time_out)
+    monkeypatch.setattr(filling, "read_video", time_out)
     _, first = decode_usable(manifest, CLIP, config(tmp_path))
     assert [video.reason for video in first.failed] == ["timed out after 1 s"]
     monkeypatch.undo()
@@ -230,7 +232,7 @@ def test_one_failing_worker_stops_the_others(tmp_path, monkeypatch):
         started.append(path)
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(filling, "read_frames", fail_once)
+    monkeypatch.setattr(filling, "read_video", fail_once)
     with pytest.raises(RuntimeError, match="a bug"):
         filled(tmp_path / "s", *paths, workers=2)
     assert len(started) <= 2
@@ -367,14 +369,24 @@ def test_a_wrong_part_is_refused(text):
 def test_auto_takes_raw_where_it_fits_a_quarter(tmp_path, monkeypatch):
     paths = [draw_video(tmp_path / f"{i}.mp4", seed=i) for i in range(3)]
     tasks = [*map(task, paths)]
-    needed = forms.raw_bytes(CLIP, paths)
+    needed = forms.raw_bytes(CLIP, paths, 25.0)
     # 3 videos of 48 frames of 64 x 85 pixels of 3 bytes.
     assert needed == pytest.approx(3 * 48 * 64 * 85 * 3, rel=0.05)
     for room, form in ((4.1, "raw"), (3.9, "jpeg")):
         monkeypatch.setattr(
             forms, "free_memory_bytes", lambda room=room: room * needed
         )
-        assert forms.choose_form(CLIP, tmp_path / "none", tasks) == form
+        config = StoreConfig(store_dir=tmp_path / "none")
+        assert forms.choose_form(CLIP, config, tasks) == form
+
+
+def test_the_estimate_knows_the_rate_of_images(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(30):
+        cv2.imwrite(str(folder / f"{i}.png"), np.zeros((48, 64, 3), np.uint8))
+    slow, fast = (forms.raw_bytes(CLIP, [folder], x) for x in (5.0, 30.0))
+    assert slow == pytest.approx(6 * fast)
 
 
 def test_auto_stays_with_the_form_that_is_there(tmp_path, monkeypatch):

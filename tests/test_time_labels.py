@@ -15,6 +15,7 @@ from har_keras.clips.dataset import ClipDataset
 from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
 from har_keras.evaluate import evaluate
+from har_keras.evaluation import measure as measuring
 from har_keras.evaluation.segments import (
     VideoSegments,
     average_precision,
@@ -37,7 +38,7 @@ from har_keras.manifest.parts import require_parts
 from har_keras.model.build import build_model
 from har_keras.report.film_strips import read_strip
 from har_keras.run import Run
-from har_keras.store import decoding
+from har_keras.store import decoding, scenes
 from har_keras.store.duplicates import find_duplicates
 from har_keras.store.parts import with_background
 from har_keras.store.preparation import decode_all, decode_usable
@@ -637,6 +638,16 @@ def test_segments_are_measured_as_published(random_videos):
     json.dumps(found, allow_nan=False)
 
 
+def test_segments_have_no_interval_where_groups_are_unknown(random_videos):
+    videos = [
+        dataclasses.replace(video, group=video.file, is_group_known=i < 5)
+        for i, (*_, video) in enumerate(random_videos)
+    ]
+    found = evaluate_segments(videos, ("gym", "none", "walk", "work"))
+    assert found["num_unknown_groups"] == 7
+    assert set(found["f1_interval"].values()) == {None}
+
+
 def test_a_label_is_found_once():
     truth = segments((0, 10, "gym", 1.0))
     halves = segments((0, 6, "gym", 0.9), (6.5, 10, "gym", 0.8))
@@ -781,10 +792,28 @@ def test_options_of_the_timeline_are_obeyed(timed_run, tmp_path, capsys):
     assert figures["segments"]["f1"]["0.1"] == 0
 
 
-def test_options_of_a_timeline_need_labels_in_time(tiny_run, capsys, tmp_path):
+def test_options_of_a_timeline_need_labels_in_time(
+    tiny_run, capsys, tmp_path, monkeypatch
+):
+    # Said before a video is decoded, or a model is asked.
+    monkeypatch.setattr(measuring, "decode_usable", None)
     flags = ["--threshold", "0.9", "--output", str(tmp_path / "out")]
     assert evaluate_verb.main([str(tiny_run.path), *flags]) == 2
     assert "labels in time, and there are none" in capsys.readouterr().err
+    folder = Manifest.read(tiny_run.manifest_file).root
+    flags += ["--videos", str(folder)]
+    assert evaluate_verb.main([str(tiny_run.path), *flags]) == 2
+    assert "labels in time, and there are none" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="--threshold must be above 0"):
+        evaluate_verb.evaluate(tiny_run, timeline=TimelineConfig(threshold=2.0))
+
+
+def test_other_videos_are_not_searched_for_copies(
+    timed_run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(scenes, "find_duplicates", None)
+    folder = Manifest.read(timed_run.manifest_file).root
+    evaluate_verb.evaluate(timed_run, folder, output=tmp_path / "out")
 
 
 def test_another_folder_has_its_background_too(timed_run, measured, tmp_path):

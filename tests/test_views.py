@@ -1,3 +1,5 @@
+import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -52,12 +54,17 @@ def manifest(*videos):
 
 
 def clips_of(kept_frames=100, num_clips=1, num_crops=1, control=None):
-    return views.view_clips(
-        NumberedFrames(),
-        video(kept_frames=kept_frames),
-        CLIP,
-        EvaluationConfig(num_clips, num_crops),
+    options = (CLIP, EvaluationConfig(num_clips, num_crops))
+    return controlled(video(kept_frames=kept_frames), options, control)
+
+
+def controlled(one, options, control):
+    return views.views_of_frames(
+        functools.partial(NumberedFrames().frames, one.key),
+        one.kept_frames,
+        *options,
         control=control,
+        seed=views.seed_of(one),
     )
 
 
@@ -108,9 +115,7 @@ def test_controls_share_the_frames_of_a_video_and_keep_their_order():
     assert list(found) == list(CONTROLS)
     for control, rows in found.items():
         for row, one in zip(rows, videos, strict=True):
-            clips = views.view_clips(
-                NumberedFrames(), one, *options, control=control
-            )
+            clips = controlled(one, options, control)
             expected = clips[..., 0].mean() / 200
             np.testing.assert_allclose(row, [expected, 1 - expected], atol=1e-6)
     assert len(store.reads) == len(videos)
@@ -119,10 +124,16 @@ def test_controls_share_the_frames_of_a_video_and_keep_their_order():
 def test_shuffling_differs_between_videos():
     options = (CLIP, EvaluationConfig(4, 1))
     orders = [
-        views.view_clips(NumberedFrames(), one, *options, control="shuffled")
+        controlled(one, options, "shuffled")
         for one in (video("a.mp4"), video("b.mp4"))
     ]
     assert (orders[0] != orders[1]).any()
+
+
+def test_a_renamed_file_is_shuffled_as_before():
+    one = video("a.mp4")
+    renamed = dataclasses.replace(one, file="b.mp4")
+    assert views.seed_of(one) == views.seed_of(renamed)
 
 
 def predict(*videos, **options):

@@ -19,22 +19,24 @@ from har_keras.evaluation.metrics import (
     ranking,
 )
 from har_keras.evaluation.robustness import CORRUPTIONS
+from har_keras.evaluation.timelines import require_labels_in_time
 from har_keras.inference.calibration import apply_temperature, fit_calibration
 from har_keras.inference.classifier import Classifier
 from har_keras.inference.controls import CONTROLS
+from har_keras.inference.timeline import TimelineConfig
 from har_keras.inference.views import (
     predict_videos,
     predict_views_of_videos,
     spread_over_classes,
     view_clips,
 )
-from har_keras.manifest.division import known_groups
+from har_keras.manifest.division import has_known_group
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.progress import ProgressBar
 from har_keras.run import Run
 from har_keras.store.parts import with_background
 from har_keras.store.preparation import decode_usable
-from har_keras.store.scenes import group_by_look
+from har_keras.store.scenes import group_by_scenes
 from har_keras.store.store import Store
 
 
@@ -92,7 +94,8 @@ def measure(
         labels,
         probabilities,
         class_names=manifest.class_names,
-        groups=known_groups(manifest.videos, scored),
+        groups=[video.group for video in scored],
+        known=has_known_group(manifest.videos, scored),
         failed=[(v.name, v.reason) for v in chosen if not v.kept_frames],
     )
     if any(video.is_part for video in chosen):
@@ -141,7 +144,7 @@ def fit_on_validation(
             model, store, manifest, videos, config.clip, config.evaluation,
             progress=bar.advance,
         )  # fmt: skip
-    groups = known_groups(manifest.videos, videos)
+    groups = [video.group for video in videos]
     fit_calibration(labels, views, groups).write(run)
 
 
@@ -181,9 +184,19 @@ def own_videos(run: Run, store: Store | None) -> tuple[Manifest, Store]:
 
 
 def other_videos(
-    videos: Path, classifier: Classifier
+    videos: Path, classifier: Classifier, timeline: TimelineConfig | None = None
 ) -> tuple[Manifest, Store]:
-    """Returns the videos of a folder, under a model's classes, decoded."""
+    """Returns the videos of a folder, under a model's classes, decoded.
+
+    Args:
+        videos: Path. The folder.
+        classifier: Classifier. Gives the classes and the clip.
+        timeline: TimelineConfig or None. What is to be predicted of whole
+            videos, which needs labels in time.
+
+    Raises:
+        UsageError: If a class is none of the model's, or no label has a time.
+    """
     config, names = classifier.config, classifier.class_names
     other = Manifest.to_evaluate(videos, names)
     strange = sorted(set(other.class_names) - set(names))
@@ -192,11 +205,12 @@ def other_videos(
             f"'{other.root}' has classes that the run was not trained on: "
             f"{', '.join(strange)}. The run's are {', '.join(names)}."
         )
+    require_labels_in_time(other.videos, timeline)
     splits = [video.split for video in other.videos]
     store, other = decode_usable(
         _all_in(other, "train"), config.clip, config.store
     )
-    other = group_by_look(store, other).manifest
+    other = group_by_scenes(store, other)
     other = other.with_videos(
         dataclasses.replace(video, split=name)
         for video, name in zip(other.videos, splits, strict=True)

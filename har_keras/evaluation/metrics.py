@@ -6,7 +6,7 @@ higher label, and its log loss, balanced accuracy and confusion matrix warn of,
 or refuse, missing classes and a single class.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ def evaluate_predictions(
     *,
     class_names: Sequence[str],
     groups: Sequence[str],
+    known: Sequence[bool] | None = None,
     failed: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
     """Computes all metrics of an evaluation, as stored in `evaluation.json`.
@@ -39,9 +40,12 @@ def evaluate_predictions(
         class_names: Sequence of str. Class names in label order.
         groups: Sequence of str, one per video. Videos of a group were cut
             from the same recording and are resampled together in the
-            bootstrap; "" where nothing is known. Without groups of at least
-            half of the videos there is no `accuracy_interval`, but only
+            bootstrap.
+        known: Sequence of bool or None. Whether anything tells the group of
+            each video; else it is the file itself. If not for half of them,
+            there is no `accuracy_interval`, but only
             `interval_if_independent`, which is too narrow if they are related.
+            Defaults to all.
         failed: Sequence of `(file, reason)`. Videos that were not scored.
 
     Returns:
@@ -76,9 +80,8 @@ def evaluate_predictions(
     predictions = probabilities.argmax(1)
     confusion = confusion_matrix(labels, predictions, len(class_names))
     num_videos, num_correct = len(labels), int(np.trace(confusion))
-    names = [name or f"\0{i}" for i, name in enumerate(groups)]
-    interval = accuracy_interval(labels == predictions, names)
-    unknown = list(groups).count("")
+    interval = accuracy_interval(labels == predictions, groups)
+    unknown = list(known or ()).count(False)
     return {
         "accuracy": num_correct / num_videos,
         "accuracy_interval": interval if 2 * unknown <= num_videos else None,
@@ -88,7 +91,7 @@ def evaluate_predictions(
         "majority_accuracy": int(confusion.sum(1).max()) / num_videos,
         "num_videos": num_videos,
         "num_correct": num_correct,
-        "num_groups": len(set(names)),
+        "num_groups": len(set(groups)),
         "num_unknown_groups": unknown,
         "num_failed": len(failed),
         "failed": [{"file": file, "reason": why} for file, why in failed],
@@ -199,20 +202,46 @@ def accuracy_interval(
         - [Davison and Hinkley, 1997](https://doi.org/10.1017/CBO9780511802843),
           section 3.8.
     """
+    number = len(set(groups))
+    if number > 1 and (correct.all() or not correct.any()):
+        open_end = ((1 - _INTERVAL_LEVEL) / 2) ** (1 / number)
+        return [open_end, 1.0] if correct.all() else [0.0, 1 - open_end]
+    counts = np.stack([correct, np.ones(len(correct))], 1)
+    return resampled_interval(
+        counts, groups, lambda sums: sums[:, 0] / sums[:, 1], seed=seed
+    )
+
+
+def resampled_interval(
+    counts: np.ndarray,
+    groups: Sequence[str],
+    figure: Callable[[np.ndarray], Any],
+    *,
+    seed: int = 0,
+) -> list[float] | None:
+    """Returns the 95 % percentile interval of a figure, by cluster bootstrap.
+
+    Args:
+        counts: array of shape `(num_videos, N)`. Counts of each video.
+        groups: Sequence of str, one per video.
+        figure: Callable. From sums of counts, `(num_resamples, N)`, to
+            figures.
+        seed: int. Seed of the resampling. Defaults to `0`.
+
+    Returns:
+        `[low, high]`, or `None` with fewer than two groups.
+    """
     names, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     if len(names) < 2:
         return None
-    if correct.all() or not correct.any():
-        open_end = ((1 - _INTERVAL_LEVEL) / 2) ** (1 / len(names))
-        return [open_end, 1.0] if correct.all() else [0.0, 1 - open_end]
-    sizes = np.bincount(index)
-    hits = np.bincount(index, weights=correct)
+    sums = np.zeros((len(names), counts.shape[1]))
+    np.add.at(sums, index, counts)
     draws = np.random.default_rng(seed).multinomial(
         len(names), np.full(len(names), 1 / len(names)), size=_NUM_RESAMPLES
     )  # (num_resamples, num_groups)
-    accuracies = (draws @ hits) / (draws @ sizes)
     tail = 100 * (1 - _INTERVAL_LEVEL) / 2
-    return [float(end) for end in np.percentile(accuracies, [tail, 100 - tail])]
+    ends = np.percentile(figure(draws @ sums), [tail, 100 - tail])
+    return [float(end) for end in ends]
 
 
 def top_k_accuracies(

@@ -6,12 +6,13 @@ it counts for the accuracy of frames alone.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from har_keras.evaluation.metrics import resampled_interval
 from har_keras.inference.timeline import NONE, Segment
 from har_keras.manifest.parts import BACKGROUND, TOUCHING_SECONDS
 
@@ -23,8 +24,11 @@ _RANGES = {
     "0.3:0.7": (0.3, 0.4, 0.5, 0.6, 0.7),
     "0.5:0.95": tuple(round(0.5 + 0.05 * i, 2) for i in range(10)),
 }
-_NUM_RESAMPLES = 2000
 _NO_ACTION = -1
+
+
+# Labels and predicted segments of a video, by class.
+_Pairs = dict[str, tuple[list[Segment], list[Segment]]]
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class VideoSegments:
         fps: float. Stored frames per second.
         truth: tuple of Segment. Its labels, each with score 1.
         predicted: tuple of Segment. Those of its timeline.
+        is_group_known: bool. Whether anything tells its group; else it is the
+            file itself.
     """
 
     file: str
@@ -46,6 +52,7 @@ class VideoSegments:
     fps: float
     truth: tuple[Segment, ...]
     predicted: tuple[Segment, ...]
+    is_group_known: bool = True
 
 
 def evaluate_segments(
@@ -77,33 +84,33 @@ def evaluate_segments(
     """
     no_action = tuple(x for x in class_names if x in (BACKGROUND, NONE))
     actions = [name for name in class_names if name not in no_action]
-    counts = {
-        overlap: np.array(
-            [_counts(video, overlap, actions) for video in videos]
-        )
-        for overlap in F1_OVERLAPS
-    }
+    pairs = [_by_class(video, actions) for video in videos]
+    counts = {k: _counts(pairs, actions, k) for k in F1_OVERLAPS}
+    of_videos = {k: rows.sum(1) for k, rows in counts.items()}
     overlaps = {*F1_OVERLAPS, *(x for part in _RANGES.values() for x in part)}
     precisions = {
-        overlap: [average_precision(videos, x, overlap) for x in actions]
+        overlap: [_average_precision(pairs, x, overlap) for x in actions]
         for overlap in sorted(overlaps)
     }
     means = {overlap: _mean(rows) for overlap, rows in precisions.items()}
     groups = [video.group for video in videos]
+    unknown = sum(not video.is_group_known for video in videos)
+    known = 2 * unknown <= len(videos)
     return {
         "num_videos": len(videos),
         "num_groups": len(set(groups)),
-        "num_segments": sum(len(_actions(v.truth, actions)) for v in videos),
-        "num_predicted": sum(
-            len(_actions(v.predicted, actions)) for v in videos
-        ),
+        "num_unknown_groups": unknown,
+        "num_segments": _number(pairs, actions, 0),
+        "num_predicted": _number(pairs, actions, 1),
         "no_action": sorted({NONE, *no_action}),
-        "f1": {str(k): f1(*rows.sum(0)) for k, rows in counts.items()},
+        "f1": {str(k): f1(*rows.sum(0)) for k, rows in of_videos.items()},
+        # As of the accuracy: none where nothing tells what belongs together.
         "f1_interval": {
-            str(k): f1_interval(rows, groups) for k, rows in counts.items()
+            str(k): f1_interval(rows, groups) if known else None
+            for k, rows in of_videos.items()
         },
         "num_matched": {
-            str(k): int(rows[:, 0].sum()) for k, rows in counts.items()
+            str(k): int(rows[:, 0].sum()) for k, rows in of_videos.items()
         },
         "mean_average_precision": {
             **{str(k): means[k] for k in F1_OVERLAPS},
@@ -115,10 +122,65 @@ def evaluate_segments(
         "edit_score": _mean([_edit(video, actions) for video in videos]),
         **_frame_accuracy(videos, actions),
         "per_class": [
-            _class_row(name, videos, precisions, place)
+            _class_row(
+                name,
+                pairs,
+                {k: rows[:, place] for k, rows in counts.items()},
+                {k: rows[place] for k, rows in precisions.items()},
+            )
             for place, name in enumerate(actions)
         ],
     }
+
+
+def _class_row(
+    name: str,
+    pairs: Sequence[_Pairs],
+    counts: Mapping[float, np.ndarray],
+    precisions: Mapping[float, float | None],
+) -> dict[str, Any]:
+    """Returns the figures of one class; None where it has no label."""
+    support = _number(pairs, [name], 0)
+    found = {str(k): f1(*rows.sum(0)) for k, rows in counts.items()}
+    return {
+        "class": name,
+        "num_segments": support,
+        "num_predicted": _number(pairs, [name], 1),
+        "f1": found if support else None,
+        "average_precision": {str(k): precisions[k] for k in F1_OVERLAPS},
+    }
+
+
+def _by_class(video: VideoSegments, actions: Collection[str]) -> _Pairs:
+    """Returns the labels and the predicted segments of a video, by class."""
+    found: _Pairs = defaultdict(lambda: ([], []))
+    for side, items in enumerate((video.truth, video.predicted)):
+        for item in joined(items):
+            if item.label in actions:
+                found[item.label][side].append(item)
+    return dict(found)
+
+
+def _counts(
+    pairs: Sequence[_Pairs], actions: Sequence[str], overlap: float
+) -> np.ndarray:
+    """Returns what `matches` counts, `int64` `(num_videos, K, 3)`."""
+    counts = np.zeros((len(pairs), len(actions), 3), np.int64)
+    places = {name: place for place, name in enumerate(actions)}
+    for row, by_class in enumerate(pairs):
+        for name, (truth, predicted) in by_class.items():
+            counts[row, places[name]] = matches(truth, predicted, overlap)
+    return counts
+
+
+def _number(pairs: Sequence[_Pairs], actions: Sequence[str], side: int) -> int:
+    """Returns how many labels (side 0) or predicted segments (1) there are."""
+    return sum(
+        len(by_class[name][side])
+        for by_class in pairs
+        for name in actions
+        if name in by_class
+    )
 
 
 def joined(segments: Sequence[Segment]) -> list[Segment]:
@@ -230,16 +292,9 @@ def f1_interval(
     Returns:
         `[low, high]`, or None with fewer than two groups.
     """
-    names, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    if len(names) < 2:
-        return None
-    sums = np.zeros((len(names), 3))
-    np.add.at(sums, index, counts)
-    draws = np.random.default_rng(seed).multinomial(
-        len(names), np.full(len(names), 1 / len(names)), size=_NUM_RESAMPLES
+    return resampled_interval(
+        counts, groups, lambda sums: [f1(*row) for row in sums], seed=seed
     )
-    scores = [f1(*row) for row in draws @ sums]
-    return [float(end) for end in np.percentile(scores, [2.5, 97.5])]
 
 
 def edit_score(truth: Sequence[str], predicted: Sequence[str]) -> float:
@@ -286,16 +341,20 @@ def average_precision(
     Returns:
         float, or None if no video has a label of the class.
     """
-    left = {i: _actions(v.truth, [name]) for i, v in enumerate(videos)}
-    total = sum(map(len, left.values()))
+    pairs = [_by_class(video, [name]) for video in videos]
+    return _average_precision(pairs, name, overlap)
+
+
+def _average_precision(
+    pairs: Sequence[_Pairs], name: str, overlap: float
+) -> float | None:
+    mine = [by_class[name] for by_class in pairs if name in by_class]
+    left = [list(truth) for truth, _ in mine]
+    total = sum(map(len, left))
     if not total:
         return None
     ranked = sorted(
-        (
-            (i, x)
-            for i, v in enumerate(videos)
-            for x in _actions(v.predicted, [name])
-        ),
+        ((i, x) for i, (_, predicted) in enumerate(mine) for x in predicted),
         key=lambda pair: -pair[1].score,
     )
     hits = np.zeros(len(ranked))
@@ -314,13 +373,6 @@ def _actions(
     segments: Sequence[Segment], actions: Collection[str]
 ) -> list[Segment]:
     return [x for x in joined(segments) if x.label in actions]
-
-
-def _counts(
-    video: VideoSegments, overlap: float, actions: Collection[str]
-) -> tuple[int, int, int]:
-    truth = _actions(video.truth, actions)
-    return matches(truth, _actions(video.predicted, actions), overlap)
 
 
 def _edit(video: VideoSegments, actions: Collection[str]) -> float:
@@ -363,33 +415,6 @@ def _frame_accuracy(
         "labelled_frame_accuracy": sums["num_correct_labelled_frames"]
         / max(1, sums["num_labelled_frames"]),
         **sums,
-    }
-
-
-def _class_row(
-    name: str,
-    videos: Sequence[VideoSegments],
-    precisions: dict[float, list[float | None]],
-    place: int,
-) -> dict[str, Any]:
-    """Returns the figures of one class; None where it has no label."""
-    support = sum(len(_actions(v.truth, [name])) for v in videos)
-    found = {
-        str(overlap): f1(
-            *np.array([_counts(v, overlap, [name]) for v in videos]).sum(0)
-        )
-        for overlap in F1_OVERLAPS
-    }
-    return {
-        "class": name,
-        "num_segments": support,
-        "num_predicted": sum(
-            len(_actions(v.predicted, [name])) for v in videos
-        ),
-        "f1": found if support else None,
-        "average_precision": {
-            str(k): precisions[k][place] for k in F1_OVERLAPS
-        },
     }
 
 

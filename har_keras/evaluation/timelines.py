@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from har_keras.evaluation.segments import VideoSegments, evaluate_segments
 from har_keras.inference.classifier import Classifier
 from har_keras.inference.timeline import Segment, TimelineConfig
 from har_keras.manifest.manifest import Video
+from har_keras.manifest.parts import Timed, is_part
 from har_keras.progress import ProgressBar
 from har_keras.store.store import Store
 
@@ -25,6 +26,7 @@ def measure_segments(
     store: Store,
     videos: Sequence[Video],
     options: TimelineConfig | None = None,
+    known: Collection[str] | None = None,
 ) -> tuple[dict[str, Any], list[VideoSegments]]:
     """Measures the timelines of whole videos against labels in time.
 
@@ -35,31 +37,46 @@ def measure_segments(
             labelled don't count.
         options: TimelineConfig or None. How windows are merged. Defaults to
             that of `predict`.
+        known: Collection of str or None. The files of which anything tells
+            the group. Defaults to all.
 
     Returns:
         The figures, empty without labels in time; and the segments of each
         video.
 
-    Raises:
-        UsageError: If there are options, but no labels in time.
     """
     labels = _labels_by_file(videos)
-    if not labels and options:
-        raise UsageError(
-            "--hop-seconds, --smooth-seconds, --threshold, --hysteresis and "
-            "--min-seconds are for videos with labels in time, and there are "
-            "none. Leave them out."
-        )
     if not labels:
         return {}, []
     options = options or TimelineConfig()
     found = []
     with ProgressBar("Localizing actions", len(labels)) as bar:
-        for mine in labels.values():
-            found.append(_compared(classifier, store, mine, options))
+        for file, mine in labels.items():
+            is_known = known is None or file in known
+            found.append(_compared(classifier, store, mine, options, is_known))
             bar.advance()
     figures = evaluate_segments(found, classifier.class_names)
     return {**figures, "timeline": dataclasses.asdict(options)}, found
+
+
+def require_labels_in_time(
+    videos: Iterable[Timed], options: TimelineConfig | None
+) -> None:
+    """Checks options of a timeline, before a video is decoded.
+
+    Args:
+        videos: Iterable of Video. What is to be evaluated.
+        options: TimelineConfig or None. What was chosen, if anything was.
+
+    Raises:
+        UsageError: If an option is out of its range, or no label has a time.
+    """
+    if options and options.validated() and not any(map(is_part, videos)):
+        raise UsageError(
+            "--hop-seconds, --smooth-seconds, --threshold, --hysteresis and "
+            "--min-seconds are for videos with labels in time, and there are "
+            "none. Leave them out."
+        )
 
 
 def _labels_by_file(videos: Sequence[Video]) -> dict[str, list[Video]]:
@@ -79,6 +96,7 @@ def _compared(
     store: Store,
     labels: Sequence[Video],
     options: TimelineConfig,
+    is_group_known: bool,
 ) -> VideoSegments:
     sha256 = labels[0].sha256
     num_frames, fps = store.num_frames(sha256), store.spec.fps
@@ -101,6 +119,7 @@ def _compared(
         fps,
         tuple(sorted(truth, key=lambda item: item.start_seconds)),
         timeline.segments,
+        is_group_known,
     )
 
 

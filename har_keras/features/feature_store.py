@@ -82,9 +82,7 @@ class FeatureStore(Store):
         )
         self._opened = functools.lru_cache(_OPEN_FILES)(read_array)
         # Of every clip that is read, for some hundred lengths of videos.
-        self._starts = functools.lru_cache(_OPEN_FILES)(
-            lambda num_frames: self.rows(num_frames)[:, 0]
-        )
+        self._starts: dict[int, np.ndarray] = {}
 
     def _key(self, backbone: Backbone) -> str:
         clip = self.clip
@@ -203,7 +201,9 @@ class FeatureStore(Store):
         Returns:
             `float16` array of shape `(t, g, g, C)`.
         """
-        nearest = int(np.abs(self._starts(num_frames) - start).argmin())
+        if num_frames not in self._starts:
+            self._starts[num_frames] = self.rows(num_frames)[:, 0]
+        nearest = int(np.abs(self._starts[num_frames] - start).argmin())
         return np.asarray(self.all_features(sha256, view)[nearest])
 
 

@@ -69,8 +69,8 @@ def _rollout(model: Any, clip: Frames) -> np.ndarray:
     reader = model.reader
     features, maps = model.extractor.with_maps(clip[0])
     weights = _weights(reader, features)
-    found = _contributions(reader, weights).reshape(1, *reader.grid)
-    return found * backbone.places_of(maps)
+    moments = _contributions(reader, weights).reshape(1, *reader.grid)
+    return moments * backbone.places_of(maps)
 
 
 def _contributions(model: Any, weights: list[np.ndarray]) -> np.ndarray:

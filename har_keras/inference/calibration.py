@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,19 +34,35 @@ class Calibration:
         window_temperature: float. Temperature for probabilities of single
             clips, as in a timeline.
         num_videos: int. Validation videos that there were.
-        num_groups: int. Groups of these videos. With less than ten, nothing
-            was fitted, and both temperatures are 1.
+        num_groups: int or None. Groups of these videos. With less than ten,
+            nothing was fitted, and both temperatures are 1. None in runs of
+            earlier versions, which fitted on any number of videos.
     """
 
     temperature: float = 1.0
     window_temperature: float = 1.0
     num_videos: int = 0
-    num_groups: int = 0
+    num_groups: int | None = 0
 
     @property
     def is_fitted(self) -> bool:
         """Whether there were enough validation videos to fit it on."""
+        if self.num_groups is None:
+            return self.num_videos > 0
         return self.num_groups >= _FEWEST_GROUPS
+
+    @classmethod
+    def of(cls, figures: Mapping[str, Any]) -> "Calibration":
+        """Returns that of a file of a run, whichever version wrote it.
+
+        Args:
+            figures: Mapping. Its fields, among others.
+        """
+        known = {x.name for x in dataclasses.fields(cls)} & {*figures}
+        found = cls(**{name: figures[name] for name in known})
+        if "num_groups" in figures:
+            return found
+        return dataclasses.replace(found, num_groups=None)
 
     def write(self, run: Run) -> None:
         """Writes the temperatures into a run."""
@@ -64,11 +81,11 @@ class Calibration:
             return cls()
         found = read_json(run.calibration_file)
         try:
-            read = cls(**found)
-            both = (read.temperature, read.window_temperature)
+            read = cls.of(found)
+            both = (found["temperature"], found["window_temperature"])
             if all(_SMALLEST / 2 <= x <= 2 * _LARGEST for x in both):
                 return read
-        except TypeError:  # other names, or no numbers
+        except (KeyError, TypeError):  # no numbers
             pass
         raise DataError(
             f"'{run.calibration_file}' holds no temperatures. Make it again "
@@ -88,14 +105,13 @@ def fit_calibration(
         labels: int array of shape `(num_videos,)`.
         views: float array of shape `(num_videos, V, K)`. Probabilities per
             view.
-        groups: Sequence of str. The group of each video; "" is one by itself.
+        groups: Sequence of str. The group of each video.
 
     Returns:
         A `Calibration`; of less than ten groups, one that changes nothing.
     """
-    names = [name or f"video {i}" for i, name in enumerate(groups)]
     _, index, sizes = np.unique(
-        np.array(names, str), return_inverse=True, return_counts=True
+        np.array(groups, str), return_inverse=True, return_counts=True
     )
     found = Calibration(num_videos=len(labels), num_groups=len(sizes))
     if not found.is_fitted:

@@ -23,8 +23,8 @@ from har_keras.inference.views import predict_views, views_of_frames
 from har_keras.inference.windows import windows
 from har_keras.serving.model_info import ModelInfo
 from har_keras.store.spool import FrameSpool
-from har_keras.video.ffmpeg import FrameReader, VideoError, read_frames
-from har_keras.video.images import read_array, read_images
+from har_keras.video.ffmpeg import FrameReader, VideoError
+from har_keras.video.images import read_array, read_video
 
 VideoLike = str | Path | np.ndarray
 
@@ -185,9 +185,7 @@ class Classifier:
         }
         if isinstance(video, np.ndarray):
             return read_array(video, frames_fps=own, **options)
-        if Path(video).is_dir():
-            return read_images(Path(video), images_fps=own, **options)
-        return read_frames(Path(video), **options)
+        return read_video(Path(video), images_fps=own, **options)
 
     def read_views(
         self, video: VideoLike, fps: float

@@ -158,7 +158,6 @@ def view_clips(
     clip: ClipConfig,
     evaluation: EvaluationConfig,
     *,
-    control: Control | None = None,
     change: Change | None = None,
 ) -> np.ndarray:
     """Reads every view of a stored video.
@@ -168,7 +167,6 @@ def view_clips(
         video: Video. A usable one.
         clip: ClipConfig. What the model was trained on.
         evaluation: EvaluationConfig. Number of views.
-        control: str or None. Of `har_keras.inference.controls`.
         change: Callable or None. As for `predict_videos`.
 
     Returns:
@@ -180,15 +178,17 @@ def view_clips(
         video.kept_frames,
         clip,
         evaluation,
-        control=control,
         change=change,
         seed=seed_of(video),
     )
 
 
 def seed_of(video: Video) -> int:
-    """Returns the seed of what is random in the views of a video."""
-    return zlib.crc32(video.name.encode(errors="surrogateescape"))
+    """Returns the seed of what is random in the views of a video.
+
+    It is that of the content: a file that was renamed is seen as before.
+    """
+    return zlib.crc32(video.key.encode())
 
 
 def view_features(

@@ -1,6 +1,7 @@
 """Collects the videos that lists and tables name, and checks them together."""
 
 import dataclasses
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ from har_keras.manifest.entries import (
     listed_file,
     missing,
 )
+from har_keras.manifest.formats.cells import whole_number
 from har_keras.manifest.formats.tables import (
     ListedVideo,
     Table,
@@ -19,8 +21,8 @@ from har_keras.manifest.formats.tables import (
     listed_videos,
 )
 from har_keras.manifest.rows import seconds_cell
-from har_keras.manifest.split_names import split_of, splits_of
-from har_keras.manifest.texts import read_text
+from har_keras.manifest.split_names import splits_of
+from har_keras.manifest.texts import read_text, shown
 from har_keras.manifest.video_files import VideoFiles
 
 # Files of class names, in order of precedence.
@@ -61,13 +63,23 @@ class Collected:
         )
 
     def listing(self, notes: Iterable[str]) -> FolderListing:
-        """Returns all of them, sorted by file and by time."""
+        """Returns all of them, sorted by file and by time.
+
+        What the name of a split stands for is judged beside all others.
+        """
         videos = [
             video
             for file in sorted(self._videos)
             for video in sorted(self._videos[file], key=lambda x: x.start or 0)
         ]
-        return FolderListing(tuple(videos), tuple(notes))
+        splits = splits_of({video.split for video in videos})
+        return FolderListing(
+            tuple(
+                dataclasses.replace(video, split=splits[video.split])
+                for video in videos
+            ),
+            tuple(notes),
+        )
 
 
 def _require_other_part(
@@ -105,8 +117,8 @@ def videos_from_table(
 
     Args:
         files: VideoFiles. The files of the folder.
-        tables: Sequence of pairs of Table and split, "" where a column or
-            nothing says it.
+        tables: Sequence of pairs of Table and the name of its split, ""
+            where a column or nothing says it.
         strict: bool. Whether paths start from the root only, as in a
             `manifest.csv`. Defaults to `False`.
 
@@ -119,20 +131,28 @@ def videos_from_table(
         [files.root, *(table.path.parent for table, _ in tables)],
         (row.class_name for rows in listed for row in rows),
     )
-    for (table, split), rows in zip(tables, listed, strict=True):
-        splits = _splits(table, rows, split)
+    known = splits_of(
+        {split for _, split in tables}
+        | {row.split.lower() for rows in listed for row in rows}
+    )
+    for (table, named), rows in zip(tables, listed, strict=True):
+        split = known[named]
+        splits = _splits(table, rows, split, known)
         base = "" if strict else _base(files.root, table.path, split, rows)
         for row in rows:
             collected.add(
                 row.place,
                 FoundVideo(
-                    _file(files, row, base, split, strict=strict),
+                    file_of(
+                        files, row.path, row.place, base, named, strict=strict
+                    ),
                     names.name(row.class_name, row.place),
                     split=splits[row.split],
                     group=row.group,
                     others=row.others,
                     start=row.start,
                     end=row.end,
+                    is_group_chosen=bool(row.group),
                 ),
             )
         file = table.path.relative_to(files.root).as_posix()
@@ -142,15 +162,17 @@ def videos_from_table(
 
 
 def _splits(
-    table: Table, rows: Sequence[ListedVideo], default: str
+    table: Table,
+    rows: Sequence[ListedVideo],
+    default: str,
+    splits: Mapping[str, str],
 ) -> dict[str, str]:
     """Returns the split for each text in the column of splits."""
-    splits = splits_of({row.split.lower() for row in rows})
     for row in rows:
         if row.split and not splits[row.split.lower()]:
             raise DataError(
                 f"{row.place}: the split must be train, val or test. "
-                f"Received: {row.split!r}."
+                f"Received: {shown(row.split)!r}."
             )
     some = [row for row in rows if row.split]
     empty = [row for row in rows if not row.split]
@@ -196,7 +218,7 @@ def likeliest_base(
 
     def hits(base: str) -> int:
         found = [listed_file(root, path, base) for path in paths[:_TRIED]]
-        return sum(x is not None and (root / x).exists() for x in found)
+        return sum(x is not None and os.path.exists(root / x) for x in found)
 
     tried = bases(folder, split)
     return max(tried, key=hits) if any(map(hits, tried)) else folder
@@ -210,18 +232,40 @@ def _base(
     return likeliest_base(root, "" if folder == "." else folder, split, paths)
 
 
-def _file(
-    files: VideoFiles, row: ListedVideo, base: str, split: str, *, strict: bool
+def file_of(
+    files: VideoFiles,
+    path: str,
+    place: str,
+    base: str,
+    split: str,
+    *,
+    strict: bool = False,
 ) -> str:
-    """Returns the file of a row, relative to the root."""
-    file = listed_file(files.root, row.path, base)
-    if not strict and (file is None or not (files.root / file).exists()):
-        file = files.named(row.path, row.place, [split]) or file
+    """Returns the file that a list names, relative to the root.
+
+    A path of another machine is that of the video whose path ends alike.
+
+    Args:
+        files: VideoFiles. The files of the folder.
+        path: str. As the list has it.
+        place: str. Where it stands, for messages.
+        base: str. The folder that paths start from.
+        split: str. The name of its split, which may be that of a folder.
+        strict: bool. Whether it has to be there under this path. Defaults to
+            `False`.
+
+    Raises:
+        DataError: If it lies outside of the folder.
+    """
+    file = listed_file(files.root, path, base)
+    meant = Path(files.root, base, path) if file is None else files.root / file
+    if not strict and not os.path.exists(meant):
+        file = files.named(path, place, [split]) or file
     if file is None:
         raise DataError(
-            f"{row.place}: '{row.path}' lies outside of '{files.root}'. Put "
-            "the list into the folder that holds all its videos, and write "
-            "paths from there."
+            f"{place}: '{shown(path)}' lies outside of '{files.root}'. Put the "
+            "list into the folder that holds all its videos, and write paths "
+            "from there."
         )
     return file
 
@@ -244,9 +288,9 @@ class ClassNames:
         )
         self.file = next(files, None)
         self._by_number = _by_number(self.file) if self.file else {}
-        names, labels = {*self._by_number.values()}, set(labels)
-        self._has_numbers = any(map(str.isdecimal, labels - names))
-        self._is_used = self._has_numbers or bool(labels & names)
+        self._names, labels = {*self._by_number.values()}, set(labels)
+        self._has_numbers = any(map(str.isdecimal, labels - self._names))
+        self._is_used = self._has_numbers or bool(labels & self._names)
 
     def name(self, label: str, place: str) -> str:
         """Returns the name of a label, which is itself if it is no number.
@@ -254,17 +298,17 @@ class ClassNames:
         Raises:
             DataError: If the file has no such class.
         """
-        is_name = label in self._by_number.values()
-        if self.file is None or not self._is_used or is_name:
+        if self.file is None or not self._is_used or label in self._names:
             return label
-        number = str(int(label)) if label.isdecimal() else label
+        whole = whole_number(label)
+        number = label if whole is None else f"{whole}"
         if number not in self._by_number:
             numbers = sorted(map(int, self._by_number))
             known = f"{len(numbers)} classes"
             known += f", {numbers[0]} to {numbers[-1]}" if numbers else ""
             raise DataError(
-                f"{place}: there is no class '{label}' in '{self.file.name}', "
-                f"which has {known}."
+                f"{place}: there is no class '{shown(label)}' in "
+                f"'{self.file.name}', which has {known}."
             )
         return self._by_number[number]
 
@@ -284,7 +328,7 @@ def _by_number(file: Path) -> dict[str, str]:
     """Returns class names by number: as in "2 walk", else counted from 0."""
     content = read_text(file).content
     lines = [line.strip() for line in content.splitlines() if line.strip()]
-    numbered = [re.fullmatch(r"(\d+)[\s,]+(\S.*)", line) for line in lines]
+    numbered = [re.fullmatch(r"(\d{1,18})[\s,]+(\S.*)", line) for line in lines]
     if lines and all(numbered):
         return {str(int(x[1])): x[2] for x in numbered if x}
     return {str(number): name for number, name in enumerate(lines)}
@@ -299,7 +343,12 @@ def with_splits_of_folders(listing: FolderListing) -> FolderListing:
     Returns:
         The same, if any video has a split or any lies in no folder of one.
     """
-    found = [_split_in_path(video.file) for video in listing.videos]
+    folders = [PurePosixPath(x.file).parts[:-1] for x in listing.videos]
+    splits = splits_of({name for parts in folders for name in parts})
+    found = [
+        next(filter(None, (splits[name] for name in parts)), "")
+        for parts in folders
+    ]
     has_splits = any(video.split for video in listing.videos)
     if has_splits or not found or not all(found):
         return listing
@@ -309,11 +358,6 @@ def with_splits_of_folders(listing: FolderListing) -> FolderListing:
     ]
     notes = (*listing.notes, "Splits are the folders that the videos lie in.")
     return FolderListing(tuple(videos), notes)
-
-
-def _split_in_path(file: str) -> str:
-    parts = PurePosixPath(file).parts[:-1]
-    return next(filter(None, map(split_of, parts)), "")
 
 
 def rows_of(videos: Sequence[FoundVideo]) -> list[Mapping[str, str]]:

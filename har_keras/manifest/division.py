@@ -1,14 +1,13 @@
 """How a folder of videos was grouped and split, and what that leaves out."""
 
 import dataclasses
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from har_keras.manifest.entries import FoundVideo
 from har_keras.manifest.groups import (
-    COLUMN,
     Grouping,
     GroupRow,
     given_groups,
@@ -50,7 +49,6 @@ class Division:
     def of(
         cls,
         grouping: Grouping,
-        group_by: str,
         splits: Sequence[str],
         fractions: Mapping[str, float],
         seed: int,
@@ -59,18 +57,16 @@ class Division:
 
         Args:
             grouping: Grouping. Their groups.
-            group_by: str. What the user asked for.
             splits: Sequence of str. The splits that are given.
             fractions: Mapping. Share of each split, if it is missing.
             seed: int. Seed of the random split.
         """
-        chosen = group_by != "auto" or grouping.rule == COLUMN
         cut = {
             name: fraction
             for name, fraction in fractions.items()
             if name not in splits and fraction > 0
         }
-        return cls(grouping.rows, chosen, cut, seed)
+        return cls(grouping.rows, grouping.is_chosen, cut, seed)
 
     def splits(
         self, videos: Sequence[Divided], groups: Sequence[str]
@@ -155,10 +151,13 @@ class Division:
         return f"Class '{name}' has no {where} video{effect}{reason}."
 
 
-def known_groups(
+def has_known_group(
     videos: Sequence[Divided], chosen: Sequence[Divided]
-) -> list[str]:
-    """Returns the groups of some videos; "" where a video is its own group.
+) -> list[bool]:
+    """Returns of which videos it is known what they belong to.
+
+    Of a file by itself, named as its own group, nothing is known, however many
+    parts of it are labelled.
 
     Args:
         videos: Sequence of Video. Every video of a folder.
@@ -169,36 +168,39 @@ def known_groups(
     >>> from har_keras.manifest.manifest import Video
     >>> one = Video("a.mp4", "walk", "test", "a.mp4")
     >>> two = Video("b.mp4", "walk", "test", "ann")
-    >>> known_groups([one, two], [one, two])
-    ['', 'ann']
+    >>> has_known_group([one, two], [one, two])
+    [False, True]
     """
-    sizes = Counter(video.group for video in videos)
-    return [
-        "" if v.group == v.file and sizes[v.group] == 1 else v.group
-        for v in chosen
-    ]
+    files: dict[str, set[str]] = defaultdict(set)
+    for video in videos:
+        files[video.group].add(video.file)
+    return [v.group != v.file or len(files[v.group]) > 1 for v in chosen]
 
 
 def grouping_of(videos: Sequence[FoundVideo], group_by: str) -> Grouping:
-    """Returns the groups that a manifest gives, or those from the names.
+    """Returns the groups that the user gives, or those from the names.
 
     All parts of a file are of one group, whatever a manifest says.
 
     Args:
         videos: Sequence of FoundVideo.
         group_by: str. As `group_by_names` takes it; "auto" prefers what a
-            manifest gives.
+            manifest gives, and joins what annotations tell with the names.
     """
-    if group_by == "auto" and any(video.group for video in videos):
+    is_auto = group_by == "auto"
+    if is_auto and any(v.group and v.is_group_chosen for v in videos):
         given = [(v.group or v.file, v.class_name) for v in videos]
         grouping = given_groups(given)
         groups = list(grouping.groups)
     else:
         classes = _class_of_each_file(videos)
-        grouping = group_by_names(list(classes.items()), group_by)
+        told = {v.file: v.group for v in videos if v.group and is_auto}
+        grouping = group_by_names(list(classes.items()), group_by, told)
         by_file = dict(zip(classes, grouping.groups, strict=True))
         groups = [by_file[video.file] for video in videos]
     joined = join_groups(groups, [video.file for video in videos])
+    if is_auto:
+        joined = join_groups(joined, [video.group for video in videos])
     return dataclasses.replace(grouping, groups=tuple(joined))
 
 

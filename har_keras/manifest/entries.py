@@ -21,7 +21,9 @@ class FoundVideo:
     Fields are `""` where nothing is known. `reason` says why a file can't be
     used; `others` are the further columns of a `manifest.csv`. `start` and
     `end`, in seconds, are those of a labelled part; both None is the whole
-    video.
+    video. Where the user chose the group, as in a column of a table, it stays
+    as it is; what annotations imply, such as the video that a clip was cut
+    from, may be joined with others.
     """
 
     file: str
@@ -32,6 +34,7 @@ class FoundVideo:
     others: tuple[tuple[str, str], ...] = ()
     start: float | None = None
     end: float | None = None
+    is_group_chosen: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def listed_file(root: Path, path: str, base: str = "") -> str | None:
     """
     candidates = [inside(root, str(root / base / x)) for x in spellings(path)]
     for file in candidates:
-        if file is not None and (root / file).exists():
+        if file is not None and os.path.exists(root / file):
             return file
     # With `/`: what is missing is named as this system would.
     plain = path.replace("\\", "/")
@@ -119,7 +122,7 @@ def listed_file(root: Path, path: str, base: str = "") -> str | None:
 def refusal(root: Path, file: str) -> str:
     """Returns why a file must not be opened, or ""."""
     path = Path(root, file)
-    paths = [path, *(images_in(path) if path.is_dir() else ())]
+    paths = [path, *(images_in(path) if os.path.isdir(path) else ())]
     if all(x.resolve().is_relative_to(root) for x in paths):
         return ""
     return (
@@ -131,9 +134,10 @@ def refusal(root: Path, file: str) -> str:
 def missing(root: Path, file: str) -> str:
     """Returns why a listed file can't be used (link, missing), or ""."""
     refused = refusal(root, file)
-    if refused or Path(root, file).is_file():
+    # Unlike those of `Path`, these allow names that no disk can have.
+    if refused or os.path.isfile(root / file):
         return refused
-    if not Path(root, file).is_dir():
+    if not os.path.isdir(root / file):
         return MISSING
     return "" if images_in(Path(root, file)) else "there is no image in it"
 

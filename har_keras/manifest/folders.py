@@ -9,6 +9,7 @@ import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from har_keras.errors import DataError
@@ -24,14 +25,19 @@ from har_keras.manifest.entries import (
 )
 from har_keras.manifest.formats.catalog import FORMATS, Format
 from har_keras.manifest.formats.document import Document
-from har_keras.manifest.formats.lists import find_lists, videos_from_lists
-from har_keras.manifest.formats.tables import read_table
+from har_keras.manifest.formats.lists import (
+    Lists,
+    find_lists,
+    is_named_so,
+    videos_from_lists,
+)
 from har_keras.manifest.layouts import (
     NoClassFolders,
     inner_folders,
     videos_in_folders,
 )
 from har_keras.manifest.split_names import splits_of
+from har_keras.manifest.texts import shown
 from har_keras.manifest.video_files import (
     TABLE_SUFFIXES,
     VideoFiles,
@@ -69,11 +75,11 @@ def find_videos(root: Path, known: Collection[str] = ()) -> FolderListing:
             may be read in two ways.
     """
     files = VideoFiles(root)
-    found = _described(files)
-    if found is None:
-        found = _in_folders(files, known)
+    listed, texts = _listed(files)
+    if listed is None:
+        found = _in_folders(files, known, texts.strange)
     else:
-        found = with_splits_of_folders(found)
+        found = with_splits_of_folders(listed)
         _require_files(root, found.videos)
         found = _with_note_on_others(files, found)
     notes = (*found.notes, *_note_on_images(root, found.videos))
@@ -101,7 +107,7 @@ def _note_on_images(root: Path, videos: Sequence[FoundVideo]) -> list[str]:
         video.file
         for video in videos
         if suffix_of(video.file) not in EXTENSIONS
-        and (root / video.file).is_dir()
+        and os.path.isdir(root / video.file)
     ]
     if not folders:
         return []
@@ -121,10 +127,11 @@ def find_every_video(root: Path, class_name: str) -> FolderListing:
     Returns:
         A `FolderListing`. A video outside the folder is included with a
         `reason`. Folders of splits are splits, if all videos are in one and
-        some are for training.
+        some are for training. Where there is no video, folders of images are.
     """
     files = VideoFiles(root)
-    tops = [PurePosixPath(file).parts[0] for file in files.videos]
+    found = files.videos or [x for x in files.image_folders if x != "."]
+    tops = [PurePosixPath(file).parts[0] for file in found]
     splits = splits_of(tops)
     if "train" not in splits.values() or not all(splits.values()):
         splits = {}
@@ -132,31 +139,48 @@ def find_every_video(root: Path, class_name: str) -> FolderListing:
         FoundVideo(
             file, class_name, splits.get(top, ""), reason=refusal(root, file)
         )
-        for file, top in zip(files.videos, tops, strict=True)
+        for file, top in zip(found, tops, strict=True)
     ]
-    return FolderListing(tuple(videos), tuple(files.notes()))
+    notes = (*files.notes(), *_note_on_images(root, videos))
+    return FolderListing(tuple(videos), notes)
 
 
-def _described(files: VideoFiles) -> FolderListing | None:
-    """Returns the videos that some file describes; None if none does."""
-    manifest = files.root / _FILE_NAME
-    if manifest.is_file():
-        table = read_table(manifest)
-        return videos_from_table(files, [(table, "")], strict=True)
-    claimed, _ = _annotations(files)
-    of_formats = {d.file for documents in claimed.values() for d in documents}
-    lists = find_lists(files, of_formats)
-    _require_one_kind(claimed, lists)
-    for kind, documents in claimed.items():
+@dataclass(frozen=True)
+class _Texts:
+    """What the texts of a folder are.
+
+    Args:
+        claimed: dict from `Format` to its documents.
+        named: dict. Documents of no format that are named as lists, by file.
+        strange: list of str. Notes on files of labels that are not read.
+    """
+
+    claimed: dict[Format, list[Document]]
+    named: dict[str, Document]
+    strange: list[str]
+
+
+def _listed(files: VideoFiles) -> tuple[FolderListing | None, _Texts]:
+    """Returns the videos that some file describes, if any does; and texts."""
+    if (files.root / _FILE_NAME).is_file():
+        table = Document(files.root, _FILE_NAME).table
+        found = videos_from_table(files, [(table, "")], strict=True)
+        return found, _Texts({}, {}, [])
+    texts = _texts(files)
+    of_formats = {d.file for some in texts.claimed.values() for d in some}
+    lists = find_lists(files, texts.named, of_formats)
+    _require_one_kind(texts.claimed, lists)
+    for kind, documents in texts.claimed.items():
         found = kind.read(documents, files)
         note = f"The annotations are of {kind.name}."
-        return FolderListing(found.videos, (note, *found.notes))
-    return videos_from_lists(files, of_formats) if lists else None
+        return FolderListing(found.videos, (note, *found.notes)), texts
+    return videos_from_lists(files, lists) if lists.chosen else None, texts
 
 
-def _in_folders(files: VideoFiles, known: Collection[str]) -> FolderListing:
+def _in_folders(
+    files: VideoFiles, known: Collection[str], strange: Sequence[str]
+) -> FolderListing:
     """Returns the videos as they are sorted into folders."""
-    _, strange = _annotations(files)
     if not files.videos and not files.image_folders and files.archives:
         raise DataError(
             f"There is no video in '{files.root}', but an archive, "
@@ -169,14 +193,13 @@ def _in_folders(files: VideoFiles, known: Collection[str]) -> FolderListing:
     return FolderListing(found.videos, (*found.notes, *files.notes(), *strange))
 
 
-def _annotations(
-    files: VideoFiles,
-) -> tuple[dict[Format, list[Document]], list[str]]:
-    """Returns the documents of each format, and notes on label files of none.
+def _texts(files: VideoFiles) -> _Texts:
+    """Reads the texts that may hold annotations, each once.
 
     Kinetics comes as CSV and as JSON with the same content: one is enough.
     """
     claimed: dict[Format, list[Document]] = defaultdict(list)
+    named: dict[str, Document] = {}
     strange = []
     for document in _documents(files):
         for kind in FORMATS:
@@ -184,12 +207,14 @@ def _annotations(
                 claimed[kind].append(document)
                 break
         else:
-            if _is_label_file(document):
+            if is_named_so(document.path):
+                named[document.file] = document
+            elif _is_label_file(document):
                 strange.append(_not_understood(document))
     by_name = {kind.name: kind for kind in claimed}
     if {"Kinetics (CSV)", "Kinetics (JSON)"} <= {*by_name}:
         del claimed[by_name["Kinetics (JSON)"]]
-    return dict(claimed), strange
+    return _Texts(dict(claimed), named, strange)
 
 
 def _documents(files: VideoFiles) -> Iterator[Document]:
@@ -226,11 +251,11 @@ def _not_understood(document: Document) -> str:
 
 
 def _require_one_kind(
-    claimed: dict[Format, list[Document]], lists: list[Path]
+    claimed: dict[Format, list[Document]], lists: Lists
 ) -> None:
     """Raises if two files describe the videos in different formats."""
     found = [(d[0].file, kind.name) for kind, d in claimed.items()]
-    found += [(path.name, "a list") for path in lists[:1]]
+    found += [(name, "a list") for name in lists.names[:1]]
     if len(found) > 1:
         (first, kind), (second, other) = found[:2]
         raise DataError(
@@ -243,8 +268,8 @@ def _require_files(root: Path, videos: Sequence[FoundVideo]) -> None:
     """Raises if no listed file is there: the paths start from elsewhere."""
     if videos and all(video.reason == MISSING for video in videos):
         raise DataError(
-            f"None of the {plural(len(videos), 'listed video')} is in "
-            f"'{root}', such as '{videos[0].file}'. Paths start from that "
+            f"None of the listed videos ({len(videos)}) is in '{root}', such "
+            f"as '{shown(videos[0].file)}'. Paths start from that "
             "folder: put the list beside the videos, or correct them."
         )
 

@@ -19,6 +19,7 @@ from har_keras.progress import plural
 
 BY_ITSELF = "each file by itself"
 COLUMN = "the manifest's column"
+ANNOTATIONS = "the annotations"
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,12 @@ class Grouping:
         groups: Sequence of str. The group of each video; its file name where
             nothing is known.
         rows: Sequence of GroupRow. What was seen, by class.
+        is_chosen: bool. Whether the user chose them, so that they stay.
     """
 
     groups: tuple[str, ...]
     rows: tuple[GroupRow, ...]
+    is_chosen: bool = False
 
     @property
     def rule(self) -> str:
@@ -71,12 +74,6 @@ class Grouping:
             f"{rule} in {', '.join(names)}" for rule, names in by_rule.items()
         )
 
-    @property
-    def known(self) -> float:
-        """The fraction of the videos of which something is known."""
-        known = sum(row.videos for row in self.rows if row.meaning)
-        return known / max(1, len(self.groups))
-
     def summary(self, groups: Sequence[str], videos: str) -> str:
         """Returns a sentence on the groups, once copies are joined.
 
@@ -88,33 +85,10 @@ class Grouping:
         return f"{videos} in {number}, by {self.rule}."
 
 
-def guess_groups(
-    files: Sequence[tuple[str, str]], group_by: str = "auto"
-) -> tuple[list[str], str]:
-    """Infers the groups of videos from their file names.
-
-    Args:
-        files: Sequence of pairs of file and class name.
-        group_by: str. As `group_by_names` takes it. Defaults to "auto".
-
-    Returns:
-        A group for each file, and the rules in words. A file of which nothing
-        is known is a group of its own.
-
-    Example:
-
-    >>> names = [f"v_Walk_g{g:02}_c{c}.avi" for g in range(9) for c in (1, 2)]
-    >>> groups, rule = guess_groups([(name, "walk") for name in names])
-    >>> groups[:3], rule
-    (['v_Walk_g00', 'v_Walk_g00', 'v_Walk_g01'], "'_g01_c01' of UCF101
-    (recording)")
-    """
-    found = group_by_names(files, group_by)
-    return list(found.groups), found.rule
-
-
 def group_by_names(
-    files: Sequence[tuple[str, str]], group_by: str = "auto"
+    files: Sequence[tuple[str, str]],
+    group_by: str = "auto",
+    told: Mapping[str, str] | None = None,
 ) -> Grouping:
     """Groups videos by what their names say of person, recording or day.
 
@@ -128,6 +102,8 @@ def group_by_names(
             is in; "day"; a number, the part of the name at that place, from 1
             or, from the end, -1; else a regular expression whose first group,
             or whole match, is the source. Defaults to "auto".
+        told: Mapping or None. Sources that annotations tell, by file, for
+            "auto" where the names say nothing.
 
     Returns:
         A `Grouping`.
@@ -141,9 +117,9 @@ def group_by_names(
     >>> group_by_names(files, "3").groups, group_by_names(files, "^(.)").groups
     (('07', '07'), ('a', 'b'))
     """
-    names = [parsed_name(*file) for file in files]
+    names, told = [parsed_name(*file) for file in files], told or {}
     if group_by == "auto":
-        chosen = SourceParts(names).chosen
+        chosen = _told_parts(names, told) | SourceParts(names).chosen
     elif group_by == "file":
         chosen = {}
     else:
@@ -156,7 +132,15 @@ def group_by_names(
         original = copies(names)
         keys = [original.get(name.file, name.file) for name in names]
         groups = join_groups(groups, keys)
-    return Grouping(tuple(groups), _rows(names, groups, chosen))
+    rows = _rows(names, groups, chosen)
+    return Grouping(tuple(groups), rows, is_chosen=group_by != "auto")
+
+
+def _told_parts(
+    names: Sequence[Name], told: Mapping[str, str]
+) -> dict[int, Part]:
+    part = Part(ANNOTATIONS, "source", lambda name: told.get(name.file, ""))
+    return {i: part for i, name in enumerate(names) if part.key(name)}
 
 
 def given_groups(groups: Sequence[tuple[str, str]]) -> Grouping:
@@ -172,7 +156,8 @@ def given_groups(groups: Sequence[tuple[str, str]]) -> Grouping:
         _row(name, COLUMN, "as given", mine)
         for name, mine in sorted(members.items())
     ]
-    return Grouping(tuple(group for group, _ in groups), tuple(rows))
+    given = tuple(group for group, _ in groups)
+    return Grouping(given, tuple(rows), is_chosen=True)
 
 
 def _chosen_by(names: Sequence[Name], group_by: str) -> dict[int, Part]:

@@ -115,6 +115,8 @@ class Manifest:
         division: Division. How groups and splits were made.
         background: bool. Whether what lies between labels in time becomes a
             class of its own once the lengths of the videos are known.
+        listing: FolderListing. The videos as the folder describes them, before
+            they were divided.
     """
 
     root: Path
@@ -123,6 +125,9 @@ class Manifest:
     notes: tuple[str, ...] = field(default=(), compare=False)
     division: Division = field(default_factory=Division, compare=False)
     background: bool = field(default=False, compare=False)
+    listing: FolderListing = field(
+        default=FolderListing((), ()), compare=False, repr=False
+    )
 
     @classmethod
     def from_folder(
@@ -284,8 +289,8 @@ class Manifest:
             )
         )
         names = tuple(sorted({video.class_name for video in videos}))
-        division = Division.of(grouping, group_by, given, fractions, seed)
-        undivided = cls(folder, names, videos, division=division)
+        division = Division.of(grouping, given, fractions, seed)
+        undivided = cls(folder, names, videos, division=division, listing=found)
         manifest = undivided.with_groups(groups)
         notes = (*found.notes, grouping.summary(groups, counted(videos)))
         for note in notes:

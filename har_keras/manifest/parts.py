@@ -1,5 +1,6 @@
 """Labels in time: parts of a video, each a sample of its own."""
 
+import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -244,8 +245,8 @@ def whole_videos(found: FolderListing) -> FolderListing:
     for video in found.videos:
         first.setdefault(video.file, video)
     videos = tuple(
-        FoundVideo(v.file, v.class_name, v.split, v.group, v.reason, v.others)
-        for v in first.values()
+        dataclasses.replace(video, start=None, end=None)
+        for video in first.values()
     )
     note = "Labels in time are not used: each video is taken whole."
     return FolderListing(videos, (*found.notes, note))

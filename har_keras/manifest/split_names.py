@@ -69,6 +69,19 @@ def splits_of(names: Iterable[str]) -> dict[str, str]:
     return {k: meant if v == "eval" else v for k, v in found.items()}
 
 
+def split_name(text: str) -> str:
+    """Returns a text if it is the name of a split, else "".
+
+    What it stands for depends on the names beside it: see `splits_of`.
+
+    Example:
+
+    >>> split_name("eval"), split_name("walk")
+    ('eval', '')
+    """
+    return text if split_of(text) else ""
+
+
 def require_one_each(splits: dict[str, str]) -> None:
     """Raises if two names stand for one split.
 

@@ -126,6 +126,18 @@ def _windows(line: bytes) -> str:
         return line.decode("latin-1")
 
 
+def shown(text: str, most: int = 80) -> str:
+    r"""Returns a text as one line that is not too long, for a message.
+
+    Example:
+
+    >>> shown("a\nb"), shown("x" * 99, 9)
+    ('a b', 'xxxxxx...')
+    """
+    line = " ".join(text[: most + 1].split())
+    return line if len(text) <= most else f"{line[: most - 3]}..."
+
+
 def windows_bytes(text: str) -> str:
     r"""Returns a file name as it is on disk if its bytes are Windows-1252.
 

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from har_keras.errors import DataError
 from har_keras.manifest.entries import spellings
+from har_keras.manifest.texts import shown
 from har_keras.progress import plural
 from har_keras.video.extensions import EXTENSIONS
 from har_keras.video.images import IMAGE_EXTENSIONS
@@ -181,8 +182,9 @@ class VideoFiles:
             found = chosen or found
         if len(found) > 1:
             raise DataError(
-                f"{place}: '{name}' may be '{found[0]}' or '{found[1]}'. Give "
-                "one of them another name, or leave one of them out."
+                f"{place}: '{shown(name)}' may be '{found[0]}' or "
+                f"'{found[1]}'. Give one of them another name, or leave one of "
+                "them out."
             )
         return found[0] if found else ""
 

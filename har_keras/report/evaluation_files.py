@@ -24,6 +24,7 @@ from har_keras.inference.attention_rollout import overlay_heatmap
 from har_keras.inference.classifier import Classifier
 from har_keras.inference.timeline import TimelineConfig
 from har_keras.inference.views import view_clips
+from har_keras.manifest.division import has_known_group
 from har_keras.manifest.formats.cells import guarded
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.report.evaluation_page import Report
@@ -285,9 +286,12 @@ class EvaluationTask:
         )
 
         model, info = self.classifier.model, self.classifier.info
+        known = has_known_group(self.manifest.videos, self.chosen)
+        pairs = zip(self.chosen, known, strict=True)
         measured, segments = measure_segments(
-            self.classifier, self.store, usable(self.chosen), self.timeline
-        )
+            self.classifier, self.store, usable(self.chosen), self.timeline,
+            {video.file for video, is_known in pairs if is_known},
+        )  # fmt: skip
         figures, probabilities = measure(
             self.classifier, self.store, self.manifest, self.chosen,
             robustness=robustness,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from har_keras.files import whole_file
+from har_keras.inference.calibration import Calibration
 from har_keras.progress import plural
 from har_keras.report.film_strips import Strip
 from har_keras.report.html import page, section, table
@@ -143,11 +144,11 @@ class Report:
             "8 in 10 should be correct).</p>"
         )
         fitted = self.evaluation.get("calibrated")
-        if fitted and fitted.get("num_groups", _FITTED_GROUPS) < _FITTED_GROUPS:
+        if fitted and not Calibration.of(fitted).is_fitted:
             text += (
                 "<p>No temperature was fitted, for there are "
-                f"{plural(fitted['num_videos'], 'validation video')} of "
-                f"{plural(fitted['num_groups'], 'group')}: "
+                f"{plural(fitted['num_videos'], 'validation video')}"
+                f"{_of_groups(fitted)}: "
                 "<code>predict</code> reports the model's own confidences.</p>"
             )
         elif fitted and fitted["num_videos"]:
@@ -197,7 +198,6 @@ class Report:
 
 # Of fewer, the accuracy of similar videos may be ten points away.
 _FEW_VIDEOS = 50
-_FITTED_GROUPS = 10
 _NOT_TESTED = "not tested"
 _CLASS_FIGURES = ("precision", "recall", "f1", "support")
 _RANK_FIGURES = {"roc_auc": "ROC AUC", "average_precision": "AP"}
@@ -268,14 +268,17 @@ def _caution(found: Mapping[str, Any]) -> str:
             "person, place or recording, so some of them may have been "
             "trained on. "
         )
-    if _few(found):
-        interval = found.get("interval_if_independent")
-        text += f"Uncertain, for {found['num_videos']} test videos are few"
-        if interval and not found["accuracy_interval"]:
-            low, high = map(percent, interval)
-            text += f" ({low} to {high} even if all were independent)"
-        text += ": "
-    return text
+    if not _few(found):
+        return text
+    interval = found.get("interval_if_independent")
+    margin = ""
+    if interval and not found["accuracy_interval"]:
+        low, high = map(percent, interval)
+        margin = f": between {low} and {high}, even if all are independent"
+    return (
+        f"{text}With only {found['num_videos']} test videos the accuracy is "
+        f"uncertain{margin}. "
+    )
 
 
 def _of_groups(fitted: Mapping[str, Any]) -> str:

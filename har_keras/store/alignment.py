@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from har_keras.store.motion import (
     CHANGE_SECONDS,
     MIRRORED,
+    PLACE_PIXELS,
     resampled,
     standardized,
 )
@@ -64,6 +65,11 @@ class Alignment:
     start: float
     speed: float
     mirrored: bool
+
+    @property
+    def is_faster(self) -> bool:
+        """Whether one of the two is faster than the other."""
+        return bool(abs(np.log(self.speed)) > _OTHER_SPEED)
 
     def places(self, first: int, second: int, rate: float) -> Floats | None:
         """Returns the times of the second at which both are compared.
@@ -185,7 +191,7 @@ def is_same_footage(
         return None
     least = SAME_MOTION
     overlap = len(places) * alignment.speed / first.rate
-    least += _FOR_SPEED * (abs(np.log(alignment.speed)) > _OTHER_SPEED)
+    least += _FOR_SPEED * alignment.is_faster
     least += _FOR_MIRROR * alignment.mirrored
     least += _FOR_SHORT * (overlap < _SHORT_SECONDS)
     motion, look = motion_agreement(first, second, alignment)
@@ -250,18 +256,16 @@ def _box(
     other = resampled(second.signals, places)
     if alignment.mirrored:
         other = other * MIRRORED
-        middle = (THUMBNAIL_PIXELS - 1) / np.sqrt(20.0)
-        other[:, 1] += middle
+        other[:, 1] += (THUMBNAIL_PIXELS - 1) / PLACE_PIXELS
     axes = []
     for column, spread in ((1, 3), (2, 4)):
         # The spread is a length, too, and less noisy than where the center is.
         ratio = float(np.exp((one[:, spread] - other[:, spread]).mean()))
         scale = float(np.clip(ratio, 0.4, 2.5))
-        unit = np.sqrt(20.0)
         middle_of = (THUMBNAIL_PIXELS - 1) / 2
-        offset = (one[:, column].mean() * unit - middle_of) - scale * (
-            other[:, column].mean() * unit - middle_of
-        )
+        centers = (x[:, column].mean() * PLACE_PIXELS for x in (one, other))
+        here, there = (center - middle_of for center in centers)
+        offset = here - scale * there
         axes.append((scale, float(offset)))
     return axes[0], axes[1]
 

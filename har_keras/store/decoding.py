@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,8 @@ from har_keras.store.shards import (
 )
 from har_keras.store.store import Store, StoreSpec, encode_jpeg
 from har_keras.video.commands import ffmpeg_id
-from har_keras.video.ffmpeg import FrameReader, Frames, VideoError, read_frames
-from har_keras.video.images import images_in, read_images
+from har_keras.video.ffmpeg import FrameReader, Frames, VideoError
+from har_keras.video.images import images_in, read_video
 
 # Bytes of video files per shard, which bounds the work lost on each core when
 # the process is killed. Few videos make smaller shards, to use all cores.
@@ -304,8 +304,16 @@ def _append(
 ) -> StoredVideo:
     """Appends a video's frames, until `stopped` is set."""
     writer = _FrameWriter(file, spec)
+    reading = read_video(
+        task.path,
+        images_fps=spec.images_fps,
+        fps=spec.fps,
+        short_side=spec.short_side,
+        squeeze=spec.squeeze,
+        timeout_seconds=timeout_seconds,
+    )
     with (
-        _reader(task.path, spec, timeout_seconds) as reader,
+        reading as reader,
         stopped.stopping(reader) if stopped else contextlib.nullcontext(),
     ):
         for frame in reader:
@@ -382,19 +390,6 @@ class _FrameWriter:
         return frame is self._last or (
             self._last is not None and np.array_equal(frame, self._last)
         )
-
-
-def _reader(path: Path, spec: StoreSpec, timeout_seconds: float) -> FrameReader:
-    """Returns a reader of a video file, or of a folder of images."""
-    options: dict[str, Any] = {
-        "fps": spec.fps,
-        "short_side": spec.short_side,
-        "squeeze": spec.squeeze,
-        "timeout_seconds": timeout_seconds,
-    }
-    if path.is_dir():
-        return read_images(path, images_fps=spec.images_fps, **options)
-    return read_frames(path, **options)
 
 
 def _size(task: Task) -> int:

@@ -10,7 +10,7 @@ grow with the number of seconds of video, not with its square.
 import dataclasses
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -30,7 +30,7 @@ from har_keras.store.alignment import (
 )
 from har_keras.store.motion import RATES, signals, windows
 from har_keras.store.neighbors import similar_pairs
-from har_keras.store.shards import THUMBNAIL_STRIDE
+from har_keras.store.shards import THUMBNAIL_STRIDE, Thumbnails
 from har_keras.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,8 @@ _MOST_ALIGNMENTS = 2
 _LEAST_CHANGE = 0.5
 _LEAST_CONTRAST = 4.0
 _STILL_LOOK = 0.99
-_OTHER_SPEED = 0.07
+# Frames that are compared at once.
+_BLOCK = 4096
 
 _SAME_FILE = "same file"
 _SAME = "the same or nearly the same footage"
@@ -87,7 +88,9 @@ class Duplicate:
 
 
 def find_duplicates(
-    store: Store, manifest: Manifest, *, leaks_only: bool = False
+    store: Store,
+    manifest: Manifest,
+    thumbnails: Mapping[str, Thumbnails] | None = None,
 ) -> list[Duplicate]:
     """Finds videos with the same content or the same footage.
 
@@ -97,8 +100,8 @@ def find_duplicates(
     Args:
         store: Store. Where the videos are.
         manifest: Manifest. The videos; those that can't be used are left out.
-        leaks_only: bool. Whether to return pairs across splits only. Defaults
-            to `False`.
+        thumbnails: Mapping or None. Those of the videos by hash, where they
+            were read already.
 
     Returns:
         A list of `Duplicate`, by decreasing agreement.
@@ -113,15 +116,17 @@ def find_duplicates(
         for other in _one_of_each_file(same)[1:]
     ]
     copies = [_one_of_each_split(same) for same in by_content.values()]
-    for i, j, kind, score, shift in _same_footage(store, list(by_content)):
+    hashes, rate = [*by_content], store.spec.fps / THUMBNAIL_STRIDE
+    read = thumbnails or store.thumbnails(hashes)
+    shown = [read[name] for name in hashes]
+    for i, j, kind, score, shift in _same_footage(shown, rate):
         pairs = list(product(copies[i], copies[j]))
         crossing = [pair for pair in pairs if pair[0].split != pair[1].split]
         found += [
             Duplicate(first, second, kind, score, shift)
             for first, second in crossing or pairs[:1]
         ]
-    found.sort(key=lambda pair: -pair.agreement)
-    return [pair for pair in found if pair.is_leak or not leaks_only]
+    return sorted(found, key=lambda pair: -pair.agreement)
 
 
 def _one_of_each_file(videos: Sequence[Video]) -> list[Video]:
@@ -215,14 +220,11 @@ def leaking_groups(manifest: Manifest) -> dict[str, list[str]]:
 _Match = tuple[int, int, str, float, float]
 
 
-def _same_footage(store: Store, hashes: Sequence[str]) -> Iterator[_Match]:
-    """Yields pairs of contents: kind, agreement and shift in seconds."""
-    rate = store.spec.fps / THUMBNAIL_STRIDE
-    thumbnails = store.thumbnails(hashes)
-    videos = [
-        Footage(thumbnails[name], signals(thumbnails[name], rate), rate)
-        for name in hashes
-    ]
+def _same_footage(
+    thumbnails: Sequence[Thumbnails], rate: float
+) -> Iterator[_Match]:
+    """Yields pairs of videos: kind, agreement and shift in seconds."""
+    videos = [Footage(some, signals(some, rate), rate) for some in thumbnails]
     yield from _same_stills(videos)
     likely = _likely_alignments(videos)
     with ProgressBar("Comparing videos", total=len(likely)) as bar:
@@ -251,7 +253,7 @@ def _matched(
 
 def _kind(found: Alignment) -> str:
     kind = f"{_SAME}, mirrored" if found.mirrored else _SAME
-    if abs(np.log(found.speed)) > _OTHER_SPEED:
+    if found.is_faster:
         kind += f", {found.speed:.2g} times as fast"
     return kind
 
@@ -322,7 +324,14 @@ def _same_stills(videos: Sequence[Footage]) -> Iterator[_Match]:
 
 
 def _is_still(video: Footage) -> bool:
-    frames = video.thumbnails.astype(np.float32)
-    change = frames[video.gap :] - frames[: -video.gap]
-    spread = change.std((1, 2))
-    return not (spread > _LEAST_CHANGE).any()
+    last = max(1, len(video.thumbnails) - video.gap)
+    return not any(
+        _moves(video.thumbnails[begin : begin + _BLOCK + video.gap], video.gap)
+        for begin in range(0, last, _BLOCK)
+    )
+
+
+def _moves(thumbnails: Thumbnails, gap: int) -> bool:
+    frames = thumbnails.astype(np.float32)
+    spread = (frames[gap:] - frames[:-gap]).std((1, 2))
+    return bool((spread > _LEAST_CHANGE).any())

@@ -28,8 +28,12 @@ RATES = (1.0, 1.25)
 _NOISE = 2.0
 _FAINT = 20.0
 _EVEN_VARIANCE = 20.0
+PLACE_PIXELS = float(np.sqrt(_EVEN_VARIANCE))
+"""Pixels of a thumbnail that are 1 in a signal of where motion is."""
+
 _LEAST_SWING = 0.12
 NUM_SIGNALS = 8
+_BLOCK = 4096
 # Which change their sign in a mirror: the center's x, and the gradient in x.
 MIRRORED = np.array([1, -1, 1, 1, 1, 1, -1, 1], np.float32)
 # Of the last three, which are signed, the level counts too.
@@ -51,6 +55,17 @@ def signals(thumbnails: Thumbnails, rate: float) -> Floats:
         `float32` array of shape `(M, 8)`, M a quarter of a second less than N.
     """
     gap = max(1, round(CHANGE_SECONDS * rate))
+    number = max(1, len(thumbnails) - gap)
+    # In blocks, for the change of hours of video takes hundreds of megabytes.
+    return np.concatenate(
+        [
+            _signals(thumbnails[begin : begin + _BLOCK + gap], gap)
+            for begin in range(0, number, _BLOCK)
+        ]
+    )
+
+
+def _signals(thumbnails: Thumbnails, gap: int) -> Floats:
     frames = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
     change = frames[gap:] - frames[:-gap]
     size = np.maximum(np.abs(change) - _NOISE, 0)
@@ -66,8 +81,8 @@ def signals(thumbnails: Thumbnails, rate: float) -> Floats:
     return np.stack(
         [
             np.log(total),
-            x / np.sqrt(_EVEN_VARIANCE),
-            y / np.sqrt(_EVEN_VARIANCE),
+            x / PLACE_PIXELS,
+            y / PLACE_PIXELS,
             np.log(wide),
             np.log(high),
             signed.sum(1) / total,

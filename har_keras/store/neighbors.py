@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 
 _LEAF = 96
-_CHUNK = 64
+_TREES = 6
 # Of the seed of the hyperplanes, which are the same for the same vectors.
 _SEED = 0
 
@@ -25,7 +25,6 @@ def similar_pairs(
     *,
     least: float,
     most: int = 8,
-    trees: int = 6,
 ) -> NDArray[np.int64]:
     """Finds the vectors that are most similar to each, by cosine.
 
@@ -35,7 +34,6 @@ def similar_pairs(
             compared.
         least: float. The lowest similarity of a pair.
         most: int. Neighbors of each vector that are kept, of each tree.
-        trees: int. How often all are divided.
 
     Returns:
         `int64` array of shape `(P, 2)`: pairs of indices, the lower first,
@@ -51,7 +49,7 @@ def similar_pairs(
     rng = np.random.default_rng(_SEED)
     found = [np.empty(0, np.int64)]
     number = len(vectors)
-    for _ in range(trees if len(used) > _LEAF else 1):
+    for _ in range(_TREES if len(used) > _LEAF else 1):
         for leaf in _leaves(vectors, used, rng):
             pairs = _pairs_of_leaf(vectors[leaf], owners[leaf], least, most)
             first, second = leaf[pairs[:, 0]], leaf[pairs[:, 1]]

@@ -19,12 +19,10 @@ from har_keras.manifest.parts import (
 from har_keras.progress import plural
 from har_keras.store.shards import StoredVideo
 from har_keras.store.store import Store
-from har_keras.video.ffmpeg import VideoError, probe
-from har_keras.video.images import images_in
+from har_keras.video.ffmpeg import VideoError
+from har_keras.video.images import probe_video
 
 logger = logging.getLogger(__name__)
-
-PADDED = "shorter than a clip: its last frame is repeated"
 
 # Lengths in headers are off by a little.
 _HEADER_SECONDS = 1.0
@@ -34,51 +32,79 @@ _MOST_BEYOND = 0.5
 _LARGE_SHARE = 0.5
 
 
-def kept_part(video: Video, stored: StoredVideo, clip: ClipConfig) -> Video:
-    """Returns a part with its frames in the store, or why it has none.
+def is_cut(video: Video, stored: StoredVideo, clip: ClipConfig) -> bool:
+    """Returns whether the stored frames end before a video or a part does.
 
     Args:
-        video: Video. A labelled part.
+        video: Video. Whole, or a labelled part.
+        stored: StoredVideo. The whole video in the store.
+        clip: ClipConfig. Gives the rate of the frames.
+    """
+    if video.end is None:
+        return bool(stored.damage)
+    seconds = stored.num_frames / clip.store_fps
+    return video.end > seconds + 1 / clip.fps
+
+
+def is_padded(video: Video, clip: ClipConfig) -> bool:
+    """Returns whether the last of the kept frames is repeated."""
+    is_short = 0 < video.kept_frames < clip.stored_frames
+    return is_short and clip.short_videos == "repeat"
+
+
+def kept_frames(video: Video, stored: StoredVideo, clip: ClipConfig) -> Video:
+    """Returns a video with its frames in the store, or why it has none.
+
+    Args:
+        video: Video. Whole, or a labelled part.
         stored: StoredVideo. The whole video in the store.
         clip: ClipConfig. Gives the rate of the frames and a clip's length.
     """
-    fps, total = clip.store_fps, stored.num_frames
-    frames = part_frames(video, fps, total)
-    begin, end = video.start or 0.0, video.end
-    whole = stored.damage or f"ends at {total / fps:.1f} s"
-    reason = ""
-    if not total:
-        reason = stored.reason
-    elif begin * fps >= total:
-        reason = f"it begins at {seconds_text(begin)} s, the video {_is(whole)}"
-    elif not frames:
-        reason = f"it is shorter than {1 / fps:.2f} s, one stored frame"
+    frames = part_frames(video, clip.store_fps, stored.num_frames)
+    reason = _why_none(video, stored, clip, len(frames))
     if reason:
         return dataclasses.replace(video, kept_frames=0, reason=reason)
-    kept = f"{len(frames) / fps:.1f} s"
-    fills_clip = len(frames) >= clip.stored_frames
-    is_cut = end is not None and end > total / fps + 1 / clip.fps
-    if stored.damage and (is_cut or end is None):
-        if not fills_clip:
-            why = f"{stored.damage}, before one clip of it is full"
-            return dataclasses.replace(video, kept_frames=0, reason=why)
-        reason = f"{stored.damage}, kept {kept}"
-    elif is_cut:
-        assert end is not None
-        reason = (
-            f"its label ends at {seconds_text(end)} s, the video at "
-            f"{total / fps:.1f} s; kept {kept}"
-        )
-    elif not fills_clip and clip.short_videos == "repeat":
-        reason = f"{kept} long, {PADDED}"
-    else:
-        reason = stored.note
-    return dataclasses.replace(
-        video,
-        kept_frames=len(frames),
-        first_frame=frames.start,
-        reason=reason,
+    kept = dataclasses.replace(
+        video, kept_frames=len(frames), first_frame=frames.start
     )
+    return dataclasses.replace(kept, reason=_told(kept, stored, clip))
+
+
+def _why_none(
+    video: Video, stored: StoredVideo, clip: ClipConfig, number: int
+) -> str:
+    """Returns why a video has no frames to use; "" if it has some."""
+    seconds, begin = stored.num_frames / clip.store_fps, video.start or 0.0
+    whole = stored.damage or f"ends at {seconds:.1f} s"
+    if not stored.num_frames:
+        return stored.reason
+    if begin >= seconds:
+        return f"it begins at {seconds_text(begin)} s, the video {_is(whole)}"
+    if not number:
+        least = f"{1 / clip.store_fps:.2f} s, one stored frame"
+        return f"it is shorter than {least}"
+    broken = stored.damage and is_cut(video, stored, clip)
+    if broken and number < clip.stored_frames:
+        of_it = " of it" if video.is_part else ""
+        return f"{stored.damage}, before one clip{of_it} is full"
+    return ""
+
+
+def _told(video: Video, stored: StoredVideo, clip: ClipConfig) -> str:
+    """Returns what is to be known of the frames that are kept, or ""."""
+    kept = f"{video.kept_frames / clip.store_fps:.1f} s"
+    if is_cut(video, stored, clip):
+        if stored.damage:
+            return f"{stored.damage}, kept {kept}"
+        assert video.end is not None
+        seconds = stored.num_frames / clip.store_fps
+        return (
+            f"its label ends at {seconds_text(video.end)} s, the video at "
+            f"{seconds:.1f} s; kept {kept}"
+        )
+    if is_padded(video, clip):
+        return f"{kept} long, shorter than a clip: its last frame is repeated"
+    return stored.note
 
 
 def _is(whole: str) -> str:
@@ -106,11 +132,9 @@ def require_within(
     def seconds(video: Video) -> float:
         if video.sha256 in store:
             return store.num_frames(video.sha256) / store.spec.fps
-        path = manifest.path(video)
-        if path.is_dir():
-            return len(images_in(path)) / store.spec.images_fps
+        path, images_fps = manifest.path(video), store.spec.images_fps
         try:
-            return probe(path).duration_seconds
+            return probe_video(path, images_fps).duration_seconds
         except VideoError:
             return 0.0
 
@@ -177,7 +201,7 @@ def _background_of(
     """Returns the stretches of one video that no label covers."""
     fps = clip.store_fps
     return [
-        kept_part(
+        kept_frames(
             Video(
                 file=labels[0].file,
                 class_name=BACKGROUND,

@@ -1,6 +1,7 @@
 """Decodes the videos of a manifest into a store and records the result."""
 
 import dataclasses
+import functools
 import logging
 import shutil
 from collections import Counter
@@ -15,16 +16,17 @@ from har_keras.manifest.manifest import Manifest, Video
 from har_keras.manifest.parts import counted
 from har_keras.store.decoding import Fill, Task, fill
 from har_keras.store.parts import (
-    PADDED,
-    kept_part,
+    is_cut,
+    is_padded,
+    kept_frames,
     require_background_class,
     require_within,
     with_background,
 )
 from har_keras.store.store import Store, StoreSpec, default_store_dir
-from har_keras.video.ffmpeg import VideoError, probe
-from har_keras.video.ffmpeg_log import VideoInfo, reason_from_content
-from har_keras.video.images import images_in, size_of_images
+from har_keras.video.ffmpeg import VideoError
+from har_keras.video.ffmpeg_log import reason_from_content
+from har_keras.video.images import probe_video
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +75,7 @@ def decode_all(
     )
     if manifest.background:
         kept = with_background(kept, opened, clip)
-    _say_what_failed(kept)
+    _say_what_failed(kept, opened, clip)
     return opened, kept
 
 
@@ -105,24 +107,12 @@ def _kept(
     if video.sha256 not in store:
         reason = reasons.get(video.sha256, _NOT_YET)
         return dataclasses.replace(video, kept_frames=0, reason=reason)
-    stored = store.video(video.sha256)
-    if video.is_part:
-        return kept_part(video, stored, clip)
-    frames, reason = stored.num_frames, stored.reason
-    seconds = f"{frames / clip.store_fps:.1f} s"
-    fills_clip = frames >= clip.stored_frames
-    if stored.damage and fills_clip:
-        reason = f"{stored.damage}, kept {seconds}"
-    elif stored.damage:
-        frames, reason = 0, f"{stored.damage}, before one clip is full"
-    elif frames and not fills_clip and clip.short_videos == "repeat":
-        reason = f"{seconds} long, {PADDED}"
-    elif frames and stored.note:
-        reason = stored.note
-    return dataclasses.replace(video, kept_frames=frames, reason=reason)
+    return kept_frames(video, store.video(video.sha256), clip)
 
 
-def _say_what_failed(manifest: Manifest) -> None:
+def _say_what_failed(
+    manifest: Manifest, store: Store, clip: ClipConfig
+) -> None:
     """Logs every video that is not used, or only in part."""
     failed = [v for v in manifest.failed if v.reason != _NOT_YET]
     told = [
@@ -132,8 +122,12 @@ def _say_what_failed(manifest: Manifest) -> None:
     partly: list[Video] = []
     noted: list[Video] = []
     for video in told:
-        kind = partly if " kept " in video.reason else noted
-        (padded if video.reason.endswith(PADDED) else kind).append(video)
+        if is_cut(video, store.video(video.sha256), clip):
+            partly.append(video)
+        elif is_padded(video, clip):
+            padded.append(video)
+        else:
+            noted.append(video)
     _warn(failed, "'%s'%s is not used: %s.")
     _warn(partly, "'%s'%s is used in part: %s.")
     _warn(noted, "'%s'%s: %s.")
@@ -256,45 +250,45 @@ def open_store(
         store = _open(folder, _spec(clip, config, form))
         if all(task.sha256 in store for task in tasks):
             return store
-    form = choose_form(clip, folder, tasks)
+    form = choose_form(clip, config, tasks)
     return _open(folder, _spec(clip, config, form))
 
 
-def choose_form(clip: ClipConfig, folder: Path, tasks: Sequence[Task]) -> Form:
+def choose_form(
+    clip: ClipConfig, config: StoreConfig, tasks: Sequence[Task]
+) -> Form:
     """Returns raw if the frames fit a quarter of free space, else jpeg."""
-    needed = raw_bytes(clip, [task.path for task in tasks])
+    paths = [task.path for task in tasks]
+    needed = raw_bytes(clip, paths, config.images_fps)
+    folder = config.store_dir or default_store_dir()
     while not folder.exists():
         folder = folder.parent
     room = min(free_memory_bytes(), shutil.disk_usage(folder).free)
     return "raw" if needed <= _SHARE_OF_FREE * room else "jpeg"
 
 
-def raw_bytes(clip: ClipConfig, paths: Sequence[Path]) -> float:
+def raw_bytes(
+    clip: ClipConfig, paths: Sequence[Path], images_fps: float
+) -> float:
     """Estimates the size of all raw frames from the headers of a few files."""
     some = paths[:: max(1, len(paths) // _PROBED_FILES)]
     with ThreadPoolExecutor(num_cores()) as pool:
-        sizes = [*pool.map(lambda path: _raw_bytes(clip, path), some)]
+        of_one = functools.partial(_raw_bytes, clip, images_fps)
+        sizes = [*pool.map(of_one, some)]
     known = [size for size in sizes if size]
     return sum(known) / max(1, len(known)) * len(paths)
 
 
-def _raw_bytes(clip: ClipConfig, path: Path) -> float:
+def _raw_bytes(clip: ClipConfig, images_fps: float, path: Path) -> float:
     """Returns the size of one video's raw frames; 0 if unknown."""
     try:
-        info = _info_of_images(path) if path.is_dir() else probe(path)
+        info = probe_video(path, images_fps)
     except VideoError:
         return 0.0
     short, long = sorted((info.width, info.height))
     aspect = 1.0 if clip.squeeze else long / max(1, short)
     pixels = clip.short_side**2 * aspect
     return 3 * pixels * info.duration_seconds * clip.store_fps
-
-
-def _info_of_images(folder: Path) -> VideoInfo:
-    """Returns the size of a folder of images, and about how long it is."""
-    width, height = size_of_images(folder)
-    seconds = len(images_in(folder)) / StoreSpec.images_fps
-    return VideoInfo(width=width, height=height, duration_seconds=seconds)
 
 
 def _spec(clip: ClipConfig, config: StoreConfig, form: Form) -> StoreSpec:

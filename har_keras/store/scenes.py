@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from har_keras.manifest.division import known_groups
+from har_keras.manifest.division import has_known_group
 from har_keras.manifest.groups import merge_groups
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.progress import plural
@@ -122,28 +122,56 @@ def group_by_look(store: Store, manifest: Manifest) -> GroupedByLook:
     Returns:
         A `GroupedByLook`.
     """
-    duplicates = find_duplicates(store, manifest)
+    videos = _one_of_each(store, manifest)
+    thumbnails = store.thumbnails([video.sha256 for video in videos])
+    duplicates = find_duplicates(store, manifest, thumbnails)
     groups = {video.file: video.group for video in manifest.videos}
     if manifest.division.fractions and not manifest.division.chosen:
         groups = _with_copies_joined(manifest, groups, duplicates)
-    scenes = []
-    for videos in _crossing_scenes(store, manifest, groups):
-        joined = _joined(manifest, groups, videos)
-        scenes.append(Scene(tuple(videos), joined is not None))
-        groups = joined or groups
-    settled = manifest.with_groups([groups[v.file] for v in manifest.videos])
+    settled, scenes = _with_scenes_joined(manifest, groups, videos, thumbnails)
     return GroupedByLook(settled, scenes, updated(duplicates, settled))
 
 
+def group_by_scenes(store: Store, manifest: Manifest) -> Manifest:
+    """Joins the groups of scenes, where copies are not asked for.
+
+    Args:
+        store: Store. Where the videos are.
+        manifest: Manifest. The videos, decoded.
+
+    Returns:
+        The `Manifest` with its groups joined, as by `group_by_look`.
+    """
+    videos = _one_of_each(store, manifest)
+    thumbnails = store.thumbnails([video.sha256 for video in videos])
+    groups = {video.file: video.group for video in manifest.videos}
+    return _with_scenes_joined(manifest, groups, videos, thumbnails)[0]
+
+
+def _with_scenes_joined(
+    manifest: Manifest,
+    groups: dict[str, str],
+    videos: Sequence[Video],
+    thumbnails: Mapping[str, Thumbnails],
+) -> tuple[Manifest, list[Scene]]:
+    scenes = []
+    for members in _crossing_scenes(videos, thumbnails, groups):
+        joined = _joined(manifest, groups, members)
+        scenes.append(Scene(tuple(members), joined is not None))
+        groups = joined or groups
+    found = manifest.with_groups([groups[v.file] for v in manifest.videos])
+    return found, scenes
+
+
 def _crossing_scenes(
-    store: Store, manifest: Manifest, groups: Mapping[str, str]
+    videos: Sequence[Video],
+    thumbnails: Mapping[str, Thumbnails],
+    groups: Mapping[str, str],
 ) -> list[list[Video]]:
     """Returns the scenes that are in several groups, the smallest first."""
-    videos = _one_of_each(store, manifest)
-    hashes = [video.sha256 for video in videos]
     scenes = [
         [videos[i] for i in members]
-        for members in find_scenes(store.thumbnails(hashes), hashes)
+        for members in find_scenes(thumbnails, [v.sha256 for v in videos])
     ]
     crossing = [s for s in scenes if len({groups[v.file] for v in s}) > 1]
     return sorted(crossing, key=len)
@@ -186,10 +214,15 @@ def group_warnings(manifest: Manifest) -> list[str]:
     """
     warnings = manifest.division.warnings(manifest.videos)
     tested = manifest.split("test") or manifest.split("val")
-    unknown = known_groups(manifest.videos, tested).count("")
-    if 2 * unknown > len(tested) and not manifest.division.chosen:
+    known = has_known_group(manifest.videos, tested)
+    files = {video.file for video in tested}
+    named = {
+        v.file for v, is_known in zip(tested, known, strict=True) if is_known
+    }
+    unknown = len(files - named)
+    if 2 * unknown > len(files) and not manifest.division.chosen:
         warnings.append(
-            f"The test may flatter: of {unknown} of {len(tested)} test videos "
+            f"The test may flatter: of {unknown} of {len(files)} test videos "
             "nothing tells, by names or by look, which others are of the same "
             "person, place or recording. Name these in a column 'group' of "
             "manifest.csv or with --group-by."
@@ -276,7 +309,7 @@ def _groups_by_class(
 
 
 def find_scenes(
-    thumbnails: dict[str, Thumbnails], hashes: Sequence[str]
+    thumbnails: Mapping[str, Thumbnails], hashes: Sequence[str]
 ) -> list[list[int]]:
     """Finds videos with the same background.
 
@@ -385,10 +418,10 @@ def _some(members: list[int]) -> list[int]:
 
 def _looks(thumbnails: Thumbnails) -> Floats:
     """Returns the median of all frames, and frames spread over a video."""
-    frames = thumbnails.astype(np.float32)
-    last = len(frames) - 1
+    last = len(thumbnails) - 1
     places = np.linspace(0, last, _NUM_FRAMES).round().astype(int)
-    return np.stack([np.median(frames, 0), *frames[places]])
+    looks = np.stack([np.median(thumbnails, 0), *thumbnails[places]])
+    return looks.astype(np.float32)
 
 
 def _detail(looks: Floats) -> Floats:

@@ -9,6 +9,7 @@ from har_keras.files import SpecialFileError, require_regular
 from har_keras.processes import Process
 from har_keras.video.commands import CONTAINERS, input_command
 from har_keras.video.ffmpeg_log import (
+    NO_MEMORY,
     FFmpegLog,
     VideoInfo,
     is_passing,
@@ -118,6 +119,8 @@ def log_of(
     if watchdog.fired:
         reason = f"timed out after {timeout_seconds:g} s"
         raise VideoError(path, reason, passing=True)
+    if watchdog.too_large:
+        raise VideoError(path, NO_MEMORY, passing=True)
     return log
 
 

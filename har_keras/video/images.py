@@ -10,12 +10,19 @@ import shutil
 import tempfile
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from har_keras.video.commands import FrameOutput, input_command
-from har_keras.video.ffmpeg import FrameReader, Frames, VideoError, probe
-from har_keras.video.ffmpeg_log import MAX_PIXELS
+from har_keras.video.ffmpeg import (
+    FrameReader,
+    Frames,
+    VideoError,
+    probe,
+    read_frames,
+)
+from har_keras.video.ffmpeg_log import MAX_PIXELS, VideoInfo
 from har_keras.video.header import require_file
 
 IMAGE_EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
@@ -60,6 +67,62 @@ def size_of_images(folder: Path) -> tuple[int, int]:
     whole = ("-f", "image2", "-pattern_type", "none")
     info = probe(images[0], *whole, formats="image2")
     return info.width, info.height
+
+
+def probe_video(path: Path, images_fps: float) -> VideoInfo:
+    """Reads the header of a video file, or that of a folder of images.
+
+    Args:
+        path: Path. A video file, or a folder of images.
+        images_fps: float. Images per second of the recording.
+
+    Returns:
+        A `VideoInfo`; of images, size and length.
+
+    Raises:
+        VideoError: If there is no video stream, or no image.
+    """
+    if not path.is_dir():
+        return probe(path)
+    width, height = size_of_images(path)
+    seconds = len(images_in(path)) / images_fps
+    return VideoInfo(width=width, height=height, duration_seconds=seconds)
+
+
+def read_video(
+    path: Path,
+    *,
+    images_fps: float,
+    fps: float,
+    short_side: int,
+    timeout_seconds: float,
+    squeeze: bool = False,
+) -> FrameReader:
+    """Decodes a video file, or reads a folder of images as one.
+
+    Args:
+        path: Path. A video file, or a folder of images.
+        images_fps: float. Images per second of the recording.
+        fps: float. As for `read_frames`, and so are the others.
+        short_side: int.
+        timeout_seconds: float.
+        squeeze: bool.
+
+    Returns:
+        A `FrameReader`.
+
+    Raises:
+        VideoError: If it is neither; it is never opened then.
+    """
+    options: dict[str, Any] = {
+        "fps": fps,
+        "short_side": short_side,
+        "squeeze": squeeze,
+        "timeout_seconds": timeout_seconds,
+    }
+    if path.is_dir():
+        return read_images(path, images_fps=images_fps, **options)
+    return read_frames(path, **options)
 
 
 def read_images(

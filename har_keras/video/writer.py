@@ -41,6 +41,8 @@ class VideoWriter:
         sound: Path | None = None,
         quality: int = 23,
     ) -> None:
+        if sound:
+            require_file(sound)
         self.path = path
         self._sound = sound
         self._complaints = tempfile.TemporaryFile()
@@ -55,8 +57,6 @@ class VideoWriter:
             *("-movflags", "+faststart", "-f", "mp4"),
             f"file:{os.path.abspath(path)}",
         ]
-        if sound:
-            require_file(sound)
         self._process = Process(
             command,
             stdin=subprocess.PIPE,

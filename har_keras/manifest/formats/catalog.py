@@ -27,7 +27,7 @@ from har_keras.manifest.formats.label_studio import (
     is_label_studio,
     read_label_studio,
 )
-from har_keras.manifest.formats.lists import split_in_name
+from har_keras.manifest.formats.lists import is_named_so
 from har_keras.manifest.formats.something import (
     is_something_csv,
     is_something_json,
@@ -70,7 +70,7 @@ def is_table_of_videos(document: Document) -> bool:
     at_place = not document.depth or document.path.stem.lower() == "metadata"
     return (
         at_place
-        and not split_in_name(document.path)  # that is a list
+        and not is_named_so(document.path)  # that is a list
         and bool(columns & {*ROLES["file"]})
         and bool(columns & {*ROLES["class"]})
         and not columns & RESULTS
@@ -85,7 +85,8 @@ def read_tables(
     documents: Sequence[Document], files: VideoFiles
 ) -> FolderListing:
     """Reads tables of videos."""
-    return videos_from_table(files, [(d.table, d.split) for d in documents])
+    tables = [(document.table, document.split_name) for document in documents]
+    return videos_from_table(files, tables)
 
 
 FORMATS = (

@@ -3,8 +3,10 @@
 import json
 import math
 import os
+from typing import TypeGuard
 
 from har_keras.errors import DataError
+from har_keras.manifest.texts import shown
 
 
 def is_path(text: str) -> bool:
@@ -21,6 +23,65 @@ def is_path(text: str) -> bool:
         return False
 
 
+def label_of(value: object, place: str) -> str:
+    """Returns the label that a value of JSON is; that of a list is its only.
+
+    Args:
+        value: object. A text or a number; None is no label.
+        place: str. File and record, for the message.
+
+    Raises:
+        DataError: If it is anything else.
+
+    Example:
+
+    >>> label_of("walk", "a.json"), label_of([3], "a.json")
+    ('walk', '3')
+    """
+    if isinstance(value, str):
+        return value.strip()
+    if is_number(value):
+        return f"{value}"
+    if isinstance(value, list) and len(value) == 1:
+        return label_of(value[0], place)
+    if value is None:
+        return ""
+    raise DataError(
+        f"{place}: a label is one text, for a video, or a part of it, has one "
+        f"class. Received: {shown(f'{value}')}."
+    )
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Returns whether a value of JSON is a finite number.
+
+    Example:
+
+    >>> is_number(3), is_number(True), is_number(float("nan"))
+    (True, False, False)
+    """
+    is_real = isinstance(value, int | float) and not isinstance(value, bool)
+    try:
+        return is_real and math.isfinite(float(f"{value}"))
+    except ValueError:  # of more digits than Python converts
+        return False
+
+
+def whole_number(text: str) -> int | None:
+    """Returns a whole number that is not negative; None if it is none.
+
+    Example:
+
+    >>> whole_number("007"), whole_number("-1"), whole_number("9" * 5000)
+    (7, None, None)
+    """
+    is_one = text.isascii() and text.isdecimal() and len(text) < _MOST_DIGITS
+    return int(text) if is_one else None
+
+
+_MOST_DIGITS = 19
+
+
 def one_label(text: str, place: str) -> str:
     """Returns the label in a cell; a list of one is that one.
 
@@ -29,14 +90,14 @@ def one_label(text: str, place: str) -> str:
         place: str. File and line, for the message.
 
     Raises:
-        DataError: If the list is of several.
+        DataError: If the list is of several, or it is an object.
 
     Example:
 
     >>> one_label("walk", "line 1"), one_label('["walk"]', "line 1")
     ('walk', 'walk')
     """
-    if not text.startswith("["):
+    if not text.startswith(("[", "{")):
         return text
     try:
         labels = json.loads(text.replace("'", '"'))
@@ -44,9 +105,9 @@ def one_label(text: str, place: str) -> str:
         return text
     if not isinstance(labels, list) or len(labels) != 1:
         raise DataError(
-            f"{place}: a video has one class. Received: {text[:80]}."
+            f"{place}: a video has one class. Received: {shown(text)}."
         )
-    return str(labels[0])
+    return label_of(labels, place)
 
 
 def seconds_between(
@@ -90,7 +151,7 @@ def _seconds(value: object, place: str) -> float | None:
     if not 1 <= len(hours) <= 3 or not all(map(math.isfinite, hours)):
         raise DataError(
             f"{place}: a time must be in seconds, as 12.5, or as 00:00:12.5. "
-            f"Received: {text[:40]!r}."
+            f"Received: {shown(text, 40)!r}."
         )
     return sum(x * 60**i for i, x in enumerate(reversed(hours)))
 

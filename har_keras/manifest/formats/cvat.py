@@ -9,9 +9,11 @@ from xml.etree.ElementTree import Element
 
 from har_keras.errors import DataError
 from har_keras.manifest.entries import FolderListing
+from har_keras.manifest.formats.cells import whole_number
 from har_keras.manifest.formats.document import Document
-from har_keras.manifest.formats.labelled import Labelled, frame_rate
-from har_keras.manifest.split_names import split_of
+from har_keras.manifest.formats.labelled import Labelled
+from har_keras.manifest.split_names import split_name
+from har_keras.manifest.texts import shown
 from har_keras.manifest.video_files import VideoFiles, suffix_of
 from har_keras.video.extensions import EXTENSIONS
 
@@ -45,7 +47,7 @@ def read_cvat(
     A label holds while one of its tracks is to be seen, or where it is the tag
     of a frame. Where in the picture it is is not read.
     """
-    labelled, attributes = Labelled(files), set[str]()
+    labelled = Labelled(documents, files)
     for document in documents:
         assert document.xml is not None
         tasks = _tasks(document.xml, document)
@@ -54,21 +56,19 @@ def read_cvat(
             shown[task, label].add(part)
         for (task, label), parts in sorted(shown.items()):
             _add(labelled, document, tasks[task], label, parts)
-        attributes |= {
-            x.get("name", "")
-            for tag in ("track", "image")
-            for item in document.xml.iter(tag)
-            for x in item.iter("attribute")
-        }
-    notes = [
-        f"Listed in {', '.join(d.file for d in documents)}.",
+        labelled.not_read(
+            "Attributes of CVAT",
+            (
+                x.get("name", "")
+                for tag in ("track", "image")
+                for item in document.xml.iter(tag)
+                for x in item.iter("attribute")
+            ),
+        )
+    return labelled.listing(
         "A label of CVAT is read as one of the whole picture, whatever its "
-        "place in it.",
-    ]
-    if attributes:
-        named = ", ".join(sorted(attributes))
-        notes.append(f"Attributes of CVAT are not read: {named}.")
-    return labelled.listing(notes)
+        "place in it."
+    )
 
 
 def _tasks(root: Element, document: Document) -> dict[str, _Task]:
@@ -79,7 +79,7 @@ def _tasks(root: Element, document: Document) -> dict[str, _Task]:
         task.findtext("id", ""): _Task(
             _source(task, root),
             _step(task.findtext("frame_filter", "")),
-            split_of(task.findtext("subset", "")),
+            split_name(task.findtext("subset", "")),
         )
         for task in found
     }
@@ -103,7 +103,7 @@ def _source(task: Element, root: Element) -> str:
 
 
 def _step(text: str) -> int:
-    found = re.search(r"step\s*=\s*(\d+)", text)
+    found = re.search(r"step\s*=\s*(\d{1,9})(?!\d)", text)
     return max(1, int(found[1])) if found else 1
 
 
@@ -130,8 +130,8 @@ def _task_of(item: Element, tasks: dict[str, _Task], document: Document) -> str:
     if "" in tasks and not task:
         return ""
     raise DataError(
-        f"'{document.path}' has a label of task '{task}', which its <meta> "
-        "does not name. Export it again."
+        f"'{document.path}' has a label of task '{shown(task)}', which its "
+        "<meta> does not name. Export it again."
     )
 
 
@@ -146,13 +146,13 @@ def _label(item: Element, document: Document) -> str:
 
 
 def _frame(item: Element, name: str, document: Document) -> int:
-    text = item.get(name, "")
-    if not text.isdecimal():
+    number = whole_number(item.get(name, ""))
+    if number is None:
         raise DataError(
             f"'{document.path}' has a <{item.tag}> whose {name} is no number "
-            f"of a frame. Received: {text!r}."
+            f"of a frame. Received: {shown(item.get(name, ''))!r}."
         )
-    return int(text)
+    return number
 
 
 def _visible(track: Element, step: int, document: Document) -> Iterator[Part]:
@@ -204,14 +204,14 @@ def _add(
     label: str,
     parts: set[Part],
 ) -> None:
-    place = f"'{document.path}', label '{label}'"
+    place = f"'{document.path}', label '{shown(label)}'"
     name = task.source
     if suffix_of(name) not in EXTENSIONS and suffix_of(name) in _ARCHIVES:
         name = PurePosixPath(name).stem
     file = labelled.find(name, place)
     if not file:
         return
-    rate = frame_rate(labelled.files.root / file)
+    rate = labelled.frame_rate(file)
     for first, last in _joined(parts):
         times = (first / rate, (last + 1) / rate)
         labelled.add(place, file, label, times, split=task.split)

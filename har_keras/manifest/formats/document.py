@@ -11,17 +11,17 @@ from xml.etree import ElementTree
 from har_keras.errors import DataError
 from har_keras.manifest.formats.tables import (
     Table,
+    header_of,
     json_records,
-    read_table,
     table_of,
 )
-from har_keras.manifest.split_names import split_of
-from har_keras.manifest.texts import MAX_BYTES, Text, read_text
+from har_keras.manifest.split_names import split_name, split_of
+from har_keras.manifest.texts import MAX_BYTES, Text, read_text, shown
 
 Kind = TypeVar("Kind")
 
 _KINDS = {dict: "an object", list: "a list", str: "a text", int: "a number"}
-_HEAD_CHARACTERS = 4096
+_HEAD_CHARACTERS = 65536
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,20 @@ class Document:
         return len(PurePosixPath(self.file).parts) - 1
 
     @property
-    def split(self) -> str:
-        """The split that its name has in it, else that of its folder, or ""."""
+    def split_in_name(self) -> str:
+        """The word of its name that names a split, or ""."""
         words = re.findall(r"[a-z]+", PurePosixPath(self.name).stem)
-        found = {split_of(word) for word in words} - {""}
-        if not found and self.depth:
-            found = {split_of(self.path.parent.name)} - {""}
-        return found.pop() if len(found) == 1 else ""
+        found = {split_of(word): word for word in reversed(words)}
+        named = [word for split, word in found.items() if split]
+        return named[0] if len(named) == 1 else ""
+
+    @property
+    def split_name(self) -> str:
+        """The name of a split that its name has in it, else its folder's."""
+        words = re.findall(r"[a-z]+", PurePosixPath(self.name).stem)
+        if any(map(split_of, words)) or not self.depth:
+            return self.split_in_name
+        return split_name(self.path.parent.name)
 
     @functools.cached_property
     def text(self) -> Text:
@@ -110,11 +117,7 @@ class Document:
     def columns(self) -> frozenset[str]:
         """The names of its columns, in lower case, if it is a table."""
         if self.suffix in (".csv", ".tsv"):
-            try:
-                head = self.head.split("\n")[:2]
-                return frozenset(table_of("\n".join(head), self.path).columns)
-            except DataError:
-                return frozenset()
+            return frozenset(header_of(self.head))
         records = self.json
         if not isinstance(records, list) or not records:
             return frozenset()
@@ -122,10 +125,10 @@ class Document:
             return frozenset()
         return frozenset(str(name).lower() for x in records for name in x)
 
-    @property
+    @functools.cached_property
     def table(self) -> Table:
         """Its content as a table."""
-        return read_table(self.path)
+        return table_of(self.text, self.path)
 
 
 def field(record: Any, name: str, kind: type[Kind], place: str) -> Kind:
@@ -149,8 +152,8 @@ def field(record: Any, name: str, kind: type[Kind], place: str) -> Kind:
     if isinstance(value, kind):
         return value
     raise DataError(
-        f"{place}: expected {_KINDS.get(kind, kind.__name__)} named '{name}'. "
-        f"Received: {short(record)}."
+        f"{place}: expected {_KINDS.get(kind, kind.__name__)} named "
+        f"'{shown(name, 40)}'. Received: {short(record)}."
     )
 
 
@@ -165,5 +168,4 @@ def objects(values: Any, place: str) -> list[dict[str, Any]]:
 
 def short(value: Any) -> str:
     """Returns the start of a value as JSON, for a message."""
-    text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= 100 else f"{text[:97]}..."
+    return shown(json.dumps(value, default=str, ensure_ascii=False), 100)

@@ -6,10 +6,11 @@ from xml.etree.ElementTree import Element
 
 from har_keras.errors import DataError
 from har_keras.manifest.entries import FolderListing
+from har_keras.manifest.formats.cells import whole_number
 from har_keras.manifest.formats.document import Document
 from har_keras.manifest.formats.labelled import Labelled
+from har_keras.manifest.texts import shown
 from har_keras.manifest.video_files import VideoFiles, suffix_of
-from har_keras.progress import plural
 from har_keras.video.extensions import EXTENSIONS
 
 _CLASS_TIERS = frozenset({"class", "label", "action", "activity"})
@@ -25,45 +26,32 @@ def read_elan(
     documents: Sequence[Document], files: VideoFiles
 ) -> FolderListing:
     """Reads `.eaf` files: the values on one tier are the classes."""
-    labelled, left = Labelled(files), 0
-    unread: set[str] = set()
+    labelled = Labelled(documents, files)
     for document in documents:
         root = document.xml
         assert root is not None
         times = _time_slots(root, document)
         tier, others = _tier(root, document)
-        unread |= others
+        labelled.not_read("Tiers of ELAN", others)
         found = [] if tier is None else tier.findall(".//ALIGNABLE_ANNOTATION")
         videos = _videos(root, document, labelled) if found else []
         for item in found:
-            place = f"'{document.path}', {item.get('ANNOTATION_ID', '')}"
+            name = shown(item.get("ANNOTATION_ID", ""))
+            place = f"'{document.path}', {name}"
             label = (item.findtext("ANNOTATION_VALUE") or "").strip()
             part = [
                 times.get(item.get(f"TIME_SLOT_REF{i}", "")) for i in (1, 2)
             ]
             if not label or None in part:
-                left += 1
+                labelled.leave_out(
+                    "annotation", "of ELAN without a value or a time"
+                )
                 continue
             for file, origin in videos:
                 start, end = (origin + (x or 0.0) for x in part)
                 group = document.path.stem if len(videos) > 1 else ""
                 labelled.add(place, file, label, (start, end), group=group)
-    notes = [f"Listed in {_listed(documents)}."]
-    if left:
-        notes.append(
-            f"{plural(left, 'annotation')} of ELAN without a value or a time "
-            "left out."
-        )
-    if unread:
-        named = ", ".join(sorted(unread))
-        notes.append(f"Tiers of ELAN that are not read: {named}.")
-    return labelled.listing(notes)
-
-
-def _listed(documents: Sequence[Document]) -> str:
-    first = documents[0].file
-    more = len(documents) - 1
-    return f"{first} and {more} more" if more else first
+    return labelled.listing()
 
 
 def _time_slots(root: Element, document: Document) -> dict[str, float]:
@@ -72,14 +60,14 @@ def _time_slots(root: Element, document: Document) -> dict[str, float]:
     units = "milliseconds" if header is None else header.get("TIME_UNITS", "")
     if units not in ("milliseconds", ""):
         raise DataError(
-            f"'{document.path}' has times in {units}. Save it with times in "
-            "milliseconds."
+            f"'{document.path}' has times in {shown(units)!r}. Save it with "
+            "times in milliseconds."
         )
     found = {}
     for slot in root.iterfind("TIME_ORDER/TIME_SLOT"):
-        value = slot.get("TIME_VALUE", "")
-        if value.isdecimal():
-            found[slot.get("TIME_SLOT_ID", "")] = int(value) / 1000
+        value = whole_number(slot.get("TIME_VALUE", ""))
+        if value is not None:
+            found[slot.get("TIME_SLOT_ID", "")] = value / 1000
     return found
 
 
@@ -124,7 +112,8 @@ def _videos(
     found = []
     for item, url in videos:
         origin = item.get("TIME_ORIGIN", "0")
-        offset = int(origin) / 1000 if origin.lstrip("-").isdecimal() else 0.0
+        offset = (whole_number(origin.removeprefix("-")) or 0) / 1000
+        offset = -offset if origin.startswith("-") else offset
         if file := labelled.find(url, place):
             found.append((file, offset))
     return found

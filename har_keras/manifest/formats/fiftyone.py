@@ -1,20 +1,21 @@
 """FiftyOne: its own export of a data set, and that of temporal detections."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from har_keras.errors import DataError
 from har_keras.manifest.entries import FolderListing
+from har_keras.manifest.formats.cells import is_number, label_of
 from har_keras.manifest.formats.document import (
     Document,
     field,
     objects,
     short,
 )
-from har_keras.manifest.formats.labelled import Labelled, frame_rate
-from har_keras.manifest.split_names import split_of
+from har_keras.manifest.formats.labelled import Labelled
+from har_keras.manifest.split_names import split_name, split_of
+from har_keras.manifest.texts import shown
 from har_keras.manifest.video_files import VideoFiles
-from har_keras.progress import plural
 
 
 def is_fiftyone(document: Document) -> bool:
@@ -44,25 +45,25 @@ def read_fiftyone(
     The class is a `Classification`, or the parts are `TemporalDetections`; a
     tag that is the name of a split is the split.
     """
-    labelled, bare = Labelled(files), 0
-    notes: list[str] = []
+    labelled = Labelled(documents, files)
     for document in documents:
         place = f"'{document.path}'"
         samples = objects(document.json["samples"], place)
         name, others = _label_field(samples, place)
-        notes += others
+        labelled.not_read("Fields of FiftyOne", others)
         for number, sample in enumerate(samples, 1):
             where = f"{place}, sample {number}"
             items = _items(sample, name, where)
-            bare += not items
+            if not items:
+                labelled.leave_out("video")
             path = field(sample, "filepath", str, where)
             file = labelled.find(path, where) if items else ""
             for item in items if file else ():
                 times = _times(item, labelled, file, where, _rate(sample))
-                label = field(item, "label", str, where)
+                label = label_of(item.get("label"), where)
                 split = _split(sample, where)
                 labelled.add(where, file, label, times, split=split)
-    return labelled.listing([*_notes(documents, bare), *notes])
+    return labelled.listing()
 
 
 def read_fiftyone_labels(
@@ -72,23 +73,24 @@ def read_fiftyone_labels(
 
     `labels` maps the name of a video to its parts, or to its one label.
     """
-    labelled, bare = Labelled(files), 0
+    labelled = Labelled(documents, files)
     for document in documents:
         place = f"'{document.path}'"
         classes = document.json.get("classes")
         labels = document.json["labels"]
         for name, value in labels.items():
-            where = f"{place}, '{name}'"
+            where = f"{place}, '{shown(name)}'"
             items = value if isinstance(value, list) else [{"label": value}]
             items = [] if value is None else items
-            bare += not items
+            if not items:
+                labelled.leave_out("video")
             file = labelled.find(name, where) if items else ""
             for item in objects(items, where) if file else ():
                 times = _times(item, labelled, file, where, 0.0)
                 label = _class(item.get("label"), classes, where)
-                split = split_of(document.path.parent.name)
+                split = split_name(document.path.parent.name)
                 labelled.add(where, file, label, times, split=split)
-    return labelled.listing(_notes(documents, bare))
+    return labelled.listing()
 
 
 def _items(
@@ -101,16 +103,10 @@ def _items(
     return objects(labels.get("detections", [labels]), place)
 
 
-def _notes(documents: Sequence[Document], bare: int) -> Iterator[str]:
-    yield f"Listed in {', '.join(d.file for d in documents)}."
-    if bare:
-        yield f"{plural(bare, 'video')} without a label left out."
-
-
 def _label_field(
     samples: list[dict[str, Any]], place: str
 ) -> tuple[str, list[str]]:
-    """Returns the field that holds the class, and a note on the others."""
+    """Returns the field that holds the class, and the names of others."""
     kinds = {
         name: str(value.get("_cls"))
         for sample in samples
@@ -126,9 +122,7 @@ def _label_field(
             f"TemporalDetections. Found: {listed}. Export one, or name the "
             "right one ground_truth."
         )
-    others = ", ".join(name for name in kinds if name != chosen[0])
-    note = f"Fields of FiftyOne that are not read: {others}."
-    return chosen[0], [note] if others else []
+    return chosen[0], [name for name in kinds if name != chosen[0]]
 
 
 _LABEL_KINDS = ("Classification", "TemporalDetections")
@@ -137,19 +131,19 @@ _LABEL_KINDS = ("Classification", "TemporalDetections")
 def _split(sample: dict[str, Any], place: str) -> str:
     tags = sample.get("tags")
     named = map(str, tags if isinstance(tags, list) else [])
-    splits = {split_of(tag) for tag in named} - {""}
-    if len(splits) > 1:
+    splits = [tag for tag in named if split_of(tag)]
+    if len({*map(split_of, splits)}) > 1:
         raise DataError(
             f"{place}: its tags name several splits. Received: {short(tags)}."
         )
-    return splits.pop() if splits else ""
+    return splits[0] if splits else ""
 
 
 def _rate(sample: dict[str, Any]) -> float:
     """Returns the frame rate in the metadata of a sample, or 0."""
     metadata = sample.get("metadata")
     rate = metadata.get("frame_rate") if isinstance(metadata, dict) else None
-    return float(rate) if isinstance(rate, int | float) else 0.0
+    return float(rate) if is_number(rate) else 0.0
 
 
 def _times(
@@ -164,14 +158,14 @@ def _times(
     if pair is None:
         return None, None
     numbers = isinstance(pair, list) and len(pair) == 2
-    if not numbers or not all(isinstance(x, int | float) for x in pair):
+    if not numbers or not all(map(is_number, pair)):
         raise DataError(
             f"{place}: 'support' must be the first and the last frame. "
             f"Received: {short(item)}."
         )
     if item.get("timestamps"):
         return pair[0], pair[1]
-    rate = rate or frame_rate(labelled.files.root / file)
+    rate = rate or labelled.frame_rate(file)
     return (pair[0] - 1) / rate, pair[1] / rate
 
 
@@ -179,9 +173,9 @@ def _class(target: Any, classes: Any, place: str) -> str:
     """Returns the name of a label, which may be a number in `classes`."""
     if isinstance(target, str):
         return target
-    if isinstance(target, int) and isinstance(classes, list):
-        if 0 <= target < len(classes):
-            return str(classes[target])
+    is_index = isinstance(target, int) and not isinstance(target, bool)
+    if is_index and isinstance(classes, list) and 0 <= target < len(classes):
+        return label_of(classes[target], place)
     raise DataError(
         f"{place}: a label must be a name, or a number in 'classes'. "
         f"Received: {short(target)}."

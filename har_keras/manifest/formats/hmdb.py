@@ -8,7 +8,6 @@ from har_keras.manifest.entries import FolderListing
 from har_keras.manifest.formats.document import Document
 from har_keras.manifest.formats.labelled import Labelled
 from har_keras.manifest.video_files import VideoFiles
-from har_keras.progress import plural
 
 _NAME = re.compile(r"(.+)_test_split(\d)\.txt")
 _LINE = re.compile(r"(\S.*\S)\s+([012])")
@@ -27,32 +26,27 @@ def read_hmdb(
 ) -> FolderListing:
     """Reads the first of HMDB51's divisions that is in the folder."""
     numbers = sorted({_parts(document)[1] for document in documents})
-    labelled, unused = Labelled(files), 0
+    labelled = Labelled(documents, files)
     for document in documents:
         class_name, number = _parts(document)
         if number != numbers[0]:
             continue
         for place, name, mark in _lines(document):
             if mark == "0":
-                unused += 1
+                labelled.leave_out(
+                    "video", "marked 0 in the lists, in neither split,"
+                )
             elif file := labelled.find(f"{class_name}/{name}", place):
                 split = _SPLITS[mark]
                 labelled.add(place, file, class_name, split=split)
-    notes = [
-        f"Listed in {documents[0].path.parent.name}/*_test_split{numbers[0]}"
-        ".txt."
-    ]
-    if len(numbers) > 1:
-        notes.append(
-            f"Division {numbers[0]} of {len(numbers)} is read; for another, "
-            "leave only its lists in the folder."
-        )
-    if unused:
-        notes.append(
-            f"{plural(unused, 'video')} marked 0 in the lists, in neither "
-            "split, left out."
-        )
-    return labelled.listing(notes)
+    folder = documents[0].path.parent.name
+    listed = f"{folder}/*_test_split{numbers[0]}.txt"
+    note = (
+        f"Division {numbers[0]} of {len(numbers)} is read; for another, leave "
+        "only its lists in the folder."
+    )
+    notes = [note] if len(numbers) > 1 else []
+    return labelled.listing(*notes, listed=listed)
 
 
 def _parts(document: Document) -> tuple[str, str]:

@@ -10,13 +10,17 @@ from typing import Any
 
 from har_keras.errors import DataError
 from har_keras.manifest.entries import FolderListing
-from har_keras.manifest.formats.cells import seconds_between
-from har_keras.manifest.formats.document import Document, field, objects
+from har_keras.manifest.formats.cells import label_of, seconds_between
+from har_keras.manifest.formats.document import (
+    Document,
+    field,
+    objects,
+    short,
+)
 from har_keras.manifest.formats.labelled import Labelled
 from har_keras.manifest.split_names import split_of
+from har_keras.manifest.texts import shown
 from har_keras.manifest.video_files import VideoFiles
-from har_keras.progress import plural
-from har_keras.video.ffmpeg import VideoError, probe
 
 _TIMES = ("time_start", "time_end")
 _COLUMNS = {"label", "youtube_id", *_TIMES, "split", ""}
@@ -82,25 +86,24 @@ def read_activitynet(
 def _read(
     documents: Sequence[Document], files: VideoFiles, clips_of: Any
 ) -> FolderListing:
-    labelled, bare = Labelled(files), 0
+    labelled = Labelled(documents, files)
     for document in documents:
         for clip in clips_of(document):
             if clip.label:
                 _add(labelled, clip)
             else:
-                bare += 1
-    notes = [f"Listed in {', '.join(d.file for d in documents)}."]
-    if bare:
-        notes.append(f"{plural(bare, 'video')} without a label left out.")
-    others = sorted({x for d in documents for x in d.columns} - _COLUMNS)
-    if others:
-        notes.append(f"Columns that are not used: {', '.join(others)}.")
-    return labelled.listing(notes)
+                labelled.leave_out("video")
+    others = {name for document in documents for name in document.columns}
+    labelled.not_read("Columns of Kinetics", others - _COLUMNS)
+    return labelled.listing()
 
 
 def _add(labelled: Labelled, clip: _Clip) -> None:
     """Adds a clip, as a file of its own or as a part of the whole video."""
-    folders = [clip.split, clip.label, clip.label.replace(" ", "_")]
+    folders = [
+        clip.split, split_of(clip.split), clip.label,
+        clip.label.replace(" ", "_"),
+    ]  # fmt: skip
     first, last = int(clip.start), int(clip.end)
     names = [
         f"{clip.video}_{first:06d}_{last:06d}",
@@ -128,10 +131,7 @@ def _is_cut(labelled: Labelled, file: str, clip: _Clip) -> bool:
 
     Some copies of Kinetics keep the names of the videos for the cut clips.
     """
-    try:
-        length = probe(labelled.files.root / file).duration_seconds
-    except VideoError:
-        return False  # Decoding will say why.
+    length = labelled.seconds(file)
     is_short = length <= clip.end - clip.start + _SLACK_SECONDS
     return 0 < length < clip.end and is_short and clip.start > 0
 
@@ -143,31 +143,31 @@ def _from_csv(document: Document) -> Iterator[_Clip]:
             row.cells["youtube_id"].strip(),
             row.cells.get("label", "").strip(),
             (row.cells["time_start"], row.cells["time_end"]),
-            row.cells.get("split", "").strip() or document.split,
+            row.cells.get("split", "").strip() or document.split_name,
         )
 
 
 def _from_kinetics_json(document: Document) -> Iterator[_Clip]:
     for video in document.json:
-        place = f"'{document.path}', video '{video}'"
+        place = f"'{document.path}', video '{shown(video, 40)}'"
         record = field(document.json, video, dict, place)
         annotation = field(record, "annotations", dict, place)
         times = field(annotation, "segment", list, place)
         yield _clip(
             place,
             video,
-            str(annotation.get("label") or ""),
+            label_of(annotation.get("label"), place),
             times,
-            str(record.get("subset") or document.split),
+            label_of(record.get("subset"), place) or document.split_name,
         )
 
 
 def _from_activitynet(document: Document) -> Iterator[_Clip]:
     database = document.json["database"]
     for video in database:
-        place = f"'{document.path}', video '{video}'"
+        place = f"'{document.path}', video '{shown(video, 40)}'"
         record = field(database, video, dict, place)
-        split = str(record.get("subset") or document.split)
+        split = label_of(record.get("subset"), place) or document.split_name
         annotations = objects(record.get("annotations") or [], place)
         if not annotations:
             yield _Clip(place, video, "", 0.0, 0.0, split)
@@ -175,7 +175,7 @@ def _from_activitynet(document: Document) -> Iterator[_Clip]:
             yield _clip(
                 place,
                 video,
-                field(annotation, "label", str, place),
+                label_of(annotation.get("label"), place),
                 field(annotation, "segment", list, place),
                 split,
             )
@@ -187,7 +187,7 @@ def _clip(
     if len(times) != 2:
         raise DataError(
             f"{place}: a part has a start and an end, in seconds. Received: "
-            f"{times}."
+            f"{short(times)}."
         )
     start, end = seconds_between(times[0], times[1], place)
     if not video or start is None or end is None:
@@ -195,6 +195,6 @@ def _clip(
     if split and not split_of(split):
         raise DataError(
             f"{place}: the split must be train, val or test. Received: "
-            f"{split!r}."
+            f"{shown(split)!r}."
         )
-    return _Clip(place, video, label, start, end, split_of(split))
+    return _Clip(place, video, label, start, end, split)

@@ -9,6 +9,11 @@ from typing import Any
 
 from har_keras.errors import DataError
 from har_keras.manifest.entries import FolderListing
+from har_keras.manifest.formats.cells import (
+    is_number,
+    label_of,
+    seconds_between,
+)
 from har_keras.manifest.formats.document import (
     Document,
     field,
@@ -16,8 +21,8 @@ from har_keras.manifest.formats.document import (
     short,
 )
 from har_keras.manifest.formats.labelled import Labelled
+from har_keras.manifest.texts import shown
 from har_keras.manifest.video_files import VideoFiles, suffix_of
-from har_keras.progress import plural
 from har_keras.video.extensions import EXTENSIONS
 
 # The rate of the timeline where the labelling configuration names none.
@@ -53,15 +58,15 @@ def read_label_studio(
     documents: Sequence[Document], files: VideoFiles
 ) -> FolderListing:
     """Reads exports in Label Studio's formats JSON, JSON-MIN and CSV."""
-    labelled, bare, in_frames = Labelled(files), 0, False
-    unused: set[str] = set()
+    labelled, in_frames = Labelled(documents, files), False
     for document in documents:
         for number, task in enumerate(_tasks(document), 1):
-            unused |= _unused(task)
-            place = f"'{document.path}', task {task.get('id', number)}"
+            labelled.not_read("Results of Label Studio", _unused(task))
+            name = shown(str(task.get("id", number)), 40)
+            place = f"'{document.path}', task {name}"
             labels = _labels(task, place)
             if not labels:
-                bare += 1
+                labelled.leave_out("task")
                 continue
             file = _find(labelled, task, place)
             rate, is_default = _rate(task)
@@ -72,22 +77,13 @@ def read_label_studio(
                     first, last = label.frames
                     times = ((first - 1) / rate, last / rate)
                 labelled.add(place, file, label.name, times)
-    notes = [f"Listed in {', '.join(d.file for d in documents)}."]
-    if bare:
-        notes.append(f"{plural(bare, 'task')} without a label left out.")
-    if unused:
-        notes.append(
-            f"Results of Label Studio that are not labels are not read: "
-            f"{', '.join(sorted(unused))}."
-        )
-    if in_frames:
-        notes.append(
-            "Label Studio writes times as frames and not their rate: "
-            f"{_DEFAULT_FPS:g}/s is taken, its default. If the labelling "
-            'configuration has another frameRate, give it as "fps" in the '
-            "data of the tasks."
-        )
-    return labelled.listing(notes)
+    note = (
+        "Label Studio writes times as frames and not their rate: "
+        f"{_DEFAULT_FPS:g}/s is taken, its default. If the labelling "
+        'configuration has another frameRate, give it as "fps" in the data of '
+        "the tasks."
+    )
+    return labelled.listing(*([note] if in_frames else []))
 
 
 def _tasks(document: Document) -> list[dict[str, Any]]:
@@ -135,13 +131,19 @@ def _rate(task: dict[str, Any]) -> tuple[float, bool]:
     data = task.get("data", task)
     for name in _RATES:
         value = data.get(name) if isinstance(data, dict) else None
-        if value is not None:
-            try:
-                if float(value) > 0:
-                    return float(value), False
-            except (TypeError, ValueError):
-                continue
+        rate = _number(value)
+        if rate > 0:
+            return rate, False
     return _DEFAULT_FPS, True
+
+
+def _number(value: Any) -> float:
+    """Returns a number, which may be written as a text; 0 if it is none."""
+    try:
+        number = float(value) if isinstance(value, str) else value
+    except ValueError:
+        return 0.0
+    return float(number) if is_number(number) else 0.0
 
 
 def _labels(task: dict[str, Any], place: str) -> list[_Label]:
@@ -178,8 +180,8 @@ def _of_results(results: list[Any], place: str) -> Iterator[_Label]:
             yield from _of_timeline(value, kind, place)
         elif kind not in _NO_LABELS:
             raise DataError(
-                f"{place}: a result of type '{kind}' is not understood. Labels "
-                "are read from Choices, TimelineLabels and Labels."
+                f"{place}: a result of type '{shown(kind)}' is not understood. "
+                "Labels are read from Choices, TimelineLabels and Labels."
             )
 
 
@@ -208,13 +210,12 @@ def _of_timeline(
     names = [value[x] for x in (kind, "timelinelabels", "labels") if x in value]
     label = _only(names[0] if names else None, place)
     if "ranges" not in value:
-        yield _Label(label, (value.get("start"), value.get("end")))
+        times = value.get("start"), value.get("end")
+        yield _Label(label, seconds_between(*times, place))
         return
     for part in objects(value["ranges"], place):
         first, last = part.get("start"), part.get("end")
-        if not isinstance(first, int | float) or not isinstance(
-            last, int | float
-        ):
+        if not is_number(first) or not is_number(last):
             raise DataError(
                 f"{place}: a range has a start and an end, in frames. "
                 f"Received: {short(part)}."
@@ -225,7 +226,7 @@ def _of_timeline(
 def _only(labels: Any, place: str) -> str:
     """Returns the label of a list of one."""
     if isinstance(labels, list) and len(labels) == 1:
-        return str(labels[0])
+        return label_of(labels, place)
     raise DataError(
         f"{place}: a video, or a part of it, has one class. Received: "
         f"{short(labels)}."

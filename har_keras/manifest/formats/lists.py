@@ -4,23 +4,25 @@ A line is a path and a label, separated by a space, a tab or a comma. The names
 of numeric labels are read from a file beside the lists.
 """
 
+import itertools
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from har_keras.errors import DataError
 from har_keras.manifest.collecting import (
     ClassNames,
     Collected,
+    file_of,
     likeliest_base,
     videos_from_table,
 )
-from har_keras.manifest.entries import FolderListing, FoundVideo, listed_file
-from har_keras.manifest.formats.tables import ROLES, read_table
-from har_keras.manifest.split_names import split_of
-from har_keras.manifest.texts import read_text
+from har_keras.manifest.entries import FolderListing, FoundVideo
+from har_keras.manifest.formats.document import Document
+from har_keras.manifest.formats.tables import ROLES, header_of
+from har_keras.manifest.split_names import splits_of
 from har_keras.manifest.video_files import VideoFiles
 from har_keras.video.extensions import EXTENSIONS
 
@@ -41,9 +43,6 @@ _FRAMES_LINE = re.compile(
 )
 # Names that are those of lists whatever is in them.
 _PLAIN = re.compile(r"(?:train|val|test)\.(?:txt|csv)")
-_WORD = re.compile(
-    r"(train|training|val|valid|validation|test|testing)(?:list|set|split)?"
-)
 
 
 @dataclass(frozen=True)
@@ -54,30 +53,72 @@ class _Line:
     path: str
     label: str
     split: str
-    is_frames: bool = False
 
 
 @dataclass(frozen=True)
 class _List:
     """A file that lists the videos of a split."""
 
-    path: Path
+    document: Document
     split: str
 
+    @property
+    def path(self) -> Path:
+        """The path of the file."""
+        return self.document.path
 
-def find_lists(files: VideoFiles, without: Collection[str] = ()) -> list[Path]:
-    """Returns the lists of videos in a folder.
+
+@dataclass(frozen=True)
+class Lists:
+    """The lists of a folder that are read, one a split.
+
+    Args:
+        chosen: Sequence of _List.
+        notes: Sequence of str. On lists that are not read.
+    """
+
+    chosen: tuple[_List, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the files."""
+        return [x.path.name for x in self.chosen]
+
+
+def find_lists(
+    files: VideoFiles,
+    opened: Mapping[str, Document],
+    without: Collection[str] = (),
+) -> Lists:
+    """Finds the lists of videos in a folder, named after splits.
 
     Args:
         files: VideoFiles. The files of the folder.
+        opened: Mapping from a file to its `Document`, of those that were read
+            already.
         without: Collection of str. Files that are something else.
+
+    Raises:
+        DataError: If several lists are of one split.
     """
-    return [x.path for x in _chosen(files, without)[0]]
+    by_folder: dict[str, list[Document]] = defaultdict(list)
+    for name in files.texts:
+        path = PurePosixPath(name)
+        if name in without or len(path.parts) > 2 or not is_named_so(path):
+            continue
+        document = opened.get(name) or Document(files.root, name)
+        if _is_plain(name) or _lists_videos(document):
+            by_folder[path.parent.as_posix()].append(document)
+    # A list of test videos alone may be one's notes; those of the root first.
+    for folder in sorted(by_folder, key=lambda x: (x != ".", x)):
+        mine = by_folder[folder]
+        splits = splits_of({x.split_in_name for x in mine})
+        return _one_each([_List(x, splits[x.split_in_name]) for x in mine])
+    return Lists((), ())
 
 
-def videos_from_lists(
-    files: VideoFiles, without: Collection[str] = ()
-) -> FolderListing:
+def videos_from_lists(files: VideoFiles, lists: Lists) -> FolderListing:
     """Returns the videos that the lists of a folder name.
 
     Lists are named after splits: `train.txt`, `ucf101_val_split_1_videos.txt`,
@@ -88,7 +129,7 @@ def videos_from_lists(
 
     Args:
         files: VideoFiles. The files of the folder.
-        without: Collection of str. Files that are something else.
+        lists: Lists. At least one.
 
     Returns:
         A `FolderListing`, sorted by file. A missing video is included with a
@@ -99,44 +140,43 @@ def videos_from_lists(
             twice or lies outside, or a numeric label has no name; names file
             and line.
     """
-    lists, notes = _chosen(files, without)
-    headers = [len(_header(x.path)) for x in lists]
-    if max(headers, default=0) > _PLAIN_COLUMNS:
-        if not all(headers):
-            bare = lists[headers.index(0)].path.name
-            raise DataError(
-                f"'{bare}' does not name its columns in the first line, but "
-                "another list does. Write both alike."
-            )
-        read = [(read_table(x.path), x.split) for x in lists]
-        found = videos_from_table(files, read)
-        return FolderListing(found.videos, (*found.notes, *notes))
-    return _from_lines(files, lists, notes)
+    headers = [_header(x.document) for x in lists.chosen]
+    if not any(len(names) > _PLAIN_COLUMNS for names in headers):
+        if not any(_is_table(x.document) for x in lists.chosen):
+            return _from_lines(files, lists)
+    if not all(headers):
+        bare = lists.names[headers.index([])]
+        raise DataError(
+            f"'{bare}' does not name its columns in the first line, but "
+            "another list does. Write both alike."
+        )
+    read = [(x.document.table, x.split) for x in lists.chosen]
+    found = videos_from_table(files, read)
+    return FolderListing(found.videos, (*found.notes, *lists.notes))
 
 
-def _from_lines(
-    files: VideoFiles, lists: Sequence[_List], notes: list[str]
-) -> FolderListing:
-    texts = [(x, read_text(x.path)) for x in lists]
-    lines = [y for x, text in texts for y in _lines(x, text.content)]
+def _from_lines(files: VideoFiles, lists: Lists) -> FolderListing:
+    lines = [line for x in lists.chosen for line in _lines(x)]
+    folder = lists.chosen[0].path.parent
     names = ClassNames(
-        [files.root, lists[0].path.parent], [x.label for x in lines if x.label]
+        [files.root, folder], [x.label for x in lines if x.label]
     )
     _refuse_two_kinds_of_names(lines, names)
-    folder = lists[0].path.parent.relative_to(files.root).as_posix()
-    folder = "" if folder == "." else folder
+    start = folder.relative_to(files.root).as_posix()
     collected = Collected(files.root)
-    listed = ", ".join(x.path.name for x in lists)
-    read = [text.note for _, text in texts if text.note]
-    notes = [f"Listed in {listed}.", *read, *notes]
-    for split in dict.fromkeys(x.split for x in lists):
+    texts = [x.document.text for x in lists.chosen]
+    read = [text.note for text in texts if text.note]
+    notes = [f"Listed in {', '.join(lists.names)}.", *read, *lists.notes]
+    for split in dict.fromkeys(x.split for x in lists.chosen):
         mine = [line for line in lines if line.split == split]
         paths = [line.path for line in mine]
-        base = likeliest_base(files.root, folder, split, paths)
+        base = likeliest_base(
+            files.root, "" if start == "." else start, split, paths
+        )
         if base:
             notes.append(f"Paths of the {split} list start from {base}/.")
         for line in mine:
-            file = _file(files, base, line)
+            file = file_of(files, line.path, line.place, base, line.split)
             # The test lists of UCF101 have no label: the folder is the class.
             label = line.label or PurePosixPath(_plain(line.path)).parent.name
             name = names.name(label, line.place) if line.label else label
@@ -144,38 +184,17 @@ def _from_lines(
     return collected.listing([*notes, *names.notes()])
 
 
-def _chosen(
-    files: VideoFiles, without: Collection[str]
-) -> tuple[list[_List], list[str]]:
-    """Returns one list a split, of one folder, and notes on the others."""
-    by_folder: dict[str, list[_List]] = defaultdict(list)
-    for name in files.texts:
-        path = files.root / name
-        split = "" if name in without else split_in_name(path)
-        depth = len(PurePosixPath(name).parts)
-        if split and depth <= 2 and (_is_plain(name) or _lists_videos(path)):
-            parent = PurePosixPath(name).parent.as_posix()
-            by_folder[parent].append(_List(path, split))
-    # A list of test videos alone may be one's notes; those of the root first.
-    for folder in sorted(by_folder, key=lambda x: (x != ".", x)):
-        return _one_each(by_folder[folder])
-    return [], []
-
-
 def _is_plain(name: str) -> bool:
     return bool(_PLAIN.fullmatch(name.lower()))
 
 
-def split_in_name(path: Path) -> str:
-    """Returns the split that the name of a list has in it, or ""."""
-    if path.suffix.lower() not in _SUFFIXES:
-        return ""
-    words = re.findall(r"[a-z]+", path.stem.lower())
-    found = [match[1] for match in map(_WORD.fullmatch, words) if match]
-    return split_of(found[0]) if len(found) == 1 else ""
+def is_named_so(path: PurePath) -> bool:
+    """Returns whether a file is named as a list: a text, after one split."""
+    document = Document(Path(), path.name)
+    return document.suffix in _SUFFIXES and bool(document.split_in_name)
 
 
-def _one_each(lists: Sequence[_List]) -> tuple[list[_List], list[str]]:
+def _one_each(lists: Sequence[_List]) -> Lists:
     """Chooses of lists for one split the first of a series, or refuses."""
     by_split: dict[str, list[_List]] = defaultdict(list)
     for one in lists:
@@ -205,7 +224,7 @@ def _one_each(lists: Sequence[_List]) -> tuple[list[_List], list[str]]:
             f"'{first}' and '{second}' are of two divisions into splits, so a "
             "video may be in both. Leave the lists of one number in the folder."
         )
-    return chosen, notes
+    return Lists(tuple(chosen), tuple(notes))
 
 
 def _of_videos(lists: list[_List]) -> list[_List]:
@@ -226,56 +245,81 @@ def _series(stem: str) -> tuple[str, int]:
     return (found[1] + found[3], int(found[2])) if found else (stem, 0)
 
 
-def _first_line(path: Path) -> str:
-    content = read_text(path).content.splitlines()
-    lines = (line.strip() for line in content)
-    return next((x for x in lines if x and not x.startswith("#")), "")
+def _first_lines(document: Document) -> list[str]:
+    """Returns the first two lines that are neither empty nor comments."""
+    lines = (line.strip() for line in document.head.splitlines())
+    said = (line for line in lines if line and not line.startswith("#"))
+    return list(itertools.islice(said, 2))
 
 
-def _lists_videos(path: Path) -> bool:
+def _lists_videos(document: Document) -> bool:
     """Returns whether a file with a split in its name is a list."""
-    first = _first_line(path)
+    first = "".join(_first_lines(document)[:1])
     found = _LINE.fullmatch(first) or _FRAMES_LINE.fullmatch(first)
-    return bool(found or _header(path))
+    return bool(found or _header(document))
 
 
-def _header(path: Path) -> list[str]:
+def _header(document: Document) -> list[str]:
     """Returns the columns that the first line of a list names, if it does."""
-    first = _first_line(path)
+    first = "".join(_first_lines(document)[:1])
     if _LINE.fullmatch(first) or _FRAMES_LINE.fullmatch(first):
         return []
-    names = [x.strip("\"' ").lower() for x in re.split(r"[,;\t|]", first)]
+    names = list(header_of(first))
     return names if _is_header(names) else []
+
+
+def _is_table(document: Document) -> bool:
+    """Returns whether lines below a header are not a path and a label."""
+    names, lines = _header(document), _first_lines(document)
+    if not names or names[0] not in ROLES["file"]:
+        return bool(names)
+    found = _LINE.fullmatch(lines[1]) if len(lines) > 1 else None
+    return bool({*names} & {*ROLES["class"]}) and not (found and found["label"])
 
 
 def _is_header(names: Sequence[str]) -> bool:
     return bool({*names} & {*ROLES["file"]})
 
 
-def _lines(of: _List, content: str) -> Iterator[_Line]:
+def _lines(of: _List) -> Iterator[_Line]:
     """Yields the lines of a list that are neither empty nor comments."""
-    for number, raw in enumerate(content.splitlines(), 1):
+    is_first = True
+    for number, raw in enumerate(of.document.text.content.splitlines(), 1):
         line = raw.strip()
-        place = f"'{of.path}', line {number}"
         if not line or line.startswith("#"):
             continue
-        found = _LINE.fullmatch(line)
-        frames = _FRAMES_LINE.fullmatch(line)
-        if found and "\0" not in line:
-            label = (found["label"] or "").strip("\"' ")
-            if _NUMBERS.fullmatch(label):
-                raise DataError(_two_numbers(place, line))
-            yield _Line(place, found["path"].strip(), label, of.split)
-        elif frames and frames["label"].isdecimal() and "\0" not in line:
-            yield _Line(place, frames["path"], frames["label"], of.split, True)
-        elif frames:
-            raise DataError(_two_numbers(place, line))
-        elif number > 1 or not _is_header(re.split(r"[\s,;]+", line.lower())):
-            named = "" if number > 1 else ", or names of columns: file, class"
+        place = f"'{of.path}', line {number}"
+        found = _line(line, place, of.split)
+        if found:
+            yield found
+        elif not is_first or not _is_header(_words(line)):
+            named = ", or names of columns: file, class" if is_first else ""
             raise DataError(
                 f"{place}: expected the path of a video and a label, as in "
                 f"walk/one.mp4 2{named}. Received: {line[:80]!r}."
             )
+        is_first = False
+
+
+def _words(line: str) -> list[str]:
+    return [x.strip("\"'") for x in re.split(r"[\s,;]+", line.lower())]
+
+
+def _line(line: str, place: str, split: str) -> _Line | None:
+    """Returns a line of a path and a label; None if it is none."""
+    found = _LINE.fullmatch(line)
+    frames = _FRAMES_LINE.fullmatch(line)
+    if "\0" in line or not (found or frames):
+        return None
+    if found:
+        label = (found["label"] or "").strip("\"' ")
+        if _NUMBERS.fullmatch(label):
+            raise DataError(_two_numbers(place, line))
+        return _Line(place, found["path"].strip(), label, split)
+    assert frames is not None
+    if not frames["label"].isdecimal():
+        raise DataError(_two_numbers(place, line))
+    return _Line(place, frames["path"], frames["label"], split)
 
 
 def _two_numbers(place: str, line: str) -> str:
@@ -289,22 +333,6 @@ def _two_numbers(place: str, line: str) -> str:
 
 def _plain(path: str) -> str:
     return path.replace("\\", "/")
-
-
-def _file(files: VideoFiles, base: str, line: _Line) -> str:
-    """Returns the path of a line's video, relative to the root."""
-    file = listed_file(files.root, line.path, base)
-    is_there = file is not None and (files.root / file).exists()
-    if not is_there and not Path(line.path).is_absolute():
-        # A list of folders of frames serves for the videos of those names.
-        file = files.named(line.path, line.place, [line.split]) or file
-    if file is None:
-        raise DataError(
-            f"{line.place}: '{line.path}' lies outside of '{files.root}'. Put "
-            "the lists into the folder that holds all the videos, and write "
-            "paths from there."
-        )
-    return file
 
 
 def _refuse_two_kinds_of_names(

@@ -4,10 +4,11 @@ import re
 from collections.abc import Iterator, Sequence
 
 from har_keras.manifest.entries import FolderListing
+from har_keras.manifest.formats.cells import label_of
 from har_keras.manifest.formats.document import Document, field
 from har_keras.manifest.formats.labelled import Labelled
+from har_keras.manifest.split_names import split_of
 from har_keras.manifest.video_files import VideoFiles
-from har_keras.progress import plural
 
 _LINE = re.compile(r"(\d+);(.*)")
 
@@ -16,7 +17,7 @@ def is_something_json(document: Document) -> bool:
     """Returns whether a JSON file lists numbered videos of a split."""
     records = document.json
     return (
-        bool(document.split)
+        bool(document.split_name)
         and isinstance(records, list)
         and bool(records)
         and all(isinstance(x, dict) and "id" in x for x in records[:10])
@@ -29,7 +30,7 @@ def is_something_csv(document: Document) -> bool:
     lines = [x for x in document.head.splitlines()[:10] if x.strip()]
     return (
         document.suffix == ".csv"
-        and bool(document.split)
+        and bool(document.split_name)
         and bool(lines)
         and all(_LINE.fullmatch(x.strip()) for x in lines[:-1] or lines)
     )
@@ -43,25 +44,25 @@ def read_something(
     A template is a label such as "Holding [something]", whose brackets are
     left out, as in the data set's own list of labels.
     """
-    labelled, bare = Labelled(files), 0
+    labelled = Labelled(documents, files)
     for document in documents:
+        split = document.split_name
+        folders = [split, split_of(split)]
         rows = _json(document) if document.json else _csv(document)
         for place, number, label in rows:
             if not label:
-                bare += 1
-            elif file := labelled.find(number, place, [document.split]):
-                labelled.add(place, file, label, split=document.split)
-    notes = [f"Listed in {', '.join(d.file for d in documents)}."]
-    if bare:
-        notes.append(f"{plural(bare, 'video')} without a label left out.")
-    return labelled.listing(notes)
+                labelled.leave_out("video")
+            elif file := labelled.find(number, place, folders):
+                labelled.add(place, file, label, split=split)
+    return labelled.listing()
 
 
 def _json(document: Document) -> Iterator[tuple[str, str, str]]:
     for number, record in enumerate(document.json, 1):
         place = f"'{document.path}', record {number}"
-        name = str(record.get("id", "")) or field(record, "id", str, place)
-        label = str(record.get("template") or record.get("label") or "")
+        name = label_of(record.get("id"), place)
+        name = name or field(record, "id", str, place)
+        label = label_of(record.get("template") or record.get("label"), place)
         yield place, name, _without_brackets(label)
 
 

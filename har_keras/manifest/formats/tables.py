@@ -21,7 +21,7 @@ from har_keras.manifest.formats.cells import (
     seconds_between,
     unguarded,
 )
-from har_keras.manifest.texts import read_text
+from har_keras.manifest.texts import Text
 
 ROLES: dict[str, tuple[str, ...]] = {
     "file": (
@@ -101,10 +101,11 @@ class Table:
         return found[0] if found else ""
 
 
-def read_table(path: Path) -> Table:
-    """Reads a table: CSV with any separator, or records in JSON.
+def table_of(text: Text, path: Path) -> Table:
+    """Returns the table in a text: CSV with any separator, or JSON records.
 
     Args:
+        text: Text. The content of the file.
         path: Path. A `.csv`, `.tsv`, `.txt`, `.json` or `.jsonl` file.
 
     Returns:
@@ -113,39 +114,62 @@ def read_table(path: Path) -> Table:
     Raises:
         DataError: If a line has more cells than the header, or it is no table.
     """
+    notes = (text.note,) if text.note else ()
     if path.suffix.lower() in (".json", ".jsonl"):
-        return _from_records(path)
-    text = read_text(path)
-    table = table_of(text.content, path)
-    notes = [text.note] if text.note else []
-    return Table(table.path, table.columns, table.rows, tuple(notes))
+        columns, rows = _from_records(text.content, path)
+        return Table(path, columns, rows, notes)
+    opened = _Opened(text.content)
+    try:
+        _require_names(opened.names, path)
+        rows = tuple(_rows(opened, path))
+    except csv.Error as error:
+        raise DataError(
+            f"'{path}', line {opened.line}: it is not a line of a table: "
+            f"{error}."
+        ) from error
+    if opened.delimiter == ";":
+        rows = tuple(Row(x.place, _with_points(x.cells)) for x in rows)
+    return Table(path, opened.names, rows, notes)
 
 
-def table_of(content: str, path: Path) -> Table:
-    """Returns the table in the text of a CSV file.
+def header_of(content: str) -> tuple[str, ...]:
+    r"""Returns the columns that the first line of a CSV file names.
 
     Args:
-        content: str. The text.
-        path: Path. The file, for messages.
+        content: str. The text, or its start.
+
+    Example:
+
+    >>> header_of("File;Class\n1.mp4;walk;and a cell too many")
+    ('file', 'class')
     """
-    offset = 0
-    if re.match(r"sep=.\r?\n", content):  # as Excel begins it
-        content, offset = content.partition("\n")[2], 1
-    header = content.split("\n", 1)[0]
-    delimiter = max(",;\t|", key=header.count)
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter)
     try:
-        names = [name.strip().lower() for name in next(reader, [])]
-        _require_names(names, path)
-        rows = tuple(_rows(reader, names, path, offset))
-    except csv.Error as error:
-        line = reader.line_num + offset
-        raise DataError(
-            f"'{path}', line {line}: it is not a line of a table: {error}."
-        ) from error
-    if delimiter == ";":
-        rows = tuple(Row(x.place, _with_points(x.cells)) for x in rows)
-    return Table(path, tuple(names), rows)
+        return _Opened(content).names
+    except csv.Error:
+        return ()
+
+
+class _Opened:
+    """The text of a CSV file, whose first line is read."""
+
+    def __init__(self, content: str) -> None:
+        start = len(content) - len(content.lstrip("\r\n"))
+        self._before = content[:start].count("\n")
+        content = content[start:]
+        if re.match(r"sep=.\r?\n", content):  # as Excel begins it
+            content = content.partition("\n")[2]
+            self._before += 1
+        header = content.split("\n", 1)[0]
+        self.delimiter = max(",;\t|", key=header.count)
+        lines = io.StringIO(content, newline="")
+        self.reader = csv.reader(lines, delimiter=self.delimiter)
+        names = next(self.reader, [])
+        self.names = tuple(name.strip().lower() for name in names)
+
+    @property
+    def line(self) -> int:
+        """The number of the line that was read last, in the file."""
+        return self.reader.line_num + self._before
 
 
 def _require_names(names: Sequence[str], path: Path) -> None:
@@ -157,13 +181,12 @@ def _require_names(names: Sequence[str], path: Path) -> None:
             )
 
 
-def _rows(
-    reader: Any, names: Sequence[str], path: Path, offset: int
-) -> Iterator[Row]:
-    for cells in reader:
+def _rows(opened: _Opened, path: Path) -> Iterator[Row]:
+    names = opened.names
+    for cells in opened.reader:
         if not any(cell.strip() for cell in cells):
             continue
-        place = f"'{path}', line {reader.line_num + offset}"
+        place = f"'{path}', line {opened.line}"
         extra = [cell for cell in cells[len(names) :] if cell.strip()]
         if extra:
             raise DataError(
@@ -184,10 +207,11 @@ def _with_points(cells: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _from_records(path: Path) -> Table:
+def _from_records(
+    content: str, path: Path
+) -> tuple[tuple[str, ...], tuple[Row, ...]]:
     """Reads a JSON list of flat objects, or one object a line."""
-    text = read_text(path)
-    records = json_records(text.content)
+    records = json_records(content)
     if records is None:
         raise DataError(
             f"'{path}' is not a list of records in JSON, one a video."
@@ -202,8 +226,7 @@ def _from_records(path: Path) -> Table:
         }
         columns |= dict.fromkeys(cells)
         rows.append(Row(place, cells))
-    notes = (text.note,) if text.note else ()
-    return Table(path, tuple(columns), tuple(rows), notes)
+    return tuple(columns), tuple(rows)
 
 
 def json_records(content: str) -> list[dict[str, Any]] | None:
@@ -223,7 +246,7 @@ def json_records(content: str) -> list[dict[str, Any]] | None:
 
 
 def _cell(value: Any) -> str:
-    if value is None:
+    if value is None or value != value:  # NaN, as pandas writes what is missing
         return ""
     return value if isinstance(value, str) else json.dumps(value)
 

@@ -5,10 +5,11 @@ from typing import Any
 
 from har_keras.errors import DataError
 from har_keras.manifest.entries import FolderListing
+from har_keras.manifest.formats.cells import label_of
 from har_keras.manifest.formats.document import Document, field, short
 from har_keras.manifest.formats.labelled import Labelled
+from har_keras.manifest.texts import shown
 from har_keras.manifest.video_files import VideoFiles
-from har_keras.progress import plural
 
 # What VIA writes where nothing was chosen.
 _EMPTY = frozenset({"", "_DEFAULT", "-1"})
@@ -46,34 +47,27 @@ def refuse_other_via(
 
 def read_via(documents: Sequence[Document], files: VideoFiles) -> FolderListing:
     """Reads projects: an attribute's value is the class of a segment."""
-    labelled, left = Labelled(files), 0
-    unread: set[str] = set()
+    labelled = Labelled(documents, files)
     for document in documents:
         project, place = document.json, f"'{document.path}'"
         metadata = field(project, "metadata", dict, place)
         attribute, others = _attribute(project, metadata, place)
-        unread |= others
+        labelled.not_read("Attributes of VIA", others)
         for key in metadata:
-            where = f"{place}, segment '{key}'"
+            where = f"{place}, segment '{shown(key, 40)}'"
             record = field(metadata, key, dict, where)
             label = _label(project, record, attribute, where)
             times = _times(record, where)
             if not label or times is None:
-                left += 1
+                labelled.leave_out(
+                    "segment",
+                    "of VIA without a label, of a single frame or of a region",
+                )
                 continue
             for name in _names(project, record, where):
                 if file := labelled.find(name, where):
                     labelled.add(where, file, label, times)
-    notes = [f"Listed in {', '.join(d.file for d in documents)}."]
-    if left:
-        notes.append(
-            f"{plural(left, 'entry').replace('entrys', 'entries')} of VIA left "
-            "out: without a label, of a single frame, or of a region."
-        )
-    if unread:
-        named = ", ".join(sorted(unread))
-        notes.append(f"Attributes of VIA that are not read: {named}.")
-    return labelled.listing(notes)
+    return labelled.listing()
 
 
 def _attribute(
@@ -108,7 +102,7 @@ def _label(
     project: dict[str, Any], record: dict[str, Any], attribute: str, place: str
 ) -> str:
     """Returns the label of an entry: the option's text, or what was typed."""
-    value = str(field(record, "av", dict, place).get(attribute, ""))
+    value = label_of(field(record, "av", dict, place).get(attribute), place)
     if value in _EMPTY:
         return ""
     known = field(project["attribute"], attribute, dict, place)
@@ -118,7 +112,7 @@ def _label(
             f"{place}: a part of a video has one class. Received: "
             f"{short(value)}."
         )
-    return str(options.get(value, value)).strip()
+    return label_of(options.get(value, value), place)
 
 
 def _times(record: dict[str, Any], place: str) -> tuple[object, object] | None:
