@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import stat
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,11 +134,19 @@ def publish(temporary: Path, path: Path) -> None:
     sync(path.parent)  # the new name, too
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Removes what a killed process had half written into a folder."""
+def remove_leftovers(folder: Path, *, older_than_seconds: float = 0) -> None:
+    """Removes what a killed process had half written into a folder.
+
+    Args:
+        folder: Path. The folder; only names that `whole_file` gives are
+            removed.
+        older_than_seconds: float. Age of what others may still write.
+    """
+    newest = time.time() - older_than_seconds
     for path in folder.glob(".????????-*"):
-        if _TEMPORARY.match(path.name):
-            remove(path)
+        with contextlib.suppress(OSError):
+            if _TEMPORARY.match(path.name) and path.stat().st_mtime <= newest:
+                remove(path)
 
 
 @contextlib.contextmanager

@@ -191,6 +191,18 @@ class Run(ResultFiles):
         """Returns the options that the run was started with."""
         return Config().replace(**read_toml(self.config_file))
 
+    def config_to_open(self) -> Config:
+        """Returns the options for reading a run, maybe somebody else's.
+
+        Its `store_dir` counts where that is a frame store already: nothing is
+        made in a folder that only the run names.
+        """
+        config = self.config()
+        folder = config.store.store_dir
+        if folder is None or any(folder.glob("*px-*fps-*")):
+            return config
+        return config.replace(store_dir=None)
+
     def model_options(self) -> dict[str, Any]:
         """Returns the options that a model shares with its initial weights.
 

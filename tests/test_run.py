@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
 from har_keras.run import Run
 from har_keras.train import train
@@ -88,3 +89,13 @@ def test_where_the_folder_cant_be_written_there_is_no_lock(tmp_path):
     (tmp_path / "file").touch()
     with Run(tmp_path / "file" / "run").writing():
         pass
+
+
+def test_a_run_that_is_opened_makes_no_store_where_it_says(tmp_path):
+    named = tmp_path / "home"
+    named.mkdir()
+    run = Run(tmp_path / "run")
+    run.create(Config().replace(store_dir=named))
+    assert run.config_to_open().store.store_dir is None
+    (named / "128px-16fps-jpeg90-v2").mkdir()
+    assert run.config_to_open().store.store_dir == named

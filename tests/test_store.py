@@ -260,10 +260,40 @@ def test_a_damaged_shard_is_left_out_with_a_warning(tmp_path, caplog):
     assert len(Store(store.folder, store.spec)) == 0
 
 
+def test_a_store_that_is_a_link_is_refused_and_keeps_what_is_there(tmp_path):
+    """A shared store folder may be somebody else's work."""
+    home, shared = tmp_path / "home", tmp_path / "shared"
+    home.mkdir()
+    shared.mkdir()
+    for name in (".bashrc", ".netrc"):
+        (home / name).write_text("mine")
+        os.utime(home / name, (0, 0))
+    options = StoreConfig(cache="jpeg", store_dir=shared)
+    store = forms.open_store(ClipConfig(), options, [])
+    (shared / store.spec.key).symlink_to(home)
+    with pytest.raises(EnvironmentFault, match="is a link"):
+        forms.open_store(ClipConfig(), options, [])
+    assert {path.name for path in home.iterdir()} == {".bashrc", ".netrc"}
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_only_names_of_ours_are_removed(complete, tmp_path):
+    video = draw_video(tmp_path / "a.mp4")
+    store, _ = filled(tmp_path / "s", *([video] if complete else []))
+    store.folder.mkdir(parents=True, exist_ok=True)
+    names = (".bashrc", ".0123abcd-shard.bin", ".0123-long-name")
+    for name in names:
+        (store.folder / name).touch()
+        os.utime(store.folder / name, (0, 0))
+    filled(tmp_path / "s", video)
+    left = {path.name for path in store.folder.glob(".*")}
+    assert left == {".bashrc", ".0123-long-name"}
+
+
 def test_leftovers_of_killed_programs_go_after_a_day(tmp_path):
     folder = tmp_path / "s"
     folder.mkdir()
-    old, new = folder / ".1-old.bin", folder / ".2-new.bin"
+    old, new = folder / ".00000001-old.bin", folder / ".00000002-new.bin"
     old.touch()
     new.touch()
     os.utime(old, (0, 0))

@@ -177,7 +177,7 @@ def with_views(
 
 def own_videos(run: Run, store: Store | None) -> tuple[Manifest, Store]:
     """Returns a run's own videos, decoded."""
-    own, config = Manifest.read(run.manifest_file), run.config()
+    own, config = Manifest.read(run.manifest_file), run.config_to_open()
     if store is None:
         store, own = decode_usable(own, config.clip, config.store)
     return own, store
@@ -235,7 +235,7 @@ class RunVideos:
     """
 
     def __init__(self, run: Run) -> None:
-        self.config = run.config()
+        self.config = run.config_to_open()
         self.store, self.manifest = decode_usable(
             Manifest.read(run.manifest_file),
             self.config.clip,

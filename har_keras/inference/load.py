@@ -86,7 +86,7 @@ def load(where: str | Path, model: Any = None) -> Classifier:
     return Classifier(
         model,
         names,
-        run.config(),
+        run.config_to_open(),
         calibration=Calibration.read(run),
         form=stored_form(run),
     )

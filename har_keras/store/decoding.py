@@ -5,7 +5,6 @@ import hashlib
 import math
 import os
 import threading
-import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from har_keras.environment import num_cores
 from har_keras.errors import EnvironmentFault
-from har_keras.files import passing_file, publish
+from har_keras.files import passing_file, publish, remove_leftovers
 from har_keras.manifest.manifest import content_hash
 from har_keras.progress import ProgressBar
 from har_keras.store.shards import (
@@ -173,10 +172,11 @@ def planned_shards(
     Raises:
         EnvironmentFault: If the folder can't be written to.
     """
+    if store.folder.is_dir():
+        remove_leftovers(store.folder, older_than_seconds=_STALE_SECONDS)
     if all(task.sha256 in store for task in tasks):
         return []
     _make_folder(store.folder)
-    _remove_stale(store.folder)
     sizes = {task: _size(task) for task in tasks}
     full = min(_SHARD_BYTES, sum(sizes.values()) / _FEWEST_SHARDS)
     shards: list[list[Task]] = []
@@ -412,11 +412,3 @@ def _make_folder(folder: Path) -> None:
             f"The frame store '{folder}' can't be written to. Choose another "
             "folder with --store-dir."
         )
-
-
-def _remove_stale(folder: Path) -> None:
-    """Removes incomplete files of killed processes after a day."""
-    for path in folder.glob(".*"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                path.unlink()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from har_keras.config import ClipConfig, Form, StoreConfig
 from har_keras.environment import free_memory_bytes, num_cores
-from har_keras.errors import DataError
+from har_keras.errors import DataError, EnvironmentFault
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.manifest.parts import counted
 from har_keras.store.decoding import Fill, Task, fill
@@ -302,4 +302,10 @@ def _spec(clip: ClipConfig, config: StoreConfig, form: Form) -> StoreSpec:
 
 
 def _open(folder: Path, spec: StoreSpec) -> Store:
+    if (folder / spec.key).is_symlink():
+        raise EnvironmentFault(
+            f"The frame store '{folder / spec.key}' is a link, which har_keras "
+            "never makes. Remove it, or choose another folder with "
+            "--store-dir."
+        )
     return Store(folder / spec.key, spec)
