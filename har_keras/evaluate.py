@@ -16,6 +16,7 @@ from har_keras.errors import UsageError
 from har_keras.predict import TimelineOptions
 from har_keras.ranges import Metavar
 from har_keras.run import ResultFiles, Run
+from har_keras.terminal import printable
 
 if TYPE_CHECKING:
     from har_keras.evaluation.result import Evaluation
@@ -266,7 +267,7 @@ def _summary(found: Evaluation) -> str:
     lines += [
         f"Not scored: {file}: {reason}" for file, reason in found.failed.items()
     ]
-    return "\n".join([*lines, f"Report: {found.report}"])
+    return "\n".join(map(printable, [*lines, f"Report: {found.report}"]))
 
 
 if __name__ == "__main__":

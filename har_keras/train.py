@@ -7,6 +7,8 @@ known to be right, so that `--help` and a wrong flag take no time.
 from __future__ import annotations
 
 import logging
+import math
+import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -130,6 +132,7 @@ def _prepared(
     store, manifest = decode_usable(manifest, config.clip, config.decoding)
     manifest, duplicates = settle_groups(store, manifest)
     recommend_recipe(config, len(manifest.usable("train")))
+    recommend_rate(config, manifest)
     report_leaks(duplicates, manifest, strict=config.split.strict)
     if config.store.cache == "auto":
         # JPEG is lossy, so a resumed run must find frames in the same format.
@@ -185,6 +188,31 @@ def recommend_recipe(config: Config, num_videos: int) -> None:
             num_videos,
             _RECOMMENDED,
         )
+
+
+def recommend_rate(config: Config, manifest: Manifest) -> None:
+    """Recommends shorter clips where most labels in time are shorter.
+
+    Args:
+        config: Config. That of the training.
+        manifest: Manifest. The videos, with the times of their labels.
+    """
+    lengths = [
+        video.end - (video.start or 0)
+        for video in manifest.usable("train")
+        if video.end is not None
+    ]
+    clip = config.clip
+    if not lengths or clip.span_seconds <= 1.5 * statistics.median(lengths):
+        return
+    typical = statistics.median(lengths)
+    logger.info(
+        "A clip spans %.1f s, and half of the labels are shorter than %.1f s: "
+        "--fps %g finds segments more exactly.",
+        clip.span_seconds,
+        typical,
+        math.ceil(clip.num_frames / typical),
+    )
 
 
 def _starts_from_nothing(config: Config) -> bool:

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ from har_keras.inference.timeline import Segment, TimelineConfig
 from har_keras.inference.views import view_clips
 from har_keras.manifest.entries import FoundVideo
 from har_keras.manifest.folds import folds
-from har_keras.manifest.manifest import Manifest
+from har_keras.manifest.manifest import Manifest, Video
 from har_keras.manifest.parts import require_parts
 from har_keras.model.build import build_model
 from har_keras.report.film_strips import read_strip
@@ -42,6 +43,7 @@ from har_keras.store import decoding, scenes
 from har_keras.store.duplicates import find_duplicates
 from har_keras.store.parts import with_background
 from har_keras.store.preparation import decode_all, decode_usable
+from har_keras.train import recommend_rate
 from har_keras.training.fingerprint import RunFingerprint
 
 SMALL = {
@@ -829,3 +831,22 @@ def test_without_times_there_are_no_segments(tiny_run):
     assert "segments" not in figures
     assert "unit" not in figures
     assert not tiny_run.segments_file.exists()
+
+
+@pytest.mark.parametrize(
+    ("fps", "recommended"), [(8.0, None), (1.0, "--fps 8 finds segments")]
+)
+def test_a_rate_is_recommended_where_clips_are_longer_than_labels(
+    fps, recommended, caplog
+):
+    times = [(0.0, 2.0), (2.0, 4.0), (4.0, 9.0)]
+    videos = [
+        Video("a.mp4", "walk", "train", "", "a", 16, start=start, end=end)
+        for start, end in times
+    ]
+    manifest = SimpleNamespace(usable=lambda split: videos)
+    with caplog.at_level("INFO", "har_keras"):
+        recommend_rate(Config().replace(num_frames=16, fps=fps), manifest)
+    said = " ".join(record.getMessage() for record in caplog.records)
+    assert (recommended or "") in said
+    assert bool(said) == bool(recommended)

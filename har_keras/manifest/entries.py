@@ -123,8 +123,11 @@ def refusal(root: Path, file: str) -> str:
     """Returns why a file must not be opened, or ""."""
     path = Path(root, file)
     paths = [path, *(images_in(path) if os.path.isdir(path) else ())]
-    if all(x.resolve().is_relative_to(root) for x in paths):
-        return ""
+    try:
+        if all(x.resolve().is_relative_to(root) for x in paths):
+            return ""
+    except (OSError, RuntimeError):  # the latter before Python 3.13
+        return "refused: it is a link that leads to itself"
     return (
         "refused: it is a link that leads out of the folder; put the file "
         "itself there"

@@ -25,6 +25,7 @@ from har_keras.store.scenes import (
 )
 from har_keras.store.shards import StoredVideo, Thumbnails
 from har_keras.store.store import Store
+from har_keras.terminal import printable
 
 Cell = str | int | float
 
@@ -203,9 +204,9 @@ class CheckReport:
         """Formats the report for a terminal."""
         lines = [*group_warnings(self.manifest)]
         lines += [""] * bool(lines)
-        lines += [_columns(self._count_columns, self.counts()), ""]
+        lines += [*_columns(self._count_columns, self.counts()), ""]
         if seen := self.seen():
-            lines += [_columns(_SEEN_HEADER, seen), ""]
+            lines += [*_columns(_SEEN_HEADER, seen), ""]
         lines += [*scene_notes(self.scenes)]
         for name, *values in self.kinds():
             pairs = zip(_KINDS, values, strict=True)
@@ -216,7 +217,7 @@ class CheckReport:
         lines += [f"Duplicates: {pair}" for pair in self.duplicates]
         for group, splits in leaking_groups(self.manifest).items():
             lines.append(f"Group '{group}' is in {' and '.join(splits)}")
-        return "\n".join([*lines, "", self.headline()])
+        return "\n".join(map(printable, [*lines, "", self.headline()]))
 
     @functools.cached_property
     def _has_parts(self) -> bool:
@@ -349,17 +350,15 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return table(header, rows) if rows else ""
 
 
-def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Aligns rows in columns of plain text, numbers to the right.
 
     Example:
 
-    >>> print(_columns(["class", "videos"], [["walk", "7"], ["gym", "12"]]))
-    class  videos
-    walk        7
-    gym        12
+    >>> _columns(["class", "videos"], [["walk", "7"], ["gym", "12"]])
+    ['class  videos', 'walk        7', 'gym        12']
     """
-    every = [header, *rows]
+    every = [[printable(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*every, strict=True)]
     lines = []
     for row in every:
@@ -370,7 +369,7 @@ def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
                 for cell, model, width in cells
             ).rstrip()
         )
-    return "\n".join(lines)
+    return lines
 
 
 def _write_csv(
