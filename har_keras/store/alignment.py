@@ -6,6 +6,7 @@ second, has borders, or another speed. What does not move in one of them, as a
 banner, is left out.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +32,9 @@ _LEAST_LOOK = 0.2
 _FOR_SPEED, _FOR_MIRROR, _FOR_SHORT = 0.15, 0.1, 0.05
 _OTHER_SPEED = 0.07
 _SHORT_SECONDS = 2.5
-# Below this, where motion is laid over motion as it is, a search is in vain.
-_LEAST_START = 0.15
+# How far the search for a crop moves, and the agreement below which it is in
+# vain to go on.
+_SEARCH = ((1.0, 0.3), (0.7, 0.45), (0.4, 0.55))
 
 LEAST_OVERLAP_SECONDS = 1.0
 # Of the shorter video. With less overlap, two people moving in the same rhythm
@@ -294,7 +296,9 @@ class _Fit:
         starts = [start, *_STARTS]
         chosen = max(starts, key=lambda axes: self.value(*axes))
         highest = self.value(*chosen)
-        for spread in (1.0, 0.7, 0.4) if highest >= _LEAST_START else ():
+        for spread, least in _SEARCH:
+            if highest < least:
+                break
             for axis in (0, 1):
                 for change in (
                     *((scale**spread, 0.0) for scale in _SCALES),
@@ -332,6 +336,7 @@ def _moved(
     return changed[0], changed[1]
 
 
+@functools.lru_cache(4096)
 def _matrix(axis: Axis) -> Floats:
     """Returns the `(16, 16)` matrix that resamples along an axis.
 

@@ -7,10 +7,12 @@ found, the two videos are laid over each other (`alignment`). Time and memory
 grow with the number of seconds of video, not with its square.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import logging
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -44,7 +46,9 @@ _STEPS = (1, 2)
 # Signals along the whole overlap, before and after the alignment is refined.
 _LIKELY_SIGNALS = 0.4
 _SAME_SIGNALS = 0.55
-_MOST_ALIGNMENTS = 2
+# Of a video, in each split: alignments whose signals are compared, pairs that
+# are refined, and pairs whose pictures are compared.
+_MOST_SHARED, _MOST_LIKELY, _MOST_COPIES = 32, 12, 3
 # Of 255: with less change nothing moves, and only pictures can be compared.
 _LEAST_CHANGE = 0.5
 _LEAST_CONTRAST = 4.0
@@ -119,7 +123,8 @@ def find_duplicates(
     hashes, rate = [*by_content], store.spec.fps / THUMBNAIL_STRIDE
     read = thumbnails or store.thumbnails(hashes)
     shown = [read[name] for name in hashes]
-    for i, j, kind, score, shift in _same_footage(shown, rate):
+    splits = [{video.split for video in same} for same in copies]
+    for i, j, kind, score, shift in _same_footage(shown, rate, splits):
         pairs = list(product(copies[i], copies[j]))
         crossing = [pair for pair in pairs if pair[0].split != pair[1].split]
         found += [
@@ -221,34 +226,80 @@ _Match = tuple[int, int, str, float, float]
 
 
 def _same_footage(
-    thumbnails: Sequence[Thumbnails], rate: float
+    thumbnails: Sequence[Thumbnails],
+    rate: float,
+    splits: Sequence[Collection[str]],
 ) -> Iterator[_Match]:
     """Yields pairs of videos: kind, agreement and shift in seconds."""
     videos = [Footage(some, signals(some, rate), rate) for some in thumbnails]
     yield from _same_stills(videos)
-    likely = _likely_alignments(videos)
+    likely = _nearest(_likely_pairs(videos), splits, _MOST_SHARED)
     with ProgressBar("Comparing videos", total=len(likely)) as bar:
-        for (i, j), alignments in likely.items():
+        near = []
+        for pair in likely:
             bar.advance()
-            match = _matched(videos[i], videos[j], alignments)
-            if match:
-                score, found = match
-                yield i, j, _kind(found), score, found.start / rate
+            one, other = videos[pair.first], videos[pair.second]
+            value = signal_agreement(one, other, pair.found)
+            if value >= _LIKELY_SIGNALS:
+                near.append(pair.at(pair.found, value))
+    refinements = [
+        pair.at(*refined(videos[pair.first], videos[pair.second], pair.found))
+        for pair in _nearest(_best_of_each(near), splits, _MOST_LIKELY)
+    ]
+    close = [pair for pair in refinements if pair.value >= _SAME_SIGNALS]
+    for pair in _nearest(close, splits, _MOST_COPIES):
+        one, other = videos[pair.first], videos[pair.second]
+        if score := is_same_footage(one, other, pair.found):
+            start = pair.found.start / rate
+            yield pair.first, pair.second, _kind(pair.found), score, start
 
 
-def _matched(
-    first: Footage, second: Footage, alignments: Sequence[Alignment]
-) -> tuple[float, Alignment] | None:
-    """Returns the agreement of two videos, and where; None if they differ."""
-    values = [signal_agreement(first, second, near) for near in alignments]
-    best = int(np.argmax(values))
-    if values[best] < _LIKELY_SIGNALS:
-        return None
-    found, value = refined(first, second, alignments[best])
-    if value < _SAME_SIGNALS:
-        return None
-    score = is_same_footage(first, second, found)
-    return (score, found) if score else None
+@dataclass(frozen=True)
+class _Pair:
+    """Two videos, and how well their signals agree at an alignment."""
+
+    first: int
+    second: int
+    value: float
+    found: Alignment
+
+    def at(self, found: Alignment, value: float) -> _Pair:
+        """Returns the pair at another alignment."""
+        return _Pair(self.first, self.second, value, found)
+
+
+def _best_of_each(pairs: Iterable[_Pair]) -> list[_Pair]:
+    """Returns the best alignment of each two videos."""
+    best: dict[tuple[int, int], _Pair] = {}
+    for pair in sorted(pairs, key=lambda pair: -pair.value):
+        best.setdefault((pair.first, pair.second), pair)
+    return list(best.values())
+
+
+def _nearest(
+    pairs: Iterable[_Pair], splits: Sequence[Collection[str]], most: int
+) -> list[_Pair]:
+    """Returns the pairs that are among the best of one of their videos.
+
+    The best in each split count, so that no leak is hidden by copies within a
+    split. In a room with a fixed camera any two videos are a little alike, and
+    comparing all pairs would take quadratic time.
+    """
+    taken: Counter[tuple[int, str]] = Counter()
+    kept = []
+    for pair in sorted(pairs, key=lambda pair: -pair.value):
+        sides = [
+            (here, split)
+            for here, there in (
+                (pair.first, pair.second),
+                (pair.second, pair.first),
+            )
+            for split in splits[there]
+        ]
+        if any(taken[side] < most for side in sides):
+            kept.append(pair)
+        taken.update(sides)
+    return kept
 
 
 def _kind(found: Alignment) -> str:
@@ -258,10 +309,8 @@ def _kind(found: Alignment) -> str:
     return kind
 
 
-def _likely_alignments(
-    videos: Sequence[Footage],
-) -> dict[tuple[int, int], list[Alignment]]:
-    """Finds pairs of videos that share a window, and where they may align."""
+def _likely_pairs(videos: Sequence[Footage]) -> list[_Pair]:
+    """Finds where two videos share windows; the value is how many."""
     cut = [
         (owner, length, windows(video.signals, video.rate, length, step))
         for owner, video in enumerate(videos)
@@ -269,7 +318,7 @@ def _likely_alignments(
     ]
     counts = [len(found.starts) for _, _, found in cut]
     if not sum(counts):
-        return {}
+        return []
     owners = np.repeat([owner for owner, _, _ in cut], counts)
     lengths = np.repeat([length for _, length, _ in cut], counts)
     starts = np.concatenate([found.starts for _, _, found in cut])
@@ -298,13 +347,12 @@ def _likely_alignments(
         1,
     )
     alignments, votes = np.unique(rows, axis=0, return_counts=True)
-    likely: dict[tuple[int, int], list[Alignment]] = defaultdict(list)
-    for place in np.argsort(-votes, kind="stable"):
-        i, j, flipped, speed, start = alignments[place].tolist()
-        chosen = likely[int(i), int(j)]
-        if len(chosen) < _MOST_ALIGNMENTS:
-            chosen.append(Alignment(start, speed, bool(flipped)))
-    return likely
+    return [
+        _Pair(int(i), int(j), votes, Alignment(start, speed, bool(flipped)))
+        for (i, j, flipped, speed, start), votes in zip(
+            alignments.tolist(), votes.tolist(), strict=True
+        )
+    ]
 
 
 def _same_stills(videos: Sequence[Footage]) -> Iterator[_Match]:
