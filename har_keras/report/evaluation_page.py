@@ -15,8 +15,9 @@ from har_keras.files import whole_file
 from har_keras.inference.calibration import Calibration
 from har_keras.progress import plural
 from har_keras.report.film_strips import Strip
-from har_keras.report.html import page, section, table
+from har_keras.report.html import contents_list, page, section, table
 from har_keras.report.segment_files import segment_headline, segment_tables
+from har_keras.report.verdict import FEW_VIDEOS, verdict
 
 
 @dataclass(frozen=True)
@@ -53,30 +54,57 @@ class Report:
 
     def html(self) -> str:
         """Renders the page."""
-        sections = [
-            self._headline(),
-            section("Classes", self._classes()),
-            section("Segments in time", self._segments()),
-            *(
-                section(heading, _plot(plot, heading))
-                for heading, plot in self.plots.items()
-            ),
-            section("Temporal controls", self._controls()),
-            section("Robustness to corruptions", self._robustness()),
-            section("Calibration", self._confidence()),
-            section("Attention", self._attention()),
-            section(self._mistakes_heading(), _gallery(self.mistakes)),
-            *(
-                section(heading, _gallery(strips))
-                for heading, strips in self.examples.items()
-            ),
-            section("Videos that were not scored", self._failed()),
-            section("Videos used in part", self._damaged()),
-            section("Data", _counts_table(self.videos, self._unit)),
-            section("Options", _details("Every option", self.options)),
-            section("Versions", _pairs(self.evaluation.get("versions", {}))),
-        ]
-        return page(self.title, sections)
+        contents = {
+            self._mistakes_heading(): _gallery(self.mistakes),
+            "Classes": self._classes(),
+            "Segments in time": self._segments(),
+            **{name: _plot(plot, name) for name, plot in self._plots.items()},
+            "Temporal controls": self._controls(),
+            "Robustness to corruptions": self._robustness(),
+            "Calibration": self._confidence(),
+            "Attention": self._attention(),
+            **{name: _gallery(some) for name, some in self.examples.items()},
+            "Videos that were not scored": self._failed(),
+            "Videos used in part": self._damaged(),
+            "Data": _counts_table(self.videos, self._unit),
+            "The run": self._run(),
+            "Options": _details("Every option", self.options),
+        }
+        shown = {name: content for name, content in contents.items() if content}
+        return page(
+            self.title,
+            [
+                self._headline(),
+                contents_list(list(shown)),
+                *(section(name, content) for name, content in shown.items()),
+            ],
+        )
+
+    @property
+    def _plots(self) -> Mapping[str, Path]:
+        """The plots, without those that few videos can't carry."""
+        if not _few(self.evaluation):
+            return self.plots
+        return {
+            name: plot
+            for name, plot in self.plots.items()
+            if name not in _PLOTS_OF_MANY
+        }
+
+    def _run(self) -> str:
+        found, options = self.evaluation, self.options
+        backbone = found.get("backbone", {})
+        rows = {
+            "recipe": options.get("recipe", ""),
+            "model": _model_text(options),
+            "backbone": backbone.get("name", ""),
+            "licence of the backbone": backbone.get("license", ""),
+            "initial weights": options.get("weights", ""),
+            "clip": _clip_text(options),
+            "epochs": options.get("epochs", ""),
+            **found.get("versions", {}),
+        }
+        return _pairs({name: value for name, value in rows.items() if value})
 
     @property
     def _unit(self) -> str:
@@ -84,10 +112,20 @@ class Report:
 
     def _headline(self) -> str:
         found = self.evaluation
+        said = verdict(found, self.videos, self.options)
+        steps = "".join(f"<li>{escape(step)}</li>" for step in said.steps)
+        rows = {
+            "How good": escape(said.good),
+            "How sure": escape(said.sure),
+            "Mixed up": escape(said.mixed),
+            "What next": f"<ol>{steps}</ol>" if steps else _NOTHING_NEXT,
+        }
         return (
             f"<h1>{escape(self.title)}</h1>\n"
             f'<p class="headline">{escape(_big(found))}</p>\n'
-            f"<p>{escape(headline(found))}</p>\n"
+            '<dl class="verdict">'
+            + "".join(f"<dt>{a}</dt><dd>{b}</dd>" for a, b in rows.items())
+            + f'</dl>\n<p class="note">{escape(headline(found))}</p>\n'
         )
 
     def _classes(self) -> str:
@@ -196,8 +234,10 @@ class Report:
         return table(["video", "reason"], rows) if rows else ""
 
 
-# Of fewer, the accuracy of similar videos may be ten points away.
-_FEW_VIDEOS = 50
+_PLOTS_OF_MANY = ("Each class against the rest", "Reliability")
+_NOTHING_NEXT = (
+    "Nothing is amiss. Try it on videos of people and places of your own."
+)
 _NOT_TESTED = "not tested"
 _CLASS_FIGURES = ("precision", "recall", "f1", "support")
 _RANK_FIGURES = {"roc_auc": "ROC AUC", "average_precision": "AP"}
@@ -246,7 +286,29 @@ def headline(evaluation: Mapping[str, Any]) -> str:
 
 
 def _few(found: Mapping[str, Any]) -> bool:
-    return bool(found["num_videos"] < _FEW_VIDEOS)
+    return bool(found["num_videos"] < FEW_VIDEOS)
+
+
+def _model_text(options: Mapping[str, Any]) -> str:
+    names = ("num_layers", "num_heads", "hidden_dim", "mlp_dim")
+    if options.get("model") != "vit" or any(x not in options for x in names):
+        return str(options.get("model", ""))
+    layers, heads, hidden, mlp = (options[name] for name in names)
+    return (
+        f"vit: {layers} layers, {heads} heads, hidden {hidden}, "
+        f"intermediate {mlp}"
+    )
+
+
+def _clip_text(options: Mapping[str, Any]) -> str:
+    names = ("num_frames", "fps", "crop_size")
+    if any(name not in options for name in names):
+        return ""
+    frames, fps, size = (options[name] for name in names)
+    seconds = frames / fps
+    return (
+        f"{frames} frames of {size} pixels at {fps:g} a second: {seconds:.1f} s"
+    )
 
 
 def _big(found: Mapping[str, Any]) -> str:
