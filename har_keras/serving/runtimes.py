@@ -27,6 +27,8 @@ INPUT, OUTPUT = "clips", "probabilities"
 NAMES = "class_names"
 LABELS_FILE, INFO_FILE = "labels.txt", f"{INFO}.json"
 SUFFIXES = (".onnx", ".tflite", ".xml")
+# Beside a file of another format: the version of the SavedModel it is like.
+VERSION_FILE = "VERSION"
 
 
 class Runtime(Protocol):
