@@ -226,7 +226,7 @@ def _binary(value: Any) -> bytes:
     if not isinstance(text, str) or len(value) != 1:
         raise DataError('Binary data must be an object {"b64": "..."}.')
     try:
-        return binascii.a2b_base64(text)
+        return binascii.a2b_base64(text, strict_mode=True)
     except (binascii.Error, ValueError) as error:
         raise DataError("A value of b64 is not base64.") from error
 

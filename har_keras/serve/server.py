@@ -127,16 +127,16 @@ def running(options: ServeOptions) -> Iterator[Server]:
     _require_keys(options, keys)
     sources = find_sources(options.runs)
     labels = read_labels(options.labels, sources)
-    server_socket = _bound(options.host, options.port)
-    state = make_state(options, sources, labels, keys)
-    try:
-        state.repository.load()
-        _hint(state)
-        state.repository.watch(options.poll_seconds)
-        yield Server(state, server_socket)
-    finally:
-        state.close()
-        server_socket.close()
+    # Before a model is loaded: a port that is taken is said at once.
+    with _bound(options.host, options.port) as server_socket:
+        state = make_state(options, sources, labels, keys)
+        try:
+            state.repository.load()
+            _hint(state)
+            state.repository.watch(options.poll_seconds)
+            yield Server(state, server_socket)
+        finally:
+            state.close()
 
 
 def _require_keys(options: ServeOptions, keys: Keys) -> None:
@@ -155,14 +155,18 @@ def _require_keys(options: ServeOptions, keys: Keys) -> None:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """Returns a socket that has the port, before a model is loaded."""
+    """Returns a socket that has the port and does not listen yet."""
     try:
         (family, kind, protocol, _, place), *_ = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         found = socket.socket(family, kind, protocol)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(place)
+        try:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            found.bind(place)
+        except BaseException:
+            found.close()
+            raise
     except OSError as error:
         raise UsageError(
             f"The server can't listen on {host}, port {port}: the port is "

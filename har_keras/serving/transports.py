@@ -5,6 +5,7 @@ import collections
 import contextlib
 import http.client
 import json
+import os
 import urllib.parse
 from typing import Any
 
@@ -15,10 +16,15 @@ from har_keras.serving import messages
 from har_keras.serving.address import Address, Busy, refusal
 
 _MAX_RESPONSE_BYTES = 8 * 2**20
+# Of `python -m har_keras.serve`, or of a proxy that asks for one.
+_KEY_VARIABLE = "HAR_KERAS_API_KEY"
 
 
 class RestTransport:
     """Sends JSON over HTTP and reuses connections; thread-safe.
+
+    The environment variable `HAR_KERAS_API_KEY` holds the key of a server that
+    asks for one.
 
     Args:
         address: Address. Of scheme "http" or "https".
@@ -80,6 +86,8 @@ class RestTransport:
         self, connection: http.client.HTTPConnection, body: bytes
     ) -> http.client.HTTPResponse:
         headers = {"Content-Type": "application/json"}
+        if key := os.environ.get(_KEY_VARIABLE):
+            headers["Authorization"] = f"Bearer {key}"
         # A server that rejects a large body responds before it has read all
         # of it and closes the connection; the response can still be read.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -113,6 +121,7 @@ class RestTransport:
 
 _CODES = {
     400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
     404: "NOT_FOUND",
     408: "DEADLINE_EXCEEDED",
     413: "TOO_LARGE",
