@@ -17,21 +17,21 @@ import threading
 import numpy as np
 import psutil
 import pytest
-from support.server import form, wait_for
+from support.server import copy_version, form, republish, wait_for
 from support.tiny_serving import jpegs, smooth_clips
 from support.videos import draw_video
-from test_serve import (  # noqa: F401 - fixtures
-    copy_version,
-    exported,
-    republish,
-    run,
-)
 
 from har_keras.benchmark.server import measure_load, prediction_check
 from har_keras.errors import HarError
 from har_keras.serving.client import ServingClient
 from har_keras.serving.runtimes import open_exported
 from har_keras.serving.transports import as_json
+
+for package in ("fastapi", "uvicorn", "orjson", "onnxruntime", "openvino"):
+    pytest.importorskip(
+        package, reason='needs pip install "har_keras[serve,export]"'
+    )
+
 
 pytestmark = pytest.mark.slow
 
@@ -86,9 +86,12 @@ class Program:
             connection.close()
 
 
-def test_ten_thousand_requests_are_answered_each_with_its_own(exported):  # noqa: F811
+def test_ten_thousand_requests_are_answered_each_with_its_own(exported_run):
     clips = smooth_clips(64)
-    with Program(exported) as program, ServingClient(program.address) as client:
+    with (
+        Program(exported_run) as program,
+        ServingClient(program.address) as client,
+    ):
         check = prediction_check(client, clips)
         first = measure_load(
             client, clips, num_requests=1000, num_clients=8, check=check
@@ -103,12 +106,12 @@ def test_ten_thousand_requests_are_answered_each_with_its_own(exported):  # noqa
     assert after - before < 32 * 2**20, f"{before} to {after} bytes"
 
 
-def test_versions_are_swapped_under_load(run):  # noqa: F811
+def test_versions_are_swapped_under_load(run_copy):
     clips = smooth_clips(8)
-    model = open_exported(run / "formats" / "onnx" / "model.onnx")
+    model = open_exported(run_copy / "formats" / "onnx" / "model.onnx")
     expected = model.predict_on_batch(clips)
     failed, numbers, end = [], set(), threading.Event()
-    with Program(run, "--runtime", "onnx") as program:
+    with Program(run_copy, "--runtime", "onnx") as program:
 
         def ask(seed):
             rng = random.Random(seed)
@@ -132,8 +135,8 @@ def test_versions_are_swapped_under_load(run):  # noqa: F811
         for thread in threads:
             thread.start()
         for number in range(2, 8):
-            copy_version(run, number)
-            republish(run, "onnx", number)
+            copy_version(run_copy, number)
+            republish(run_copy, "onnx", number)
 
             def newest(number=number):
                 _, text = program.ask("GET", "/v1/models/har")
@@ -152,13 +155,13 @@ def test_versions_are_swapped_under_load(run):  # noqa: F811
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
 )
-def test_a_signal_loses_no_request(exported, number, code):  # noqa: F811
+def test_a_signal_loses_no_request(exported_run, number, code):
     """Every request has an answer, or one that says to come again."""
     clips = smooth_clips(4)
     sent = as_json(np.array([jpegs(x) for x in clips], dtype=object))
     body = json.dumps({"signature_name": "serving_jpeg", "instances": sent})
     statuses, lost, end = [], [], threading.Event()
-    with Program(exported) as program:
+    with Program(exported_run) as program:
 
         def ask():
             while not end.is_set():
@@ -200,11 +203,11 @@ def test_a_signal_loses_no_request(exported, number, code):  # noqa: F811
 PREDICT = "/v1/models/har:predict"
 
 
-def test_a_killed_server_leaves_nothing_to_the_next(exported, tmp_path):  # noqa: F811
+def test_a_killed_server_leaves_nothing_to_the_next(exported_run, tmp_path):
     video = draw_video(tmp_path / "a.mp4", seed=3, num_frames=400)
     kind, body = form(video.read_bytes())
     uploads = tmp_path / "uploads"
-    with Program(exported, uploads=uploads) as program:
+    with Program(exported_run, uploads=uploads) as program:
         connection = http.client.HTTPConnection(program.host)
         connection.putrequest("POST", "/v1/videos")
         connection.putheader("Content-Type", kind)
@@ -215,7 +218,7 @@ def test_a_killed_server_leaves_nothing_to_the_next(exported, tmp_path):  # noqa
         program.process.wait()
         connection.close()
     assert len(list(uploads.glob("*/*"))) == 2
-    with Program(exported, uploads=uploads) as program:
+    with Program(exported_run, uploads=uploads) as program:
         assert len(list(uploads.glob("*/*"))) == 1
         headers = {"Content-Type": kind}
         assert program.ask("POST", "/v1/videos", body, headers)[0] == 200
@@ -244,7 +247,7 @@ def damaged(rng, body):
     return bytes(data)
 
 
-def test_five_hundred_malformed_requests_do_no_harm(exported, tmp_path):  # noqa: F811
+def test_five_hundred_malformed_requests_do_no_harm(exported_run, tmp_path):
     rng, clip = random.Random(0), smooth_clips(1)
     images = as_json(np.array([jpegs(clip[0])], dtype=object))
     good = [
@@ -253,7 +256,7 @@ def test_five_hundred_malformed_requests_do_no_harm(exported, tmp_path):  # noqa
     ]
     video = form(draw_video(tmp_path / "a.mp4").read_bytes())
     answers = []
-    with Program(exported) as program:
+    with Program(exported_run) as program:
         for number in range(500):
             if number % 5 == 4:
                 path, body = "/v1/videos", damaged(rng, video[1])
@@ -274,10 +277,10 @@ def test_five_hundred_malformed_requests_do_no_harm(exported, tmp_path):  # noqa
 
 
 @pytest.mark.parametrize("request_line", [b"GET", b"\0" * 99, b"A" * 200_000])
-def test_what_is_no_http_is_no_harm(exported, request_line):  # noqa: F811
+def test_what_is_no_http_is_no_harm(exported_run, request_line):
     import socket
 
-    with Program(exported) as program:
+    with Program(exported_run) as program:
         host, _, port = program.host.rpartition(":")
         with socket.create_connection((host, int(port)), timeout=10) as plain:
             plain.sendall(request_line + b"\r\n\r\n")
@@ -304,10 +307,10 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "404", "422"]
 """
 
 
-def test_the_server_is_as_its_description_says(exported, tmp_path):  # noqa: F811
+def test_the_server_is_as_its_description_says(exported_run, tmp_path):
     pytest.importorskip("schemathesis", reason="needs pip install schemathesis")
     (tmp_path / "schemathesis.toml").write_text(_CONFIG)
-    with Program(exported) as program:
+    with Program(exported_run) as program:
         done = subprocess.run(
             [
                 *(shutil.which("schemathesis") or "schemathesis", "run"),

@@ -3,12 +3,12 @@
 import contextlib
 import http.client
 import json
+import shutil
 import threading
 import time
 import uuid
 
-from har_keras.serve.options import ServeOptions
-from har_keras.serve.server import running
+from har_keras.serving.checksums import write_checksums
 
 
 class Served:
@@ -74,6 +74,10 @@ def form(data, field="video", name="a.mp4"):
 @contextlib.contextmanager
 def served(*runs, **options):
     """Serves models on a free port while the context is open."""
+    # They need the extra, without which the tests are skipped.
+    from har_keras.serve.options import ServeOptions
+    from har_keras.serve.server import running
+
     given = ServeOptions(tuple(map(str, runs)), port=0, poll_seconds=0.05)
     with running(given.replace(**options)) as server:
         thread = threading.Thread(
@@ -87,3 +91,20 @@ def served(*runs, **options):
             server.should_exit = True
             thread.join(30)
         assert not thread.is_alive()
+
+
+def copy_version(run, number):
+    """Publishes a copy of version 1, as an export does: by renaming."""
+    base = run / "saved_model"
+    shutil.copytree(base / "1", base / ".new")
+    (base / ".new").rename(base / str(number))
+
+
+def republish(run, runtime, version):
+    """Publishes an export of another format as that of a version."""
+    folder = run / "formats" / runtime
+    shutil.copytree(folder, folder.with_name("new"))
+    (folder.with_name("new") / "VERSION").write_text(f"{version}\n")
+    write_checksums(folder.with_name("new"))
+    shutil.rmtree(folder)
+    folder.with_name("new").rename(folder)
