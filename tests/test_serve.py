@@ -267,8 +267,8 @@ def test_pixels_are_read_as_numpy_reads_them():
 def small(exported_run):
     """A server with tight limits."""
     with served(
-        exported_run, runtime="onnx", max_request_megabytes=0.1, max_instances=2,
-        max_megabytes=0.05, max_seconds=2.0,
+        exported_run, runtime="onnx", max_request_megabytes=0.1,
+        max_instances=2, max_megabytes=0.05, max_seconds=2.0,
     ) as server:  # fmt: skip
         yield server
 

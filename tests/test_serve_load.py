@@ -276,7 +276,11 @@ def test_five_hundred_malformed_requests_do_no_harm(exported_run, tmp_path):
     assert answers.count(400) > 100
 
 
-@pytest.mark.parametrize("request_line", [b"GET", b"\0" * 99, b"A" * 200_000])
+@pytest.mark.parametrize(
+    "request_line",
+    [b"GET", b"\0" * 99, b"A" * 200_000],
+    ids=["short", "binary", "long"],
+)
 def test_what_is_no_http_is_no_harm(exported_run, request_line):
     import socket
 
