@@ -30,12 +30,12 @@ for package in ("fastapi", "uvicorn", "orjson", "onnxruntime", "openvino"):
     pytest.importorskip(package, reason=_WITHOUT)
 
 from har_keras.serve import __main__ as verb  # noqa: E402
-from har_keras.serve import repository, rest, videos  # noqa: E402
+from har_keras.serve import repository, rest, trial, videos  # noqa: E402
 from har_keras.serve.batcher import Batcher, Closed  # noqa: E402
 from har_keras.serve.exports import find_sources, read_labels  # noqa: E402
-from har_keras.serve.keys import Keys  # noqa: E402
-from har_keras.serve.refusal import Refusal  # noqa: E402
+from har_keras.serve.options import Keys  # noqa: E402
 from har_keras.serve.repository import Repository  # noqa: E402
+from har_keras.serve.rest import Refusal  # noqa: E402
 from har_keras.serve.uploads import UploadFolder, remove_abandoned  # noqa: E402
 
 PREDICT = "/v1/models/har:predict"
@@ -174,7 +174,9 @@ def test_signatures_are_those_of_the_saved_model(exported_run):
         ("GET", "/v1/models/other", 404, "any versions of model other"),
         ("GET", "/v1/models/har/versions/9", 404, r"Specific\(har, 9\)"),
         ("GET", "/v1/models/har/labels/new", 404, "version label: new"),
-        ("GET", "/v1/models/har/versions/x", 400, "Malformed request"),
+        ("GET", "/v1/models/har/versions/x", 404, "Malformed request"),
+        ("GET", f"/v1/models/har/versions/{10**30}", 400, "Malformed request"),
+        ("GET", "/v1/models/har/versions/1:predict", 405, "Malformed request"),
         ("GET", "/v1/other", 404, "Malformed request: GET /v1/other"),
         ("GET", PREDICT, 404, "har:predict"),
         ("PUT", "/v1/models/har", 405, "Malformed request: PUT"),
@@ -208,6 +210,7 @@ def jpeg_body(value):
         (b"NaN", "JSON Parse error"),
         ({}, "one of 'inputs' and 'instances'"),
         ({"inputs": [1], "instances": [1]}, "and not both"),
+        ({"signature": "serving_jpeg", "inputs": [1]}, "Received: signature"),
         ({"instances": []}, "at least one clip"),
         ({"instances": None}, "at least one clip"),
         ({"instances": {"clips": []}}, "at least one clip"),
@@ -217,6 +220,7 @@ def jpeg_body(value):
         ({"instances": [{"clips": [1]}, 5]}, "must be 'clips'"),
         ({"signature_name": "x", "inputs": [1]}, 'key "x" not found'),
         ({"signature_name": 5, "inputs": [1]}, 'key "5" not found'),
+        ({"signature_name": None, "inputs": [1]}, 'key "None" not found'),
         ({"instances": [5]}, "frames of rows of pixels"),
         ({"instances": [[[[[1, 2, 3]], [[1, 2]]]]]}, "equal lengths"),
         ({"instances": [[[[[1, 2, 3, 4]]]]]}, "3 integers"),
@@ -506,9 +510,11 @@ def gate(monkeypatch):
     """Opens and closes the model of servers that start from now on."""
     gate = threading.Event()
     gate.set()
-    opened = repository.open_exported
+    opened = trial.open_exported
     monkeypatch.setattr(
-        repository, "open_exported", lambda path: Slow(opened(path), gate)
+        trial,
+        "open_exported",
+        lambda path, **options: Slow(opened(path, **options), gate),
     )
     yield gate
     gate.set()
@@ -838,7 +844,7 @@ def test_a_version_of_the_same_runtime_is_waited_for(
 def loaded(run_copy, **options):
     made = Repository(
         find_sources([str(run_copy)]),
-        lambda source, export, runtime: Batcher(
+        lambda source, export, runtime, plan: Batcher(
             runtime.predict_on_batch, max_batch=1, max_delay_seconds=0
         ),
         **options,

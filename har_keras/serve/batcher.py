@@ -30,17 +30,19 @@ class _Job:
 
 
 class Batcher:
-    """Runs a model on batches of clips in a thread of its own.
+    """Runs a model on batches of clips in threads of its own.
 
-    A batch is started as soon as the model is idle, unless further requests
+    A batch is started as soon as a thread is idle, unless further requests
     are on their way: then it waits for these, `max_delay_seconds` at most. So
-    a single client has no delay, and many clients have large batches.
+    a single client has no delay, and many clients have full batches.
 
     Args:
         predict: Callable. From clips `(B, T, H, W, 3)` to probabilities
             `(B, K)`.
         max_batch: int. Clips in a batch; a request with more is a batch.
         max_delay_seconds: float. Maximum wait for further clips.
+        num_threads: int. Batches at a time; `predict` is called by as many
+            threads. Defaults to `1`.
         is_expecting: Callable. Whether requests are on their way.
         observe: Callable or None. Called with the clips and the seconds of
             each batch.
@@ -52,6 +54,7 @@ class Batcher:
         *,
         max_batch: int,
         max_delay_seconds: float,
+        num_threads: int = 1,
         is_expecting: Callable[[], bool] = lambda: False,
         observe: Callable[[int, float], None] | None = None,
     ) -> None:
@@ -63,16 +66,23 @@ class Batcher:
         self._jobs: collections.deque[_Job] = collections.deque()
         self._changed = threading.Condition()
         self._closed = False
-        self.clips_per_second = 0.0
-        self._thread = threading.Thread(
-            target=self._work, name="batcher", daemon=True
-        )
-        self._thread.start()
+        self._speed = 0.0
+        self._threads = [
+            threading.Thread(target=self._work, name="batcher", daemon=True)
+            for _ in range(num_threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
+        """Whether every thread runs."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    @property
+    def clips_per_second(self) -> float:
+        """The speed of late; 0 before the first batch."""
+        return self._speed * len(self._threads)
 
     @property
     def num_waiting(self) -> int:
@@ -101,11 +111,12 @@ class Batcher:
         return job.future
 
     def close(self) -> None:
-        """Runs what is queued and ends the thread."""
+        """Runs what is queued and ends the threads."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _work(self) -> None:
         while batch := self._next_batch():
@@ -183,7 +194,7 @@ class Batcher:
 
     def _measured(self, num_clips: int, seconds: float) -> None:
         speed = num_clips / max(seconds, 1e-6)
-        known = self.clips_per_second or speed
-        self.clips_per_second = known + _NEWEST * (speed - known)
+        known = self._speed or speed
+        self._speed = known + _NEWEST * (speed - known)
         if self._observe:
             self._observe(num_clips, seconds)

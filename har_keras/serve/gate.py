@@ -9,8 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from har_keras.serve.options import LOOPBACK
-from har_keras.serve.refusal import Refusal
-from har_keras.serve.rest import as_json
+from har_keras.serve.rest import Refusal, as_json
 from har_keras.serve.state import ServerState
 
 Scope = MutableMapping[str, Any]
@@ -123,7 +122,7 @@ class Gate:
             raise too_large(limit)
 
     def _measure(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "other")
+        route = getattr(scope.get("route"), "path_format", "other")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         metrics = self.state.metrics
         metrics.requests.labels(route, method, str(status)).inc()

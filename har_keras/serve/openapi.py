@@ -162,12 +162,14 @@ _CLASSIFIED = _object(
 
 def _request_of(signature: str) -> dict[str, Any]:
     name, item, _ = _ONE_OF_INPUTS[signature]
-    column = {"type": "array", "minItems": 1, "maxItems": 8, "items": item}
+    column = {"type": "array", "minItems": 1, "items": item}
     named = _object(**{name: column}) | {"additionalProperties": False}
     row = _object(**{name: item}) | {"additionalProperties": False}
     rows = column | {"items": row}
-    known = {"signature_name": {"const": signature}}
-    required = [] if signature == "serving_default" else ["signature_name"]
+    is_default = signature == "serving_default"
+    names = [signature, ""] if is_default else [signature]
+    known = {"signature_name": {"enum": names}}
+    required = [] if is_default else ["signature_name"]
     return {
         "oneOf": [
             {

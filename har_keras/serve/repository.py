@@ -8,22 +8,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
 
 from har_keras.errors import DataError, EnvironmentFault, HarError
 from har_keras.serve.batcher import Batcher
 from har_keras.serve.exports import RUNTIMES, Export, Source
-from har_keras.serve.refusal import Refusal
+from har_keras.serve.rest import Refusal
+from har_keras.serve.trial import Plan, opened
 from har_keras.serving.checksums import require_checksums
-from har_keras.serving.runtimes import Runtime, open_exported
+from har_keras.serving.runtimes import Runtime
 
 logger = logging.getLogger("har_keras")
 
-# How long a trial of a runtime takes, at most.
-_TRIAL_SECONDS = 0.4
-_MOST_ROUNDS = 5
 # A new version whose other formats are still being written waits for them.
 _WAIT_FOR_FORMATS_SECONDS = 60.0
 
@@ -72,7 +67,7 @@ class Servable:
         self.batcher.close()
 
 
-BatcherOf = Callable[[Source, Export, Runtime], Batcher]
+BatcherOf = Callable[[Source, Export, Runtime, Plan], Batcher]
 
 
 @dataclass
@@ -85,6 +80,8 @@ class _State:
         loaded: dict from version to Servable; replaced whole.
         refused: dict from export to the reason why it is not served.
         runtime: str. The runtime in use; "" before the first version.
+        plan: Plan or None. How it is run; of the first version, kept for
+            later ones.
         first_seen: dict from version to the time when it was seen.
     """
 
@@ -93,6 +90,7 @@ class _State:
     loaded: dict[int, Servable] = field(default_factory=dict)
     refused: dict[Export, str] = field(default_factory=dict)
     runtime: str = ""
+    plan: Plan | None = None
     first_seen: dict[int, float] = field(default_factory=dict)
 
 
@@ -312,40 +310,42 @@ class Repository:
         for export in choices:
             if export in state.refused:
                 continue
-            if runtime := self._opened(state, export):
-                return self._served(state, export, runtime)
+            if opened := self._opened(state, export):
+                return self._served(state, export, *opened)
         return None
 
     def _fastest(
         self, state: _State, choices: Sequence[Export]
     ) -> Servable | None:
         """Loads several exports, and keeps the one that is fastest here."""
-        found: list[tuple[float, Export, Runtime]] = []
+        found: list[tuple[Plan, Export, Runtime]] = []
         for export in choices:
-            if runtime := self._opened(state, export):
-                speed = clips_per_second(runtime, self._max_batch)
-                found.append((speed, export, runtime))
+            if opened := self._opened(state, export):
+                runtime, plan = opened
+                found.append((plan, export, runtime))
         if not found:
             return None
-        found.sort(key=lambda x: -x[0])
+        found.sort(key=lambda x: -x[0].clips_per_second)
         measured = ", ".join(
-            f"{export.runtime} {speed:.0f}" for speed, export, _ in found
+            f"{export.runtime} {plan.clips_per_second:.0f}"
+            for plan, export, _ in found
         )
         logger.info("Clips per second here: %s.", measured)
-        _, export, runtime = found[0]
-        return self._served(state, export, runtime)
+        plan, export, runtime = found[0]
+        return self._served(state, export, runtime, plan)
 
-    def _opened(self, state: _State, export: Export) -> Runtime | None:
+    def _opened(
+        self, state: _State, export: Export
+    ) -> tuple[Runtime, Plan] | None:
         """Loads an export and tries it; returns None if it is refused."""
+        plan = state.plan if export.runtime == state.runtime else None
         try:
             if export.checksums:
                 require_checksums(export.checksums)
-            runtime = open_exported(export.path)
-            require_sane(runtime, export)
+            return opened(export, self._max_batch, plan)
         except Exception as error:  # of a runtime, of any type
             self._refuse(state, export, error)
             return None
-        return runtime
 
     def _refuse(self, state: _State, export: Export, error: Exception) -> None:
         text = str(error).strip().splitlines() or [type(error).__name__]
@@ -364,10 +364,11 @@ class Repository:
         self._on_change()
 
     def _served(
-        self, state: _State, export: Export, runtime: Runtime
+        self, state: _State, export: Export, runtime: Runtime, plan: Plan
     ) -> Servable:
-        state.runtime = state.runtime or export.runtime
-        batcher = self._make_batcher(state.source, export, runtime)
+        if not state.runtime:
+            state.runtime, state.plan = export.runtime, plan
+        batcher = self._make_batcher(state.source, export, runtime, plan)
         return Servable(state.source, export, runtime, batcher)
 
     def _kept(
@@ -436,53 +437,3 @@ def _is_better(
         return bool(choices)
     best = choices[0]
     return best != current.export and best.runtime == state.runtime
-
-
-def require_sane(runtime: Runtime, export: Export) -> None:
-    """Runs a loaded model once, also to warm it up.
-
-    Raises:
-        DataError: If its answer is not a probability per class.
-    """
-    rows = runtime.predict_on_batch(example(runtime, 1))
-    fits = rows.shape == (1, len(runtime.class_names))
-    if not fits or not np.abs(rows.sum() - 1) < 1e-3:
-        raise DataError(
-            f"'{export.path}' does not answer with a probability for each of "
-            f"its {len(runtime.class_names)} classes. Export the run again."
-        )
-
-
-def clips_per_second(runtime: Runtime, max_batch: int) -> float:
-    """Measures a runtime on batches, for less than a second.
-
-    Args:
-        runtime: Runtime. A loaded model, run once before.
-        max_batch: int. Clips in a batch.
-
-    Returns:
-        float. By the fastest round, which others disturbed least.
-    """
-    seconds = _seconds(runtime, 1)
-    number = int(np.clip(_TRIAL_SECONDS / 4 / seconds, 1, max_batch))
-    if number > 1:
-        _seconds(runtime, number)  # some compile for each size of batch
-    end = time.monotonic() + _TRIAL_SECONDS
-    rounds: list[float] = []
-    while not rounds or (time.monotonic() < end and len(rounds) < _MOST_ROUNDS):
-        rounds.append(_seconds(runtime, number))
-    return number / min(rounds)
-
-
-def _seconds(runtime: Runtime, number: int) -> float:
-    clips = example(runtime, number)
-    began = time.perf_counter()
-    runtime.predict_on_batch(clips)
-    return max(time.perf_counter() - began, 1e-6)
-
-
-def example(runtime: Any, number: int) -> np.ndarray:
-    """Returns clips of noise as a model takes them."""
-    clip = runtime.info.clip
-    shape = (number, clip.num_frames, clip.crop_size, clip.crop_size, 3)
-    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)

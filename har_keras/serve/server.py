@@ -13,8 +13,7 @@ import uvicorn
 
 from har_keras.errors import UsageError
 from har_keras.serve.exports import address, find_sources, read_labels
-from har_keras.serve.keys import Keys
-from har_keras.serve.options import KEYS_VARIABLE, ServeOptions
+from har_keras.serve.options import KEYS_VARIABLE, Keys, ServeOptions
 from har_keras.serve.state import ServerState, make_state
 from har_keras.serve.web import make_app
 
@@ -52,6 +51,8 @@ class Server(uvicorn.Server):
             timeout_graceful_shutdown=_CLOSE_SECONDS,
         )
         super().__init__(config)
+        # Anyone could fill the log with warnings of what is no HTTP.
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         self.state = state
         self.server_socket = server_socket
         self._end = 0.0

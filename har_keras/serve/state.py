@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from har_keras.environment import num_cores
 from har_keras.serve.batcher import Batcher
 from har_keras.serve.exports import Export, Source
-from har_keras.serve.keys import Keys
 from har_keras.serve.metrics import Metrics
-from har_keras.serve.options import ServeOptions
-from har_keras.serve.refusal import Refusal
+from har_keras.serve.options import Keys, ServeOptions
 from har_keras.serve.repository import Repository, Servable
+from har_keras.serve.rest import Refusal
+from har_keras.serve.trial import Plan
 from har_keras.serve.uploads import UploadFolder
 from har_keras.serving.runtimes import Runtime
 
@@ -171,10 +171,13 @@ def make_state(
     """Makes a server that has not loaded its models yet."""
     metrics = Metrics()
 
-    def batcher(source: Source, export: Export, runtime: Runtime) -> Batcher:
+    def batcher(
+        source: Source, export: Export, runtime: Runtime, plan: Plan
+    ) -> Batcher:
         return Batcher(
             runtime.predict_on_batch,
-            max_batch=options.max_batch,
+            max_batch=plan.max_batch,
+            num_threads=plan.streams,
             max_delay_seconds=options.max_delay_ms / 1000,
             is_expecting=lambda: state.num_preparing > 0,
             observe=metrics.observer(source.name, export.version),

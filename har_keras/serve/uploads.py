@@ -18,7 +18,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from har_keras.errors import UsageError
-from har_keras.serve.refusal import Refusal
+from har_keras.serve.rest import Refusal
 
 _PREFIX = "har_keras-serve-"
 _LOCK = "lock"

@@ -22,10 +22,9 @@ from har_keras.inference.limits import BeyondLimits, Limits, require_within
 from har_keras.inference.load import exported_classifier
 from har_keras.inference.timeline import TimelineConfig
 from har_keras.serve.batcher import Closed
-from har_keras.serve.refusal import Refusal, timed_out
 from har_keras.serve.repository import Servable
+from har_keras.serve.rest import Refusal, timed_out
 from har_keras.serving.client import distinct
-from har_keras.serving.runtimes import clips_at_once
 from har_keras.video.ffmpeg import FrameReader
 from har_keras.video.header import probe
 
@@ -237,18 +236,15 @@ class BatchedModel:
             float32 array of shape `(B, K)`.
         """
         chosen, places = distinct(clips)
-        # A few at a time: single clips of others need not wait for all.
-        size = min(4, clips_at_once(clips.shape[1:]))
-        rows = [
-            self._rows(clips[chosen[begin : begin + size]])
-            for begin in range(0, len(chosen), size)
-        ]
-        return np.concatenate(rows)[places]
-
-    def _rows(self, clips: np.ndarray) -> np.ndarray:
         self._job.require_time()
+        futures: list[Future[np.ndarray]] = []
         try:
-            future: Future[np.ndarray] = self._batcher.submit(clips)
-            return future.result(self._job.seconds_left)
+            # One by one: a batch of theirs and of others' clips is no larger
+            # than is best.
+            futures += [self._batcher.submit(clips[[i]]) for i in chosen]
+            rows = [x.result(self._job.seconds_left) for x in futures]
         except (TimeoutError, Closed) as error:
+            for future in futures:
+                future.cancel()
             raise timed_out(self._job.timeout_seconds) from error
+        return np.concatenate(rows)[places]

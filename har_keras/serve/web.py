@@ -28,8 +28,8 @@ from har_keras.serve.openapi import (
     docs_page,
     without_validation_errors,
 )
-from har_keras.serve.refusal import Refusal, timed_out
 from har_keras.serve.repository import Servable
+from har_keras.serve.rest import Refusal, timed_out
 from har_keras.serve.state import ServerState
 from har_keras.serve.uploads import received
 from har_keras.serve.videos import VideoJob, classify
@@ -40,7 +40,7 @@ Version = Annotated[
 ]
 Label = Annotated[str, Path(description="A label, see --labels.")]
 _MODEL = "/v1/models/{name}"
-_VERSION = _MODEL + "/versions/{version}"
+_VERSION = _MODEL + "/versions/{version:int}"
 _LABEL = _MODEL + "/labels/{label}"
 
 
@@ -59,8 +59,8 @@ def make_app(state: ServerState) -> Gate:
         redirect_slashes=False,
     )
     _add_errors(app, state)
+    _add_predict(app, state)  # first: "har:predict" is no name of a model
     _add_models(app, state)
-    _add_predict(app, state)
     _add_videos(app, state)
     _add_health(app, state)
     _add_docs(app, state)
