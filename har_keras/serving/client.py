@@ -47,9 +47,10 @@ class ClientPrediction:
 class Transport(Protocol):
     """A protocol that carries requests to a server."""
 
-    def send(
-        self, signature: str, inputs: dict[str, Any], seconds: float
-    ) -> dict[str, np.ndarray]:
+    def encode(self, signature: str, inputs: dict[str, Any]) -> Any:
+        """Returns a request as it is sent."""
+
+    def send(self, request: Any, seconds: float) -> dict[str, np.ndarray]:
         """Sends a request and returns the output tensors by name."""
 
     def close(self) -> None:
@@ -122,14 +123,38 @@ class ServingClient:
             DataError: If the server rejects the clips.
             EnvironmentFault: If the server can't be reached or times out.
         """
+        return self.send(self.encode(clips))
+
+    def encode(self, clips: np.ndarray) -> Any:
+        """Encodes clips for `send`, as `predict` does.
+
+        Args:
+            clips: uint8 array, as for `predict`.
+
+        Returns:
+            The request.
+
+        Raises:
+            UsageError: If the shape or dtype of `clips` is wrong.
+        """
         if clips.ndim != 5 or clips.dtype != np.uint8 or clips.shape[4] != 3:
             raise UsageError(
                 "Clips must be a uint8 array of shape (B, T, H, W, 3). "
                 f"Received: {clips.dtype} of shape {clips.shape}."
             )
-        signature, inputs = self.request(clips)
+        return self._transport.encode(*self.request(clips))
+
+    def send(self, request: Any) -> ClientPrediction:
+        """Sends encoded clips; see `predict`.
+
+        Args:
+            request: What `encode` returned; it can be sent several times.
+
+        Returns:
+            A `ClientPrediction`.
+        """
         outputs = self._with_retries(
-            lambda left: self._transport.send(signature, inputs, left)
+            lambda left: self._transport.send(request, left)
         )
         missing = set(_OUTPUTS) - set(outputs)
         if missing:

@@ -182,6 +182,8 @@ class OpenVINO:
         if streams > 1:
             options["NUM_STREAMS"] = streams
             options["INFERENCE_NUM_THREADS"] = num_cores()
+            # A thread bound to a core would wait for what else runs there.
+            options["ENABLE_CPU_PINNING"] = False
         self._compiled = core.compile_model(model, "CPU", options)
         self._own = threading.local()  # a request is of one thread
 

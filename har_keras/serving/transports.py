@@ -36,17 +36,15 @@ class RestTransport:
         self._idle: collections.deque[http.client.HTTPConnection]
         self._idle = collections.deque()
 
-    def send(
-        self, signature: str, inputs: dict[str, Any], seconds: float
-    ) -> dict[str, np.ndarray]:
+    def encode(self, signature: str, inputs: dict[str, Any]) -> bytes:
+        """Returns a request as it is sent; see `Transport`."""
+        sent = {k: as_json(v) for k, v in inputs.items()}
+        body = {"signature_name": signature, "inputs": sent}
+        return json.dumps(body).encode()
+
+    def send(self, request: bytes, seconds: float) -> dict[str, np.ndarray]:
         """Sends a request; see `Transport`."""
-        body = json.dumps(
-            {
-                "signature_name": signature,
-                "inputs": {k: as_json(v) for k, v in inputs.items()},
-            }
-        ).encode()
-        status, content = self._post(body, seconds)
+        status, content = self._post(request, seconds)
         try:
             body_out = json.loads(content)
         except ValueError:
@@ -198,17 +196,18 @@ class GrpcTransport:
         """Closes the channel."""
         self._channel.close()
 
-    def send(
-        self, signature: str, inputs: dict[str, Any], seconds: float
-    ) -> dict[str, np.ndarray]:
-        """Sends a request; see `Transport`."""
-        request = messages.predict_request(
+    def encode(self, signature: str, inputs: dict[str, Any]) -> Any:
+        """Returns a request as it is sent; see `Transport`."""
+        return messages.predict_request(
             self.address.model,
             signature,
             inputs,
             version=self.address.version,
             version_label=self.address.label,
         )
+
+    def send(self, request: Any, seconds: float) -> dict[str, np.ndarray]:
+        """Sends a request; see `Transport`."""
         try:
             response = self._predict(request, timeout=seconds)
         except self._error as error:
