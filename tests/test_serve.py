@@ -13,13 +13,18 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from support.server import copy_version, form, republish, served, wait_for
 from support.tiny_serving import gif, jpegs, pngs, random_clips, smooth_clips
 from support.videos import draw_video, truncate
 
+from har_keras import cli
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.serving.client import ServingClient
 from har_keras.serving.runtimes import open_exported
@@ -33,7 +38,7 @@ from har_keras.serve import __main__ as verb  # noqa: E402
 from har_keras.serve import repository, rest, trial, videos  # noqa: E402
 from har_keras.serve.batcher import Batcher, Closed  # noqa: E402
 from har_keras.serve.exports import find_sources, read_labels  # noqa: E402
-from har_keras.serve.options import Keys  # noqa: E402
+from har_keras.serve.options import Keys, ServeOptions  # noqa: E402
 from har_keras.serve.repository import Repository  # noqa: E402
 from har_keras.serve.rest import Refusal  # noqa: E402
 from har_keras.serve.uploads import UploadFolder, remove_abandoned  # noqa: E402
@@ -1064,3 +1069,54 @@ def test_png_frames_are_taken(server, model):
         model.predict_on_batch(clips),
         atol=1e-5,
     )
+
+
+# The container.
+
+DOCKER = Path(__file__).parents[1] / "docker"
+
+
+def test_the_image_is_pinned_and_another_users_than_roots():
+    lines = (DOCKER / "Dockerfile").read_text().splitlines()
+    bases = [x.split()[1] for x in lines if x.startswith("FROM ")]
+    assert len(set(bases)) == 1
+    assert re.fullmatch(r"python:\d+\.\d+\.\d+-slim-\w+", bases[0])
+    last = "\n".join(lines[lines.index(f"FROM {bases[0]}") :])
+    assert re.search(r"^USER [1-9]\d*:", last, re.MULTILINE)
+    assert "HEALTHCHECK" in last
+    (entry,) = [x for x in lines if x.startswith("ENTRYPOINT ")]
+    program, dash, module, *flags = json.loads(entry.split(" ", 1)[1])
+    assert (program, dash, module) == ("python", "-m", "har_keras.serve")
+    cli.parse(ServeOptions, ["har=/models/har", *flags], verb="serve")
+
+
+def plain(need):
+    return canonicalize_name(Requirement(need).name)
+
+
+def test_the_image_has_what_the_server_needs_in_versions_that_work():
+    text = (DOCKER / "requirements.txt").read_text()
+    lines = [x for x in text.splitlines() if not x.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", x) for x in lines)
+    pinned = {plain(x): x.split("==")[1] for x in lines}
+    project = tomllib.loads((DOCKER.parent / "pyproject.toml").read_text())
+    extra = project["project"]["optional-dependencies"]["serve"]
+    for need in map(Requirement, extra):
+        assert need.specifier.contains(pinned[plain(need.name)])
+    assert "tensorflow" not in pinned
+
+
+def test_the_container_is_confined():
+    yaml = pytest.importorskip("yaml", reason="needs pip install pyyaml")
+    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+    (service,) = compose["services"].values()
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert all(x.startswith("127.0.0.1:") for x in service["ports"])
+    assert all(x.endswith(":ro") for x in service["volumes"])
+    assert {"mem_limit", "pids_limit", "cpus"} <= set(service)
+    options = cli.parse(ServeOptions, service["command"], verb="serve")
+    assert options.api_key_file
+    grace = int(service["stop_grace_period"].removesuffix("s"))
+    assert grace > options.grace_seconds

@@ -13,13 +13,13 @@ from typing import Annotated, Literal
 
 import tyro
 
-from har_keras.cli import Advanced
 from har_keras.errors import UsageError
 from har_keras.files import open_regular
 from har_keras.ranges import (
     AT_LEAST_ONE,
     NOT_NEGATIVE,
     POSITIVE,
+    Advanced,
     Metavar,
     Range,
     require_ranges,
