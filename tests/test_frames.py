@@ -1,6 +1,8 @@
 """Preprocessing in NumPy against that of the exported graph."""
 
 import io
+import json
+import random
 
 import cv2
 import numpy as np
@@ -135,3 +137,51 @@ def test_a_gif_of_too_many_pixels_is_not_decoded():
     screen = (4000).to_bytes(2, "little") * 2
     with pytest.raises(DataError, match="in all frames"):
         frames.clip_from_gif(sent[:6] + screen + sent[10:], CLIP)
+
+
+def written(array, **options):
+    return json.dumps(array.tolist(), **options).encode()
+
+
+@pytest.mark.parametrize(
+    "separators", [(", ", ": "), (",", ":"), (" ,\n", ":")]
+)
+@pytest.mark.parametrize("shape", [(1,), (3, 1), (2, 3, 4, 5, 3), (1, 1, 1, 3)])
+def test_pixels_in_json_are_read_as_a_parser_reads_them(shape, separators):
+    pixels = random_clips(*shape)
+    text = written(pixels, separators=separators)
+    found = frames.pixels_from_json(text)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, pixels)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"", b"5", b"[]", b"[[]]", b"[1,]", b"[,1]", b"[1,,2]", b"[1 2]",
+        b"[1, 2 3]", b"[[1],2]", b"[[1],[2,3]]", b"[[1,2],[3]]", b"[1]]",
+        b"[[1]", b"[[1][2]]", b"[[1]5]", b"5[1]", b"[01]", b"[256]", b"[-1]",
+        b"[1.0]", b"[1e1]", b"[true]", b"[null]", b'["1"]', b"[99999999999999999999]",
+        b"[1],[2]", b"[[1]],[2]", b"[" * 10_000, b"[" * 9 + b"1" + b"]" * 9,
+    ],
+)  # fmt: skip
+def test_what_is_no_array_of_pixels_is_left_to_the_parser(text):
+    assert frames.pixels_from_json(text) is None
+
+
+def test_damaged_pixels_are_read_as_a_parser_reads_them_or_not_at_all():
+    rng = random.Random(0)
+    text = written(random_clips(2, 2, 2, 3))
+    read = 0
+    for _ in range(3000):
+        data = bytearray(text)
+        place = rng.randrange(len(data))
+        if rng.random() < 0.5:
+            data[place] = rng.choice(b"[],0159 -.")
+        else:
+            del data[place : place + rng.randint(1, 3)]
+        found = frames.pixels_from_json(bytes(data))
+        if found is not None:
+            assert found.tolist() == json.loads(data)
+            read += 1
+    assert read > 100

@@ -264,9 +264,22 @@ def test_one_bad_clip_is_no_answer_for_all(server):
     assert server.predict(jpeg_body([good, good]))[0] == 200
 
 
-def test_pixels_are_read_as_numpy_reads_them():
-    clip = random_clips(2, 3, 5, 3)
-    np.testing.assert_array_equal(rest._pixels(clip.tolist()), clip)
+def test_pixels_are_read_as_numpy_reads_them(server):
+    clips = random_clips(2, 4, 32, 32, 3)
+    np.testing.assert_array_equal(rest._pixels(clips[0].tolist()), clips[0])
+    sent = [
+        {"inputs": {"clips": clips.tolist()}},
+        {"inputs": clips.tolist()},
+        {"instances": clips.tolist()},
+        {"instances": [{"clips": x} for x in clips.tolist()]},
+    ]
+    for body in sent:
+        call = rest.read_predict(json.dumps(body).encode(), 8)
+        found = call.clips(server.state.repository.get("har").info.clip)
+        np.testing.assert_array_equal(found, clips)
+    nonsense = {"signature_name": "serving_jpeg", "inputs": clips.tolist()}
+    status, _, found = server.predict(nonsense)
+    assert (status, "list of images" in found["error"]) == (400, True)
 
 
 # Limits, keys, hosts.

@@ -6,6 +6,8 @@ the two. Limits and sentences are the same.
 
 import functools
 import io
+import itertools
+import math
 import struct
 from collections.abc import Callable, Sequence
 
@@ -300,3 +302,80 @@ CLIP_FROM: dict[str, Callable[..., Frames]] = {
     "frames_bytes": clip_from_images,
     "gif_bytes": clip_from_gif,
 }
+
+
+_DIGITS, _SPACES = b"0123456789", b" \t\n\r"
+_MOST_LEVELS = 8  # or looking for their ends takes long
+# An empty slot, of which there is none between numbers.
+_GAPS = (b"[,", b",,", b",]", b"[]")
+
+
+def pixels_from_json(text: bytes) -> NDArray[np.uint8] | None:
+    """Reads nested JSON lists of equal lengths as an array of uint8.
+
+    A parser of JSON makes an object of each of a million numbers, and a list
+    of each pixel; this takes a fifth of the time.
+
+    Args:
+        text: bytes. Lists of integers, with nothing before and after them.
+
+    Returns:
+        The array; None if the text is anything else, such as lists of unequal
+        lengths or of numbers above 255.
+
+    Example:
+
+    >>> pixels_from_json(b"[[0, 5], [255, 7]]").tolist()
+    [[0, 5], [255, 7]]
+    >>> pixels_from_json(b"[[0, 5], [256]]")
+    """
+    whole = text.translate(None, _SPACES)
+    shape = _shape_of(whole)
+    number = math.prod(shape)
+    if not number or whole.translate(None, _DIGITS) != _skeleton(shape):
+        return None
+    digits = np.frombuffer(whole, np.uint8) - np.uint8(ord("0")) < 10
+    starts = digits[1:] & ~digits[:-1]
+    zeros = np.frombuffer(whole, np.uint8)[1:-1] == ord("0")
+    if (
+        starts.sum() != number
+        or any(gap in whole for gap in _GAPS)
+        or (starts[:-1] & zeros & digits[2:]).any()  # 01
+        or (len(whole) != len(text) and _num_runs(text) != number)  # 1 2
+    ):
+        return None
+    values = np.fromstring(
+        whole.translate(None, b"[]"), np.int64, count=number, sep=","
+    )
+    if values.max() > 255:
+        return None
+    return values.astype(np.uint8).reshape(shape)
+
+
+def _shape_of(whole: bytes) -> tuple[int, ...]:
+    """Returns the lengths of the first list of each level."""
+    depth = len(whole) - len(whole.lstrip(b"["))
+    if depth > _MOST_LEVELS:
+        return (0,)
+    counts = [1]
+    for level in range(1, depth + 1):
+        end = whole.find(b"]" * level)
+        if end < 0:
+            return (0,)
+        counts.append(whole.count(b",", 0, end) + 1)
+    sizes = [b // a for a, b in itertools.pairwise(counts)]
+    return tuple(reversed(sizes)) or (0,)
+
+
+@functools.lru_cache(8)
+def _skeleton(shape: tuple[int, ...]) -> bytes:
+    """Returns lists of a shape without their numbers."""
+    found = b""
+    for size in reversed(shape):
+        found = b"[" + b",".join([found] * size) + b"]"
+    return found
+
+
+def _num_runs(text: bytes) -> int:
+    digits = np.frombuffer(text, np.uint8) - np.uint8(ord("0")) < 10
+    return int((digits[1:] & ~digits[:-1]).sum())
