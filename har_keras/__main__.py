@@ -19,6 +19,7 @@ VERBS = {
     "evaluate": "evaluate a run on its test split or on another folder",
     "predict": "classify videos, cameras and streams, and localize actions",
     "export": "export for TensorFlow Serving, ONNX, OpenVINO, LiteRT",
+    "serve": "serve models over HTTP, as TensorFlow Serving does, and videos",
     "app": "classify videos on a page in the browser",
     "models": "list pretrained networks: size, cost, licence",
     "sample": "generate the sample videos",

@@ -25,6 +25,7 @@ from typing import Annotated, Any, TypeVar
 from har_keras.config import Config, section_of
 from har_keras.errors import EnvironmentFault, HarError, Interrupted
 from har_keras.processes import kill_all, start_again
+from har_keras.ranges import Advanced as Advanced
 from har_keras.ranges import Metavar, Range
 from har_keras.recipes import PRESETS, RECIPES
 from har_keras.run import Run, with_model_of_weights
@@ -133,10 +134,6 @@ class Flags:
     def __contains__(self, option: str) -> bool:
         named = {option, section_of(option)} & set(self.names)
         return bool(named) and option not in self.without
-
-
-class Advanced:
-    """Metadata of a verb's own option that only `--help-all` shows."""
 
 
 DECODING = Flags(

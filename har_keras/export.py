@@ -135,7 +135,13 @@ def _export_formats(
     refused = []
     for name in formats:
         try:
-            path, opened = export_format(name, source, run.formats_dir, clips)
+            path, opened = export_format(
+                name,
+                source,
+                run.formats_dir,
+                clips,
+                version=int(version.name),
+            )
         except EnvironmentFault as error:
             logger.warning("%s", error)
             refused.append(str(error))

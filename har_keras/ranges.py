@@ -26,6 +26,10 @@ class Metavar(str):
     """What `--help` shows in the place of an option's value."""
 
 
+class Advanced:
+    """Metadata of a verb's own option that only `--help-all` shows."""
+
+
 AT_LEAST_ONE = Range("at least 1", lambda value: value >= 1)
 NOT_NEGATIVE = Range("0 or more", lambda value: value >= 0)
 POSITIVE = Range("above 0", lambda value: 0 < value < math.inf)

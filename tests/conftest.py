@@ -85,6 +85,25 @@ def tiny_run(make_once, few_videos):
 
 
 @pytest.fixture(scope="session")
+def exported_run(make_once, tiny_run):
+    """That run with a SavedModel, an ONNX and an OpenVINO export."""
+    from har_keras.export import export
+    from har_keras.run import Run
+
+    def fill(folder):
+        shutil.copytree(tiny_run.path, folder / "run")
+        export(Run(folder / "run"), ["onnx", "openvino"])
+
+    return make_once("exported", fill) / "run"
+
+
+@pytest.fixture
+def run_copy(exported_run, tmp_path):
+    """A copy of that run, to be changed."""
+    return shutil.copytree(exported_run, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
 def numbered_video(make_once):
     """A 4 s video at 25 fps whose picture tells the number of its frame."""
 

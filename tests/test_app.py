@@ -17,8 +17,9 @@ from support.videos import draw_folder, draw_video
 
 import har_keras
 from har_keras.app import __main__ as verb
-from har_keras.app.page import Limits, classify
+from har_keras.app.page import classify
 from har_keras.errors import DataError
+from har_keras.inference.limits import Limits
 from har_keras.inference.load import load
 
 EVIL = "<img src=x onerror=alert(1)>"

@@ -103,6 +103,11 @@ def test_responses_that_are_mixed_up_are_seen():
             rows = np.array([[share, 1 - share]])
             return ClientPrediction(rows, ("a", "b"))
 
+        def encode(self, clips):
+            return clips
+
+        send = predict
+
     client, clips = Mixing(), smooth_clips(4)
     with pytest.raises(EnvironmentFault, match="mixes up its responses"):
         server.measure_load(
@@ -115,7 +120,10 @@ def test_requests_that_fail_are_counted_and_end_with_an_error(capsys):
     class Failing:
         number = 0
 
-        def predict(self, clips):
+        def encode(self, clips):
+            return clips
+
+        def send(self, clips):
             self.number += 1
             if self.number % 2:
                 raise EnvironmentFault("No server is there.")

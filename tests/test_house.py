@@ -42,6 +42,7 @@ ROOMS = {
     },
     "doctor": {"store", "video"},
     "app": {"inference", "report", "video"},
+    "serve": {"inference", "report", "serving", "video"},
 }  # fmt: skip
 # What every room may import: options, names, files; no stage of the data.
 GROUND = {

@@ -127,12 +127,19 @@ def _keras_cv():
     keras_cv_layers()
 
 
+def _fastapi():
+    from har_keras.serve.__main__ import require_extra
+
+    require_extra()
+
+
 @pytest.mark.parametrize(
     ("package", "extra", "use"),
     [
         ("grpc", "grpc", _grpc),
         ("onnx", "export", _onnx),
         ("keras_cv", "cv", _keras_cv),
+        ("fastapi", "serve", _fastapi),
     ],
 )
 def test_a_missing_extra_is_one_sentence(package, extra, use, monkeypatch):

@@ -33,6 +33,7 @@ from support.videos import saved_model_cli
 
 from har_keras.errors import DataError
 from har_keras.serving import messages, tensorflow_serving
+from har_keras.serving.checksums import require_checksums
 from har_keras.serving.signatures import export_saved_model
 
 _WITHOUT = "needs `pip install --no-deps tensorflow-serving-api`"
@@ -131,7 +132,7 @@ def test_checksums_are_those_of_sha256sum(version):
         checksum, name = line.split("  ")
         content = (version / name).read_bytes()
         assert hashlib.sha256(content).hexdigest() == checksum
-    tensorflow_serving.require_checksums(version)
+    require_checksums(version)
 
 
 @pytest.mark.parametrize("change", ["altered", "missing", "added"])
@@ -146,7 +147,7 @@ def test_a_changed_version_is_named(model, tmp_path, change):
         (version / "assets.extra" / "more").write_text("")
     name = "more" if change == "added" else r"saved_model\.pb"
     with pytest.raises(DataError, match=f"{name}' differs"):
-        tensorflow_serving.require_checksums(version)
+        require_checksums(version)
 
 
 def test_the_model_list_is_what_the_server_reads():

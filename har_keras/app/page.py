@@ -16,37 +16,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from har_keras.errors import DataError, EnvironmentFault, HarError, UsageError
+from har_keras.errors import EnvironmentFault, HarError, UsageError
 from har_keras.inference.classifier import Classifier
+from har_keras.inference.limits import Limits, require_within
 from har_keras.inference.load import kind_of, load, start_backend_of
 from har_keras.inference.timeline import TimelineConfig
 from har_keras.report.attention_video import write_attention
 from har_keras.report.timeline_files import plot_timeline
 from har_keras.terminal import printable
-from har_keras.video.ffmpeg import probe
 
 _NUM_TOP = 5
 _LONGEST_QUEUE = 16
 # Check for expired files every 10 minutes; files expire after an hour.
 _DELETE_SECONDS = (600, 3600)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits of an uploaded video.
-
-    Args:
-        max_megabytes: float. Maximum file size.
-        max_seconds: float. Maximum length.
-    """
-
-    max_megabytes: float = 200.0
-    max_seconds: float = 600.0
-
-    def __str__(self) -> str:
-        return (
-            f"up to {self.max_megabytes:g} MB and {self.max_seconds:g} seconds"
-        )
 
 
 @dataclass(frozen=True)
@@ -152,21 +134,6 @@ def classify(
         fps = classifier.config.clip.fps
         movie, _ = write_attention(classifier, video, folder / "video", fps)
         yield dataclasses.replace(content, attention=movie)
-
-
-def require_within(limits: Limits, video: Path) -> None:
-    """Raises `DataError` if a video exceeds the limits or can't be probed.
-
-    Files without a declared length, such as browser recordings, pass: decoding
-    has a time limit.
-    """
-    megabytes = video.stat().st_size / 1e6
-    seconds = probe(video).duration_seconds or 0.0
-    if megabytes > limits.max_megabytes or seconds > limits.max_seconds:
-        raise DataError(
-            f"A video may have {limits}. Received: {megabytes:.0f} MB and "
-            f"{seconds:.0f} seconds."
-        )
 
 
 def make_page(

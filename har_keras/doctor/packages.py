@@ -15,7 +15,7 @@ TENSORFLOWS = (
     "tensorflow-macos", "tensorflow-rocm", "tf-nightly", "tf-nightly-cpu",
 )  # fmt: skip
 # Extras for development, not for use.
-_DEVELOPMENT = ("dev", "docs", "notebooks", "peers")
+_DEVELOPMENT = ("dev", "docs", "fuzz", "notebooks", "peers")
 _TIMEOUT_SECONDS = 120
 
 

@@ -93,6 +93,11 @@ def refusal(code: str, text: str, address: Address) -> Exception:
             DataError,
             f"The server at {address.host} rejected the clips: {words}.",
         ),
+        "UNAUTHENTICATED": (
+            UsageError,
+            f"The server at {address.host} asks for an API key: set the "
+            "environment variable HAR_KERAS_API_KEY to it.",
+        ),
         "TOO_LARGE": (
             DataError,
             f"The request exceeds the size limit of {address.host}. Send "

@@ -49,9 +49,10 @@ class ClientPrediction:
 class Transport(Protocol):
     """A protocol that carries requests to a server."""
 
-    def send(
-        self, signature: str, inputs: dict[str, Any], seconds: float
-    ) -> dict[str, np.ndarray]:
+    def encode(self, signature: str, inputs: dict[str, Any]) -> Any:
+        """Returns a request as it is sent."""
+
+    def send(self, request: Any, seconds: float) -> dict[str, np.ndarray]:
         """Sends a request and returns the output tensors by name."""
 
     def close(self) -> None:
@@ -124,16 +125,44 @@ class ServingClient:
             DataError: If the server rejects the clips.
             EnvironmentFault: If the server can't be reached or times out.
         """
+        return self.send(self.encode(clips), num_clips=len(clips))
+
+    def encode(self, clips: np.ndarray) -> Any:
+        """Encodes clips for `send`, as `predict` does.
+
+        Args:
+            clips: uint8 array, as for `predict`.
+
+        Returns:
+            The request.
+
+        Raises:
+            UsageError: If the shape or dtype of `clips` is wrong.
+        """
         if clips.ndim != 5 or clips.dtype != np.uint8 or clips.shape[4] != 3:
             raise UsageError(
                 "Clips must be a uint8 array of shape (B, T, H, W, 3). "
                 f"Received: {clips.dtype} of shape {clips.shape}."
             )
-        signature, inputs = self.request(clips)
+        return self._transport.encode(*self.request(clips))
+
+    def send(
+        self, request: Any, *, num_clips: int | None = None
+    ) -> ClientPrediction:
+        """Sends encoded clips; see `predict`.
+
+        Args:
+            request: What `encode` returned; it can be sent several times.
+            num_clips: int or None. Clips in it, where the response is to be
+                held against that.
+
+        Returns:
+            A `ClientPrediction`.
+        """
         outputs = self._with_retries(
-            lambda left: self._transport.send(signature, inputs, left)
+            lambda left: self._transport.send(request, left)
         )
-        if wrong := next(_faults(outputs, len(clips)), None):
+        if wrong := next(_faults(outputs, num_clips), None):
             raise no_prediction(self.address, wrong)
         names, info = outputs["class_names"], outputs.get(INFO, ())
         return ClientPrediction(
@@ -177,7 +206,9 @@ class ServingClient:
         raise AssertionError("not reached")
 
 
-def _faults(outputs: dict[str, np.ndarray], num_clips: int) -> Iterator[str]:
+def _faults(
+    outputs: dict[str, np.ndarray], num_clips: int | None
+) -> Iterator[str]:
     """Yields what is wrong with the outputs of a model for some clips."""
     for name in set(_OUTPUTS) - set(outputs):
         yield f"it has no output '{name}'"
@@ -186,7 +217,8 @@ def _faults(outputs: dict[str, np.ndarray], num_clips: int) -> Iterator[str]:
         yield "its class names are not a row of texts for each clip"
     if len(names) and len({*names[0]}) != names.shape[1]:
         yield "two of its class names are the same"
-    shape = (num_clips, names.shape[-1])
+    number = len(names) if num_clips is None else num_clips
+    shape = (number, names.shape[-1])
     if shares.dtype != np.float32:
         yield "its probabilities are not numbers"
     if shares.shape != shape:

@@ -18,6 +18,7 @@ import tensorflow as tf
 from har_keras.environment import quiet_libraries
 from har_keras.errors import EnvironmentFault, HarError
 from har_keras.files import whole_file
+from har_keras.serving.checksums import write_checksums
 from har_keras.serving.model_info import INFO, ModelInfo
 from har_keras.serving.runtimes import (
     INFO_FILE,
@@ -25,6 +26,7 @@ from har_keras.serving.runtimes import (
     LABELS_FILE,
     NAMES,
     OUTPUT,
+    VERSION_FILE,
     Predict,
     Runtime,
     open_exported,
@@ -149,7 +151,12 @@ FORMATS = {
 
 
 def export_format(
-    name: str, source: ExportSource, folder: Path, clips: np.ndarray
+    name: str,
+    source: ExportSource,
+    folder: Path,
+    clips: np.ndarray,
+    *,
+    version: int | None = None,
 ) -> tuple[Path, Runtime]:
     """Exports a model, loads the export and verifies its predictions.
 
@@ -159,6 +166,8 @@ def export_format(
         folder: Path. Parent folder, such as `RUN/formats`.
         clips: uint8 array of shape `(B, T, crop_size, crop_size, 3)`. The
             clips to verify on.
+        version: int or None. The version of the SavedModel that is exported
+            with it, which a server needs to know. Defaults to none.
 
     Returns:
         The file and the loaded `Runtime`.
@@ -180,6 +189,9 @@ def export_format(
                 found = opened.predict_on_batch(clips)
             expected = Predict(source.model).predict_on_batch(clips)
             require_parity(name, expected, found)
+            if version is not None:
+                (temporary / VERSION_FILE).write_text(f"{version}\n", "ascii")
+            write_checksums(temporary)
         return final / kind.file, open_exported(final / kind.file)
     except (HarError, OSError):
         raise

@@ -15,6 +15,10 @@ from har_keras.ranges import MOST_PIXELS, view_pixels
 
 # Name of the metadata in every export; fixed, so that old exports open.
 INFO = "usage"
+# The name of a model on a server, unless several are served.
+MODEL_NAME = "har"
+# Classes in `top_labels` and `top_scores`.
+NUM_TOP = 5
 _MAX = 4096
 
 

@@ -9,6 +9,23 @@ from typing import Any
 import tensorflow as tf
 
 from har_keras.config import ClipConfig
+from har_keras.serving.frames import (
+    GIF_START,
+    JPEG_START,
+    MAX_FRAMES,
+    MAX_GIF_BYTES,
+    MAX_GIF_PIXELS,
+    MAX_PIXELS,
+    NO_FRAMES,
+    NO_GIF,
+    NO_IMAGE,
+    NO_PIXELS,
+    PNG_START,
+    TOO_LARGE_GIF,
+    TOO_MANY_FRAMES,
+    TOO_MANY_GIF_PIXELS,
+    TOO_MANY_PIXELS,
+)
 from har_keras.serving.orientation import (
     jpeg_orientation,
     png_orientation,
@@ -17,18 +34,6 @@ from har_keras.serving.orientation import (
 
 # A tf.Tensor, or a symbolic one while a graph is traced.
 Tensor = Any
-
-# Limits of one request, enforced in the exported graph: an oversized request
-# gets an error message instead of exhausting the memory of the server.
-MAX_FRAMES = 1024
-MAX_PIXELS = 4096 * 4096
-# All frames of a GIF are decoded before sampling: 192 MiB at most.
-MAX_GIF_PIXELS = 2**26
-MAX_GIF_BYTES = 2**24
-
-_JPEG_START = b"\xff\xd8\xff"
-_PNG_START = b"\x89PNG\r\n\x1a\n"
-_GIF_START = b"GIF8"
 
 
 def spread_frame_indices(num_given: Tensor, num_frames: int) -> Tensor:
@@ -140,16 +145,15 @@ def _mapped(
 
 def _decoded(image: Tensor) -> Tensor:
     """Decodes a JPEG or PNG to a uint8 tensor of shape `(H, W, 3)`, upright."""
-    is_png = tf.equal(tf.strings.substr(image, 0, 8), _PNG_START)
+    is_png = tf.equal(tf.strings.substr(image, 0, 8), PNG_START)
     return tf.cond(
         is_png, lambda: _decoded_png(image), lambda: _decoded_jpeg(image)
     )
 
 
 def _decoded_jpeg(image: Tensor) -> Tensor:
-    starts = tf.equal(tf.strings.substr(image, 0, 3), _JPEG_START)
-    sentence = "Each of frames_bytes must be a JPEG or PNG image."
-    with tf.control_dependencies([_require(starts, sentence)]):
+    starts = tf.equal(tf.strings.substr(image, 0, 3), JPEG_START)
+    with tf.control_dependencies([_require(starts, NO_IMAGE)]):
         shape = tf.io.extract_jpeg_shape(image)
     with tf.control_dependencies(size_checks(shape[0], shape[1])):
         # The exact inverse DCT, the default of OpenCV and Pillow.
@@ -172,13 +176,10 @@ def _decoded_png(image: Tensor) -> Tensor:
 
 def _decoded_gif(gif: Tensor) -> Tensor:
     """Decodes a GIF to a uint8 tensor of shape `(frames, H, W, 3)`."""
-    starts = tf.equal(tf.strings.substr(gif, 0, 4), _GIF_START)
+    starts = tf.equal(tf.strings.substr(gif, 0, 4), GIF_START)
     checks = [
-        _require(starts, "Each of gif_bytes must be a GIF image."),
-        _require(
-            tf.strings.length(gif) <= MAX_GIF_BYTES,
-            f"A GIF may have at most {MAX_GIF_BYTES} bytes.",
-        ),
+        _require(starts, NO_GIF),
+        _require(tf.strings.length(gif) <= MAX_GIF_BYTES, TOO_LARGE_GIF),
     ]
     with tf.control_dependencies(checks):
         num_frames, height, width = gif_dimensions(gif)
@@ -186,10 +187,7 @@ def _decoded_gif(gif: Tensor) -> Tensor:
     checks = [
         *number_checks(num_frames),
         *size_checks(height, width),
-        _require(
-            all_pixels <= MAX_GIF_PIXELS,
-            f"A GIF may have at most {MAX_GIF_PIXELS} pixels in all frames.",
-        ),
+        _require(all_pixels <= MAX_GIF_PIXELS, TOO_MANY_GIF_PIXELS),
     ]
     with tf.control_dependencies(checks):
         return tf.io.decode_gif(gif)
@@ -236,25 +234,16 @@ def _scale_and_crop(frames: Tensor, clip: ClipConfig) -> Tensor:
 def number_checks(num_frames: Tensor) -> list[Tensor]:
     """Returns the assertions on the number of frames."""
     return [
-        _require(num_frames >= 1, "A clip must have at least one frame."),
-        _require(
-            num_frames <= MAX_FRAMES,
-            f"A clip may have at most {MAX_FRAMES} frames.",
-        ),
+        _require(num_frames >= 1, NO_FRAMES),
+        _require(num_frames <= MAX_FRAMES, TOO_MANY_FRAMES),
     ]
 
 
 def size_checks(height: Tensor, width: Tensor) -> list[Tensor]:
     """Returns the assertions on the size of a frame."""
     return [
-        _require(
-            tf.minimum(height, width) >= 1,
-            "A frame must be at least one pixel wide and high.",
-        ),
-        _require(
-            _num_pixels(height, width) <= MAX_PIXELS,
-            f"A frame may have at most {MAX_PIXELS} pixels.",
-        ),
+        _require(tf.minimum(height, width) >= 1, NO_PIXELS),
+        _require(_num_pixels(height, width) <= MAX_PIXELS, TOO_MANY_PIXELS),
     ]
 
 

@@ -12,7 +12,8 @@ import tensorflow as tf
 from har_keras.config import ClipConfig
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.files import whole_file
-from har_keras.serving.model_info import INFO, ModelInfo
+from har_keras.serving.checksums import write_checksums
+from har_keras.serving.model_info import INFO, NUM_TOP, ModelInfo
 from har_keras.serving.plain_path import plain_path
 from har_keras.serving.preprocessing import (
     Tensor,
@@ -21,9 +22,8 @@ from har_keras.serving.preprocessing import (
     clips_from_images,
 )
 from har_keras.serving.runtimes import clips_at_once, in_slices
-from har_keras.serving.tensorflow_serving import write_checksums, write_warm_up
+from har_keras.serving.tensorflow_serving import write_warm_up
 
-_NUM_TOP = 5
 _NUM_CHECKED = 3
 _SQUARE = 4
 _TOLERANCE = 1e-5
@@ -231,7 +231,7 @@ def _predict(
     def predict(clips: Tensor) -> dict[str, Tensor]:
         probabilities = tf.cast(model(clips, training=False), tf.float32)
         scores, labels = tf.math.top_k(
-            probabilities, k=min(_NUM_TOP, len(class_names))
+            probabilities, k=min(NUM_TOP, len(class_names))
         )
         # One row per clip: servers batch and split along axis 0.
         num_clips = tf.shape(probabilities)[0]

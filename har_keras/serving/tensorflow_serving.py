@@ -1,6 +1,5 @@
-"""Files of a TensorFlow Serving deployment: warm-up, checksums, config."""
+"""Files of a TensorFlow Serving deployment: warm-up and configuration."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from har_keras.config import ClipConfig
-from har_keras.errors import DataError
 from har_keras.files import whole_file
 from har_keras.serving.messages import PredictionLog, predict_request
+from har_keras.serving.model_info import MODEL_NAME
 
-MODEL_NAME = "har"
-CHECKSUMS_NAME = "SHA256SUMS"
 # Size limit of a request; a clip of 16 JPEG frames takes 0.1 MB.
 MAX_REQUEST_BYTES = 8 * 2**20
 
@@ -64,50 +61,6 @@ def write_warm_up(version: Path, clip: ClipConfig) -> Path:
             )
             writer.write(record.SerializeToString())
     return path
-
-
-def write_checksums(version: Path) -> Path:
-    """Writes the SHA-256 checksum of every file, in `sha256sum` format.
-
-    A SavedModel is a program: the checksums prove that a deployed one is the
-    one that was exported.
-    """
-    files = sorted(
-        path
-        for path in version.rglob("*")
-        if path.is_file() and path.name != CHECKSUMS_NAME
-    )
-    lines = [
-        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  "
-        f"{path.relative_to(version).as_posix()}\n"
-        for path in files
-    ]
-    (version / CHECKSUMS_NAME).write_text("".join(lines), "utf-8")
-    return version / CHECKSUMS_NAME
-
-
-def require_checksums(version: Path) -> None:
-    """Verifies the checksums of a version.
-
-    Raises:
-        DataError: If a file was changed, removed or added.
-    """
-    listed: dict[str, str] = {}
-    for line in (version / CHECKSUMS_NAME).read_text("utf-8").splitlines():
-        checksum, _, name = line.partition("  ")
-        listed[name] = checksum
-    found = {
-        path.relative_to(version).as_posix(): path
-        for path in version.rglob("*")
-        if path.is_file() and path.name != CHECKSUMS_NAME
-    }
-    for name in sorted(listed.keys() | found.keys()):
-        content = found[name].read_bytes() if name in found else b""
-        if hashlib.sha256(content).hexdigest() != listed.get(name):
-            raise DataError(
-                f"'{version}' was changed since its export: '{name}' differs. "
-                "Export the run again."
-            )
 
 
 def write_serving_files(folder: Path, saved_model_dir: Path) -> None:

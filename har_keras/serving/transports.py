@@ -5,6 +5,7 @@ import collections
 import contextlib
 import http.client
 import json
+import os
 import socket
 import threading
 import urllib.parse
@@ -17,10 +18,15 @@ from har_keras.serving import messages
 from har_keras.serving.address import Address, Busy, no_prediction, refusal
 
 _MAX_RESPONSE_BYTES = 8 * 2**20
+# Of `python -m har_keras.serve`, or of a proxy that asks for one.
+_KEY_VARIABLE = "HAR_KERAS_API_KEY"
 
 
 class RestTransport:
     """Sends JSON over HTTP and reuses connections; thread-safe.
+
+    The environment variable `HAR_KERAS_API_KEY` holds the key of a server that
+    asks for one.
 
     Args:
         address: Address. Of scheme "http" or "https".
@@ -32,17 +38,15 @@ class RestTransport:
         self._idle: collections.deque[http.client.HTTPConnection]
         self._idle = collections.deque()
 
-    def send(
-        self, signature: str, inputs: dict[str, Any], seconds: float
-    ) -> dict[str, np.ndarray]:
+    def encode(self, signature: str, inputs: dict[str, Any]) -> bytes:
+        """Returns a request as it is sent; see `Transport`."""
+        sent = {k: as_json(v) for k, v in inputs.items()}
+        body = {"signature_name": signature, "inputs": sent}
+        return json.dumps(body).encode()
+
+    def send(self, request: bytes, seconds: float) -> dict[str, np.ndarray]:
         """Sends a request; see `Transport`."""
-        body = json.dumps(
-            {
-                "signature_name": signature,
-                "inputs": {k: as_json(v) for k, v in inputs.items()},
-            }
-        ).encode()
-        status, content = self._post(body, seconds)
+        status, content = self._post(request, seconds)
         found = _parsed(content)
         if status == 200 and isinstance(found.get("outputs"), dict):
             with contextlib.suppress(TypeError, ValueError):
@@ -84,6 +88,8 @@ class RestTransport:
         self, connection: http.client.HTTPConnection, body: bytes
     ) -> http.client.HTTPResponse:
         headers = {"Content-Type": "application/json"}
+        if key := os.environ.get(_KEY_VARIABLE):
+            headers["Authorization"] = f"Bearer {key}"
         # A server that rejects a large body responds before it has read all
         # of it and closes the connection; the response can still be read.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -151,6 +157,7 @@ def _parsed(content: bytes) -> dict[str, Any]:
 
 _CODES = {
     400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
     404: "NOT_FOUND",
     408: "DEADLINE_EXCEEDED",
     413: "TOO_LARGE",
@@ -227,17 +234,18 @@ class GrpcTransport:
         """Closes the channel."""
         self._channel.close()
 
-    def send(
-        self, signature: str, inputs: dict[str, Any], seconds: float
-    ) -> dict[str, np.ndarray]:
-        """Sends a request; see `Transport`."""
-        request = messages.predict_request(
+    def encode(self, signature: str, inputs: dict[str, Any]) -> Any:
+        """Returns a request as it is sent; see `Transport`."""
+        return messages.predict_request(
             self.address.model,
             signature,
             inputs,
             version=self.address.version,
             version_label=self.address.label,
         )
+
+    def send(self, request: Any, seconds: float) -> dict[str, np.ndarray]:
+        """Sends a request; see `Transport`."""
         try:
             response = self._predict(request, timeout=seconds)
         except self._error as error:

@@ -1,0 +1,1 @@
+"""An HTTP server with the REST API of TensorFlow Serving, and for videos."""
