@@ -17,6 +17,7 @@ VERBS = {
     "prepare": "decode the videos once, ahead of training",
     "pretrain": "pretrain on unlabeled videos, to fine-tune from",
     "evaluate": "evaluate a run on its test split or on another folder",
+    "compare": "hold runs against each other on the same test videos",
     "predict": "classify videos, cameras and streams, and localize actions",
     "export": "export for TensorFlow Serving, ONNX, OpenVINO, LiteRT",
     "serve": "serve models over HTTP, as TensorFlow Serving does, and videos",

@@ -40,6 +40,7 @@ ROOMS = {
         "evaluation", "inference", "model", "clips", "store", "video",
         "manifest",
     },
+    "compare": {"report", "evaluation", "training", "manifest"},
     "doctor": {"store", "video"},
     "app": {"inference", "report", "video"},
     "serve": {"inference", "report", "serving", "video"},

@@ -32,7 +32,7 @@ class Metrics:
 
     def __init__(self) -> None:
         # Twice as many lines, which nobody reads.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
+        disable_created_metrics()
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
