@@ -315,7 +315,9 @@ class Manifest:
             with file.open(
                 encoding="utf-8", errors="surrogateescape", newline=""
             ) as stream:
-                rows = list(csv.DictReader(stream))
+                rows = list(csv.DictReader(stream, restval=""))
+            if any(None in row for row in rows):
+                raise ValueError("a line has too many cells")
             videos = tuple(Video(**fields_of(row)) for row in rows)
             folder = root or Path(rows[0]["root"])
         except (

@@ -212,6 +212,9 @@ def _faults(
     """Yields what is wrong with the outputs of a model for some clips."""
     for name in set(_OUTPUTS) - set(outputs):
         yield f"it has no output '{name}'"
+    info = outputs.get(INFO, np.array([""], object))
+    if info.ndim != 1 or not all(isinstance(x, str) for x in info):
+        yield "its model info is not a text for each clip"
     names, shares = (outputs[name] for name in ("class_names", "probabilities"))
     if names.ndim != 2 or not all(isinstance(x, str) for x in names.flat):
         yield "its class names are not a row of texts for each clip"

@@ -189,7 +189,8 @@ def from_json(value: Any) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind in "US":
         return array.astype(object)
-    return array.astype("float32")
+    with np.errstate(over="ignore"):  # infinity, which is then refused
+        return array.astype("float32")
 
 
 _METHOD = "/tensorflow.serving.PredictionService/Predict"
