@@ -5,6 +5,7 @@ The real ones come from `pip install --no-deps tensorflow-serving-api`.
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -253,8 +254,20 @@ def test_the_compose_file_limits_what_it_starts():
     )
     assert threads < server["pids_limit"] / 2
     for service in (server, proxy):
-        assert service["mem_limit"]
-        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+        assert {"mem_limit", "cpus", "pids_limit"} <= {*service}
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert re.fullmatch(r".+:\d[\d.]+", service["image"])  # pinned
+    # Both protocols pass the limits of the proxy; the server has no port.
+    assert "ports" not in server
+    assert [port.rpartition(":")[2] for port in proxy["ports"]] == [
+        "8500",
+        "8501",
+    ]
+    assert all(port.startswith("127.0.0.1:") for port in proxy["ports"])
+    text = tensorflow_serving.serving_texts("x")["proxy.conf"]
+    assert text.count(f"client_max_body_size {limit};") == 2
 
 
 def test_the_server_answers_on_this_machine_alone(tmp_path):

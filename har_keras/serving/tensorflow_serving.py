@@ -116,13 +116,27 @@ prometheus_config {
 }
 """
 _PROXY = f"""\
-# Limits the request size, which the server's REST port does not.
+# Limits size, time and number of requests, which the server's ports do not.
+limit_conn_zone $binary_remote_addr zone=clients:1m;
 server {{
   listen 8501;
   client_max_body_size {MAX_REQUEST_BYTES};
+  client_body_timeout 30s;
+  limit_conn clients 32;
   location /v1/models/{MODEL_NAME} {{
     proxy_pass http://server:8501;
     proxy_read_timeout 60s;
+  }}
+}}
+server {{
+  listen 8500;
+  http2 on;
+  client_max_body_size {MAX_REQUEST_BYTES};
+  client_body_timeout 30s;
+  limit_conn clients 32;
+  location /tensorflow.serving.PredictionService/ {{
+    grpc_pass grpc://server:8500;
+    grpc_read_timeout 60s;
   }}
 }}
 """
@@ -134,7 +148,7 @@ _COMPOSE = f"""\
 # exposing it to a network.
 services:
   server:
-    image: tensorflow/serving
+    image: tensorflow/serving:2.19.1
     command:
       - --model_config_file=/config/models.config
       - --model_config_file_poll_wait_seconds=60
@@ -151,8 +165,7 @@ services:
     volumes:
       - ../SAVED_MODEL:/models/{MODEL_NAME}:ro
       - .:/config:ro
-    ports:
-      - 127.0.0.1:8500:8500
+    networks: [inside]
     cpus: 2
     mem_limit: 2g
     pids_limit: 256
@@ -161,12 +174,26 @@ services:
     security_opt: ["no-new-privileges:true"]
     restart: unless-stopped
   proxy:
-    image: nginx
+    # Runs as user 101, on ports above 1024.
+    image: nginxinc/nginx-unprivileged:1.28
     volumes:
       - ./proxy.conf:/etc/nginx/conf.d/default.conf:ro
+    tmpfs:
+      - /tmp:size=512m,noexec,nosuid,nodev
     ports:
+      - 127.0.0.1:8500:8500
       - 127.0.0.1:8501:8501
-    mem_limit: 128m
+    networks: [inside, outside]
+    cpus: 1
+    mem_limit: 640m
+    pids_limit: 64
+    read_only: true
+    cap_drop: [ALL]
+    security_opt: ["no-new-privileges:true"]
     depends_on: [server]
     restart: unless-stopped
+networks:
+  inside:
+    internal: true  # the server reaches nothing
+  outside: {{}}
 """
