@@ -11,7 +11,6 @@ from har_keras.config import ClipConfig
 from har_keras.errors import UsageError
 from har_keras.inference.calibration import (
     Calibration,
-    apply_temperature,
     fit_calibration,
     fit_temperature,
 )
@@ -27,6 +26,7 @@ from har_keras.inference.timeline import (
 from har_keras.inference.windows import windows
 from har_keras.report.timeline_files import srt, webvtt, write_timeline
 from har_keras.run import Run
+from har_keras.serving.acceptance import apply_temperature
 
 CLIP = ClipConfig(num_frames=4, crop_size=8)
 

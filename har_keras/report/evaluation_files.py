@@ -37,6 +37,7 @@ from har_keras.report.film_strips import (
 from har_keras.report.model_card import model_card
 from har_keras.report.plots import (
     plot_confusion,
+    plot_coverage,
     plot_curves,
     plot_ranking,
     plot_reliability,
@@ -133,9 +134,19 @@ class Results:
             self.figures.get("calibrated", {}).get("bins", ()),
             folder.reliability_file,
         )
+        found = self.figures["acceptance"]
+        plot_coverage(
+            found["curve"],
+            folder.coverage_file,
+            threshold=self.figures["calibrated"]["threshold"],
+            kept=(found["coverage"], found["accuracy"])
+            if found["num_accepted"]
+            else None,
+        )
         return {
             "Each class against the rest": folder.ranking_file,
             "Reliability": folder.reliability_file,
+            "Accuracy against coverage": folder.coverage_file,
         }
 
     @property

@@ -64,6 +64,7 @@ class Report:
             section("Temporal controls", self._controls()),
             section("Robustness to corruptions", self._robustness()),
             section("Calibration", self._confidence()),
+            section("None of these", self._acceptance()),
             section("Attention", self._attention()),
             section(self._mistakes_heading(), _gallery(self.mistakes)),
             *(
@@ -161,6 +162,26 @@ class Report:
                 "calibrated confidences.</p>"
             )
         return text + _bins_table(found["bins"])
+
+    def _acceptance(self) -> str:
+        fitted = self.evaluation.get("calibrated", {})
+        verdict = Calibration.of(fitted).verdict if fitted else ""
+        found = self.evaluation.get("acceptance")
+        if not verdict or not found:
+            return ""
+        text = f"<p>{escape(verdict)}</p>"
+        if fitted["threshold"] is not None:
+            total = self.evaluation["num_videos"]
+            right = (
+                f", {percent(found['accuracy'])} of them right"
+                if found["num_accepted"]
+                else ""
+            )
+            text += (
+                f"<p>Of these {total} {self._unit}, {found['num_accepted']} "
+                f"are accepted ({percent(found['coverage'])}){right}.</p>"
+            )
+        return text
 
     def _attention(self) -> str:
         if not self.attention:

@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import cv2
@@ -39,11 +39,15 @@ class ClientPrediction:
         class_names: tuple of str. Class names in label order.
         info: str. The `ModelInfo` that is stored in the model, as JSON; ""
             if the model holds none.
+        accepted: bool array of shape `(B,)`. Whether a clip is one of the
+            classes, by the model's threshold; else it is "none of these".
+            True where the model has none.
     """
 
     probabilities: np.ndarray
     class_names: tuple[str, ...]
     info: str = ""
+    accepted: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
 
 
 class Transport(Protocol):
@@ -140,6 +144,7 @@ class ServingClient:
             outputs["probabilities"],
             tuple(names[0]) if len(names) else (),
             str(info[0]) if len(info) else "",
+            outputs.get("accepted", np.ones(len(clips), bool)),
         )
 
     def request(self, clips: np.ndarray) -> tuple[str, dict[str, Any]]:
@@ -186,6 +191,9 @@ def _faults(outputs: dict[str, np.ndarray], num_clips: int) -> Iterator[str]:
         yield "its class names are not a row of texts for each clip"
     if len(names) and len({*names[0]}) != names.shape[1]:
         yield "two of its class names are the same"
+    sure = outputs.get("accepted", np.ones(num_clips, bool))
+    if sure.shape != (num_clips,) or sure.dtype != bool:
+        yield "its output 'accepted' is not a truth value for each clip"
     shape = (num_clips, names.shape[-1])
     if shares.dtype != np.float32:
         yield "its probabilities are not numbers"

@@ -182,7 +182,7 @@ def from_json(value: Any) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind in "US":
         return array.astype(object)
-    return array.astype("float32")
+    return array if array.dtype == bool else array.astype("float32")
 
 
 _METHOD = "/tensorflow.serving.PredictionService/Predict"
