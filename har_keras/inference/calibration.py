@@ -227,18 +227,21 @@ def _with_threshold(
 ) -> Calibration:
     """Returns a calibration with the threshold of the largest coverage.
 
-    One more error is counted than was seen, as the next answer may be one
-    (conformal risk control, Angelopoulos et al., 2024): with few groups, no
-    threshold is allowed.
+    One more error is counted than was seen, as the next answer may be one,
+    so few groups allow no threshold. From the surest on, answers are accepted
+    until that is too many, and what comes by chance after is not looked at:
+    the best of many thresholds would be a lucky one (fixed-sequence testing,
+    as in Learn then Test, Angelopoulos et al., 2021).
     """
     found = dataclasses.replace(
         found, accept_errors=accept_errors, num_known_groups=curve.num_groups
     )
-    share = (curve.wrong + 1) / (curve.accepted + 1)
-    allowed = np.flatnonzero(share <= accept_errors + 1e-9)
-    if not len(allowed):
+    allowed = (curve.wrong + 1) / (curve.accepted + 1) <= accept_errors + 1e-9
+    enough = (curve.accepted + 1) * accept_errors >= 1 - 1e-9
+    (refused,) = np.nonzero(enough & ~allowed)
+    best = int(refused[0] if len(refused) else len(allowed)) - 1
+    if best < 0 or not enough[best]:
         return found
-    best = allowed[-1]
     wrong, total = float(curve.wrong[best]), float(curve.accepted[best])
     return dataclasses.replace(
         found,

@@ -134,20 +134,19 @@ class Results:
             self.figures.get("calibrated", {}).get("bins", ()),
             folder.reliability_file,
         )
-        found = self.figures["acceptance"]
-        plot_coverage(
-            found["curve"],
-            folder.coverage_file,
-            threshold=self.figures["calibrated"]["threshold"],
-            kept=(found["coverage"], found["accuracy"])
-            if found["num_accepted"]
-            else None,
-        )
-        return {
+        drawn = {
             "Each class against the rest": folder.ranking_file,
             "Reliability": folder.reliability_file,
-            "Accuracy against coverage": folder.coverage_file,
         }
+        if found := self.figures.get("acceptance"):
+            plot_coverage(
+                found["curve"],
+                folder.coverage_file,
+                threshold=self.figures["calibrated"]["threshold"],
+                kept=(found["coverage"], found["accuracy"]),
+            )
+            drawn["Accuracy against coverage"] = folder.coverage_file
+        return drawn
 
     @property
     def _labels(self) -> np.ndarray:

@@ -161,7 +161,7 @@ def plot_coverage(
     path: Path,
     *,
     threshold: float | None = None,
-    kept: tuple[float, float] | None = None,
+    kept: tuple[float, float | None] = (0.0, None),
 ) -> None:
     """Plots the accuracy of accepted answers against their share.
 
@@ -170,13 +170,14 @@ def plot_coverage(
             threshold.
         path: Path. The PNG file.
         threshold: float or None. The model's own, which is named.
-        kept: tuple or None. Coverage and accuracy at it.
+        kept: tuple. Coverage and accuracy at it; the accuracy is None where
+            it accepts nothing.
     """
     _, coverage, accuracy = zip(*curve, strict=True)
     with figure_file(path, 4.6, 3.8) as figure:
         panel = figure.subplots()
         panel.step(coverage, accuracy, where="post", color=BLUE)
-        if threshold is not None and kept:
+        if threshold is not None and kept[1] is not None:
             panel.plot(*kept, "o", color=ORANGE, markersize=9, zorder=3)
             panel.annotate(
                 f"threshold {threshold:.1%}",
