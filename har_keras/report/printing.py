@@ -110,14 +110,20 @@ def _line(found: Prediction) -> str:
         f"{fitted(found.name, _NAME)}  {fitted(label, _LABEL)} "
         f"{found.confidence:4.0%} "
     )
-    rest = "" if found.accepted else " nearest:"
+    if found.delay_seconds is not None:  # Of a live source.
+        return (
+            f"{line} {found.seconds:.1f} s, {found.delay_seconds:.2f} s behind"
+        )
+    rest = ""
+    if not found.accepted:  # Its share is the confidence, once calibrated.
+        rest = f" nearest: {fitted(ranked.pop(0), _LABEL).rstrip()}"
     for name in ranked:
         item = f" {fitted(name, _LABEL).rstrip()} {shares[name]:.0%}"
         if _columns(line + rest + item) > _WIDTH - 2 * (name != ranked[-1]):
             rest += " …" if _columns(line + rest) <= _WIDTH - 2 else ""
             break
         rest += item
-    return line + rest + _delay(found)
+    return line + rest
 
 
 class JsonLines:
@@ -158,13 +164,6 @@ class Csv:
         row += [guarded(printable(_reason(found))), accepted]
         self.writer.writerow(row)
         sys.stdout.flush()
-
-
-def _delay(found: Prediction) -> str:
-    """Returns the time and the delay of a live prediction."""
-    if found.delay_seconds is None:
-        return ""
-    return f"\n    at {found.seconds:.1f} s, {found.delay_seconds:.2f} s behind"
 
 
 def _reason(found: Prediction) -> str:
