@@ -110,11 +110,12 @@ class Calibration:
             return ""
         if self.threshold is not None:
             return (
-                f"Answers with a confidence below {self.threshold:.1%} are "
-                '"none of these". On validation, '
-                f"{self.coverage:.0%} of {self.num_known_groups} groups are "
-                f"accepted, of which {self.accepted_error:.1%} are wrong (at "
-                f"most {self.error_bound:.0%}, with a confidence of 95 %)."
+                f"Answers with a confidence below {100 * self.threshold:.1f} % "
+                'are "none of these". On validation, '
+                f"{100 * self.coverage:.0f} % of {self.num_known_groups} "
+                "groups are accepted, of which "
+                f"{100 * self.accepted_error:.1f} % are wrong (at most "
+                f"{100 * self.error_bound:.0f} %, with a confidence of 95 %)."
             )
         needed = groups_needed(self.accept_errors)
         if self.num_known_groups < needed:

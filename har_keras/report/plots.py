@@ -180,7 +180,7 @@ def plot_coverage(
         if threshold is not None and kept[1] is not None:
             panel.plot(*kept, "o", color=ORANGE, markersize=9, zorder=3)
             panel.annotate(
-                f"threshold {threshold:.1%}",
+                f"threshold {100 * threshold:.1f} %",
                 kept,
                 (0, -18),
                 textcoords="offset points",
