@@ -201,6 +201,7 @@ class VideoClassifier:
         output: Path | str | None = None,
         robustness: bool = False,
         timeline: TimelineConfig | None = None,
+        accept_errors: float | None = None,
     ) -> Evaluation:
         """Evaluates the classifier and writes a report.
 
@@ -215,6 +216,9 @@ class VideoClassifier:
             timeline: TimelineConfig or None. How segments of whole videos are
                 predicted where labels have times. Defaults to that of
                 `predict`.
+            accept_errors: float or None. Share of accepted answers that may
+                be wrong: the threshold of "none of these" is chosen anew.
+                Predictions keep theirs until the classifier is loaded again.
 
         Returns:
             An `Evaluation`.
@@ -233,6 +237,7 @@ class VideoClassifier:
                 output=output,
                 robustness=robustness,
                 timeline=timeline,
+                accept_errors=accept_errors,
             )
 
     def export(self, *formats: str) -> Path:

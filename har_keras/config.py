@@ -177,8 +177,7 @@ class ModelConfig:
     """Pooling before the classification head: mean of the tokens after the
     final norm, mean_norm (mean, then norm) or class_token."""
     stem: Literal["pixels", "gradients"] = "pixels"
-    """Token features: pixels, or gradients (HOG3D, histograms of 3-D
-    gradients; need fewer videos to learn from)."""
+    """Token features: pixels, or gradients (HOG3D, for few videos)."""
     attention: Literal["joint", "factorised", "divided"] = "joint"
     """Space-time attention: joint, factorised (ViViT's factorised encoder,
     cheaper for many tokens) or divided (TimeSformer)."""
@@ -235,15 +234,13 @@ class TrainingConfig:
     weight_decay: Annotated[float, NOT_NEGATIVE] = 0.004
     """Weight decay of AdamW; none on biases, norms and positions."""
     layer_decay: Annotated[float, SHARE] = 1.0
-    """Layer-wise learning rate decay: the factor from each layer to the one
-    below it; below 1 for fine-tuning."""
+    """Layer-wise learning rate decay, a factor per layer; for fine-tuning."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate after the warm-up: constant, or cosine decay to zero."""
     warmup_epochs: Annotated[float, NOT_NEGATIVE] = 0.0
     """Epochs of linear learning rate warm-up."""
     keep: Literal["best", "last"] = "best"
-    """Epoch whose weights are kept: the best by validation, or the last (with
-    few validation videos the best is often a lucky one)."""
+    """Epoch whose weights are kept: the best by validation, or the last."""
     label_smoothing: Annotated[float, FRACTION] = 0.0
     """Label smoothing."""
     clips_per_video: Annotated[int, NOT_NEGATIVE] = 0
@@ -313,12 +310,15 @@ class MaskingConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Views of a video, whose probabilities are averaged."""
+    """Views of a video, whose probabilities are averaged; what is accepted."""
 
     num_clips: Annotated[int, SIZE] = 4
     """Clips per video, evenly spaced in time."""
     num_crops: Annotated[int, SIZE] = 3
     """Crops per clip: 1 is the center; 3 adds both ends of the long side."""
+    accept_errors: Annotated[float, RATIO] = 0.05
+    """Share of accepted answers that may be wrong, by validation; what is less
+    sure than that allows is "none of these"."""
 
 
 @dataclass(frozen=True)

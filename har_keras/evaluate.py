@@ -14,7 +14,7 @@ import tyro
 from har_keras import cli
 from har_keras.errors import UsageError
 from har_keras.predict import TimelineOptions
-from har_keras.ranges import Metavar
+from har_keras.ranges import RATIO, Metavar
 from har_keras.run import ResultFiles, Run
 from har_keras.terminal import printable
 
@@ -49,6 +49,9 @@ class EvaluateOptions(TimelineOptions):
     robustness: bool = False
     """Also measure accuracy under corruption: blur, noise, low light and so
     on."""
+    accept_errors: Annotated[float | None, RATIO] = None
+    """Choose the run's threshold of "none of these" anew: the share of
+    accepted answers that may be wrong. Exports keep theirs until the next."""
 
 
 def evaluate(
@@ -60,6 +63,7 @@ def evaluate(
     store: Store | None = None,
     robustness: bool = False,
     timeline: TimelineConfig | None = None,
+    accept_errors: float | None = None,
 ) -> Evaluation:
     """Evaluates a model and writes figures, plots and a report.
 
@@ -77,6 +81,9 @@ def evaluate(
         robustness: bool. Whether to measure on corrupted frames, too.
         timeline: TimelineConfig or None. How segments of whole videos are
             predicted where labels have times. Defaults to that of `predict`.
+        accept_errors: float or None. Share of accepted answers that may be
+            wrong, for which the threshold is chosen on the run's validation
+            videos. Defaults to that of the run.
 
     Returns:
         An `Evaluation`: what is written to `evaluation.json`, with names.
@@ -87,6 +94,8 @@ def evaluate(
     """
     from har_keras.inference.load import kind_of, start_backend_of
 
+    if accept_errors is not None:
+        _require_accept_errors(accept_errors, videos, run)
     where = run.path if isinstance(run, Run) else run
     other = None if videos is None else Path(videos)
     chosen_output = None if output is None else Path(output)
@@ -104,7 +113,28 @@ def evaluate(
             where, other, files, split, robustness, timeline
         )
     with opened.writing():
-        return _evaluate_own(opened, files, split, store, robustness, timeline)
+        return _evaluate_own(
+            opened, files, split, store, robustness, timeline, accept_errors
+        )
+
+
+def _require_accept_errors(
+    accept_errors: float, videos: Path | str | None, run: Run | Path | str
+) -> None:
+    """Refuses a new threshold where there are no validation videos for it."""
+    from har_keras.inference.load import kind_of
+
+    if not RATIO.holds(accept_errors):
+        raise UsageError(
+            f"--accept-errors must be {RATIO.text}. Received: {accept_errors}."
+        )
+    if videos is not None or not (
+        isinstance(run, Run) or kind_of(run) == "run"
+    ):
+        raise UsageError(
+            "--accept-errors chooses a run's threshold on its own validation "
+            "videos. Leave out --videos, and name the folder of a run."
+        )
 
 
 def _evaluate_own(
@@ -114,6 +144,7 @@ def _evaluate_own(
     store: Store | None,
     robustness: bool,
     timeline: TimelineConfig | None,
+    accept_errors: float | None,
 ) -> Evaluation:
     """Evaluates a run on a split of its own videos."""
     from har_keras.evaluation.measure import (
@@ -135,7 +166,11 @@ def _evaluate_own(
     model = load_model(run)
     videos = [*manifest.usable("val"), *usable(chosen)]
     store = with_views(store, model, run.config(), videos)
-    fit_on_validation(run, model, store, manifest, run.config())
+    config = run.config()
+    if accept_errors is not None:
+        config = config.changed({"accept_errors": accept_errors})
+    fitted = fit_on_validation(run, model, store, manifest, config)
+    logger.info("%s", fitted.verdict)
     task = EvaluationTask(
         load(run.path, model), store, manifest, chosen, split, timeline
     )
@@ -244,6 +279,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             output=options.output,
             robustness=options.robustness,
             timeline=_timeline(options),
+            accept_errors=options.accept_errors,
         )
         print(_summary(found))
 
@@ -259,8 +295,8 @@ def _timeline(options: EvaluateOptions) -> TimelineConfig | None:
 
 
 def _summary(found: Evaluation) -> str:
-    from har_keras.report.evaluation_page import headline, percent
     from har_keras.report.segment_files import segment_headline
+    from har_keras.report.verdict import headline, percent
 
     lines = [f"Accuracy {percent(found.accuracy)}: {headline(found.figures)}"]
     lines += [segment_headline(found.segments)] if found.segments else []

@@ -38,8 +38,9 @@ class TimelineOptions:
     """Seconds between the windows of a timeline."""
     smooth_seconds: Annotated[float, cli.Advanced] = 3.0
     """Length of the moving average over a timeline's probabilities."""
-    threshold: float = 0.5
-    """Smallest calibrated probability of a segment's class; else "none"."""
+    threshold: float | None = None
+    """Smallest calibrated probability of a segment's class; else "none".
+    Default: that of the model, chosen on validation."""
     hysteresis: Annotated[float, cli.Advanced] = 0.1
     """Lead in probability that another class needs to end a segment."""
     min_seconds: Annotated[float, cli.Advanced] = 2.0
@@ -58,8 +59,9 @@ class TimelineOptions:
 class PredictOptions(TimelineOptions):
     """Classifies videos; --timeline also localizes actions in time.
 
-    A video that can't be read is named and the others are classified; the exit
-    code is then 3.
+    A video that shows none of the classes, as far as the model can tell, is
+    "none of these"; the nearest class is named beside it. A video that can't
+    be read is named and the others are classified; the exit code is then 3.
     """
 
     run: Annotated[str, tyro.conf.Positional, Metavar("RUN")]
@@ -143,7 +145,7 @@ def predict(
 
     Raises:
         UsageError: If nothing is found, or the options contradict.
-        DataError: If there is no such run.
+        DataError: If there is no such run, or no such camera.
         EnvironmentFault: If a server or a package is missing.
     """
     require_pool(pool, beam_options)
@@ -153,8 +155,10 @@ def predict(
     from har_keras.inference.load import load
     from har_keras.inference.timeline import TimelineConfig
     from har_keras.report.predictions import predict_many, predict_many_by_beam
+    from har_keras.video.live import require_camera
     from har_keras.video.sources import own_names
 
+    require_camera(sources[0])
     classifier = load(request.run)
     if sources[0].kind == "live":
         live = live or TimelineConfig()
@@ -185,7 +189,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from har_keras.report.printing import PRINTERS
 
         show = PRINTERS[options.format](predictions.class_names)
-        counts = Counter(_outcome(x) for x in _shown(predictions, show))
+        counts: Counter[str] = Counter()
+        for found in _shown(predictions, show):
+            counts[_outcome(found)] += 1
+        show.close()
         _require_all(counts)
 
     return cli.run_verb(verb)
@@ -207,7 +214,7 @@ def _request(options: PredictOptions) -> PredictRequest:
 
 
 def _shown(
-    predictions: Iterable[Prediction], show: Callable[[Prediction], None]
+    predictions: Iterable[Prediction], show: Callable[[Prediction], object]
 ) -> Iterator[Prediction]:
     """Prints predictions as they come."""
     for found in predictions:

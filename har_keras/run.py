@@ -32,6 +32,7 @@ class ResultFiles:
         self.confusion_file = self.path / "confusion.png"
         self.ranking_file = self.path / "ranking.png"
         self.reliability_file = self.path / "reliability.png"
+        self.coverage_file = self.path / "coverage.png"
         self.curves_file = self.path / "curves.png"
         self.segments_file = self.path / "segments.csv"
         self.segments_plot_file = self.path / "segments.png"

@@ -2,12 +2,18 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 from filelock import FileLock
 from support.videos import X264, draw_folder, write_video
+
+# A shell ignores it for a job in the background, and then so do the programs
+# that the tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Helpers and programs have no tests.
 collect_ignore = ["support", "programs"]

@@ -4,6 +4,7 @@ Needs the extra, a driver and Chromium: pip install "har_keras[app]" playwright
 and, on Debian, apt-get install chromium.
 """
 
+import copy
 import re
 import signal
 import subprocess
@@ -17,10 +18,13 @@ from support.videos import draw_folder, draw_video
 
 import har_keras
 from har_keras.app import __main__ as verb
-from har_keras.app.page import classify
+from har_keras.app.page import classify, in_words
 from har_keras.errors import DataError
+from har_keras.inference.calibration import Calibration
+from har_keras.inference.classifier import Prediction
 from har_keras.inference.limits import Limits
 from har_keras.inference.load import load
+from har_keras.inference.timeline import TimelineConfig, build_timeline
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -55,6 +59,25 @@ def test_classes_come_first_and_attention_later(classifier, video, tmp_path):
     assert second.probabilities == first.probabilities
     assert first.timeline.stat().st_size > 1000
     assert second.attention.stat().st_size > 1000
+
+
+def test_the_answer_is_that_of_the_timeline(classifier, video, tmp_path):
+    strict = copy.copy(classifier)
+    strict.calibration = Calibration(threshold=0.999, accept_errors=0.05)
+    (found,) = classify(
+        strict, video, tmp_path, limits=Limits(), attention=False
+    )
+    nearest = strict.predict(video, timeline=True)
+    assert {segment.label for segment in nearest.segments} == {"none"}
+    assert found.answer == "none of these"
+    assert f"The nearest class is {nearest.label}" in found.note
+    timeline = build_timeline(
+        np.arange(9.0), np.array([[0.9, 0.1]] * 3 + [[0.2, 0.8]] * 6),
+        class_names=("gym", "walk"), seconds=10.0, window_seconds=2.0,
+        options=TimelineConfig(threshold=0.85, smooth_seconds=0.0),
+    )  # fmt: skip
+    half = Prediction("a", "gym", 0.6, {}, 10.0, timeline=timeline)
+    assert "In time: none of these for 6.5 s, gym for 3.5 s." in in_words(half)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The client against a stand-in server that speaks the published messages."""
 
 import csv
+import dataclasses
 import http.client
 import http.server
 import io
@@ -38,6 +39,9 @@ pytest.importorskip(
 grpc = pytest.importorskip("grpc", reason="needs `pip install grpcio`")
 from support.stand_in_server import StandIn  # noqa: E402
 
+# Some clips are above it, some below.
+THRESHOLD = 0.5
+
 
 @pytest.fixture(scope="module")
 def model():
@@ -47,7 +51,8 @@ def model():
 @pytest.fixture(scope="module")
 def base(model, tmp_path_factory):
     base = tmp_path_factory.mktemp("run") / "saved_model"
-    export_saved_model(model, NAMES, INFO, base)
+    info = dataclasses.replace(INFO, threshold=THRESHOLD, accept_errors=0.05)
+    export_saved_model(model, NAMES, info, base)
     return base
 
 
@@ -76,6 +81,17 @@ def test_answers_are_the_models(
     np.testing.assert_allclose(found.probabilities, expected, atol=tolerance)
     assert (found.probabilities.argmax(1) == expected.argmax(1)).all()
     assert found.class_names == NAMES
+
+
+@pytest.mark.parametrize("way", ["rest", "grpc"])
+def test_what_is_accepted_is_told(model, server, way, client_of):
+    clips = random_clips(12, 4, 32, 32, 3)
+    client = client_of(getattr(server, way), frames="raw")
+    found = client.predict(clips).accepted
+    expected = answers_of(model, clips).max(1) >= THRESHOLD
+    assert found.dtype == bool
+    assert found.tolist() == expected.tolist()
+    assert 0 < expected.sum() < len(clips)
 
 
 @pytest.mark.parametrize("way", ["rest", "grpc"])

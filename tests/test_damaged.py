@@ -88,6 +88,10 @@ DAMAGES = {
         json.dumps(NUMBERS | {"temperature": value})
         for value in (0, -2, float("nan"), "x", None, [1])
     ]
+    + [
+        json.dumps(NUMBERS | {"threshold": value})
+        for value in (-1, 2, "x", [1], float("nan"))
+    ]
     + ["{", "[]", "[" * 100_000, '{"temp": 1}'],
     "evaluation.json": ["{", "[]", "null", "\udcff", "[" * 100_000],
     "manifest.csv": ["", "\0", "file,class\n", "\udcff\udcfe", '"'],

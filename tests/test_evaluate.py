@@ -1,19 +1,22 @@
 import csv
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from support.moving_squares import SquaresStore, squares_manifest
+from support.videos import draw_folder
 
 from har_keras import evaluate as verb
 from har_keras.config import Config
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.evaluate import evaluate
 from har_keras.export import export
+from har_keras.inference.calibration import Calibration
 from har_keras.inference.controls import CONTROLS
-from har_keras.inference.load import load_model
+from har_keras.inference.load import load_model, model_info_of
 from har_keras.model.build import build_model
 from har_keras.run import Run
 
@@ -198,3 +201,52 @@ def test_on_a_folder_that_none_could_train_on(
     assert sorted(labels) == (
         ["down", "up"] if folder == "others" else ["up"] * 2
     )
+
+
+def test_the_threshold_is_chosen_and_reported(run, tmp_path, caplog):
+    def evaluated(**options):
+        store = SquaresStore(CONFIG.clip)
+        return evaluate(run, output=tmp_path / "out", store=store, **options)
+
+    with caplog.at_level("INFO"):
+        found = evaluated()
+    assert found["calibrated"]["threshold"] is None
+    assert caplog.text.count("Every answer is accepted") == 1
+    assert found["acceptance"]["coverage"] == 1
+    report = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "Every answer is accepted" in report
+    assert "Accuracy against coverage" in report
+    # Of six groups, so many errors may be made that a threshold is found.
+    lax = evaluated(accept_errors=0.9)
+    fitted = Calibration.read(run)
+    assert fitted.threshold == lax["calibrated"]["threshold"] > 0
+    assert model_info_of(run).threshold == fitted.threshold
+    assert len(lax["acceptance"]["curve"]) >= 2
+    for row in lax["acceptance"]["curve"]:
+        assert all(0 <= share <= 1 for share in row)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"accept_errors": 0}, r"must be in \(0, 1\)"),
+        ({"accept_errors": 0.1, "videos": "a"}, "on its own validation"),
+    ],
+)
+def test_a_threshold_needs_validation_videos(run, options, words):
+    with pytest.raises(UsageError, match=words):
+        evaluate(run, **options)
+
+
+@pytest.mark.parametrize("folder", ["up", "test/up", "test"])
+def test_on_the_folder_of_one_class(tiny_run, tmp_path, folder):
+    """That of a class by its name, wherever it lies."""
+    root = draw_folder(tmp_path / "videos", per_class=2, class_names=("up",))
+    place = tmp_path / folder
+    place.parent.mkdir(exist_ok=True)
+    shutil.copytree(
+        root / "up" if folder != "test" else root, place, dirs_exist_ok=True
+    )
+    found = evaluate(tiny_run, place, output=tmp_path / "out")
+    assert (found.num_videos, found["majority_accuracy"]) == (2, 1)
+    assert found.per_class["down"].support == 0

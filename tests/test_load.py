@@ -42,7 +42,8 @@ def run(tiny_run, tmp_path_factory):
     run = Run(shutil.copytree(tiny_run.path, folder))
     # Softened by something, so that it is seen whether this goes along.
     run.calibration_file.write_text(
-        '{"temperature": 2.5, "window_temperature": 0.5, "num_videos": 9}'
+        '{"temperature": 2.5, "window_temperature": 0.5, "num_videos": 9,'
+        ' "num_groups": 9, "threshold": 0.51, "accept_errors": 0.1}'
     )
     export(run)
     return run
@@ -303,6 +304,7 @@ def test_a_run_tells_its_exports_how_it_is_asked(run, exported):
     opened = open_exported(exported("version"))
     assert opened.info == model_info_of(run)
     assert opened.info.temperature == 2.5
+    assert (opened.info.threshold, opened.info.accept_errors) == (0.51, 0.1)
     assert opened.info.clip == run.config().clip
     assert opened.info.form == "jpeg"
 
@@ -318,12 +320,26 @@ def test_a_run_tells_its_exports_how_it_is_asked(run, exported):
         INFO.text().replace('"num_frames": 4', '"num_frames": 1e9'),
         INFO.text().replace('"fps": 8.0', '"fps": "x"'),
         INFO.text().replace('"jpeg"', '"gif"'),
+        INFO.text().replace('"threshold": null', '"threshold": 7'),
+        INFO.text().replace('"threshold": null', '"threshold": "x"'),
         INFO.text().replace('"temperature"', '"warmth"'),
     ],
 )
 def test_a_model_info_that_makes_no_sense_is_refused(text):
     with pytest.raises(DataError, match="'a' has no valid model info"):
         ModelInfo.read(text, "a")
+
+
+def test_an_export_of_before_thresholds_opens_as_before():
+    fields = json.loads(INFO.text())
+    for name in ("threshold", "accept_errors"):
+        del fields[name]
+    del fields["evaluation"]["accept_errors"]
+    found = ModelInfo.read(json.dumps(fields), "a")
+    assert found.threshold is found.accept_errors is None
+    assert dataclasses.replace(found, threshold=0.5) == dataclasses.replace(
+        INFO, threshold=0.5
+    )
 
 
 def test_an_older_export_is_told_from_this_one(tmp_path, monkeypatch):

@@ -5,7 +5,8 @@ from har_keras.errors import DataError
 from har_keras.evaluation import metrics
 from har_keras.evaluation.metrics import curve, ranking
 from har_keras.inference.calibration import Calibration, fit_calibration
-from har_keras.report.evaluation_page import headline
+from har_keras.inference.coverage import error_bound
+from har_keras.report.verdict import headline
 
 LABELS = np.array([0, 0, 0, 1, 1, 2])
 PROBABILITIES = np.array(
@@ -170,6 +171,106 @@ def test_a_group_counts_once_however_many_videos_it_has():
         once.window_temperature, abs=1e-6
     )
     assert (many.num_videos, many.num_groups) == (240, 12)
+
+
+def graded(right):
+    """Videos of which each is a little less sure than the one before."""
+    share = np.linspace(0.99, 0.6, len(right))
+    views = np.stack([share, 1 - share], 1)[:, None].repeat(2, 1)
+    return (~np.array(right)).astype(int), views
+
+
+def fitted(right, groups=None, **options):
+    labels, views = graded(right)
+    groups = groups or [*map(str, range(len(labels)))]
+    return fit_calibration(labels, views, groups, **options), views.mean(1)
+
+
+def test_a_threshold_accepts_as_much_as_errors_allow():
+    right = [True] * 40 + [False, True] * 10
+    found, probabilities = fitted(right, accept_errors=0.05)
+    accepts = found.accepts(probabilities)
+    # With one more error than was seen: (1 + 1) / (41 + 1) is below 0.05, and
+    # (2 + 1) / (43 + 1) is above it.
+    assert accepts.sum() == 42
+    assert found.coverage == pytest.approx(42 / 60)
+    assert found.accepted_error == pytest.approx(1 / 42)
+    assert found.accepted_error < found.error_bound < 0.2
+    lax, probabilities = fitted(right, accept_errors=0.2)
+    assert lax.accepts(probabilities).sum() > 42
+    assert lax.threshold < found.threshold
+
+
+@pytest.mark.parametrize(
+    ("number", "errors", "allowed"), [(18, 0.05, False), (19, 0.05, True),
+                                      (8, 0.1, False), (9, 0.1, True)],
+)  # fmt: skip
+def test_few_groups_allow_no_threshold(number, errors, allowed):
+    found, probabilities = fitted([True] * number, accept_errors=errors)
+    assert (found.threshold is not None) == allowed
+    assert found.accepts(probabilities).all()
+    if not allowed:
+        assert f"needs {number + 1} known groups" in found.verdict
+        assert found.segment_threshold == 0
+
+
+def test_what_is_less_sure_than_any_validation_video_is_not_accepted():
+    found, probabilities = fitted([True] * 30)
+    assert found.accepts(probabilities).all()
+    assert not found.accepts(np.array([0.55, 0.45]))
+
+
+def test_many_videos_of_few_groups_are_few():
+    right = [True] * 100
+    found, _ = fitted(right, groups=[str(i % 10) for i in range(100)])
+    assert (found.num_known_groups, found.threshold) == (10, None)
+    unknown, _ = fitted(right, known=[True] * 15 + [False] * 85)
+    assert (unknown.num_known_groups, unknown.threshold) == (15, None)
+    nothing, _ = fitted(right, known=[False] * 100)
+    assert "there are 0" in nothing.verdict
+
+
+def test_a_group_that_is_partly_wrong_counts_in_part():
+    right = [True] * 60 + [False] * 20
+    groups = [str(i % 40) for i in range(80)]
+    found, probabilities = fitted(right, groups, accept_errors=0.1)
+    accepts = found.accepts(probabilities)
+    wrong = accepts[60:].sum() / 2
+    share = (wrong + 1) / (accepts.sum() / 2 + 1)
+    assert share <= 0.1 < (wrong + 0.5 + 1) / (accepts.sum() / 2 + 0.5 + 1)
+
+
+def test_errors_at_the_top_allow_no_threshold():
+    found, _ = fitted([False] * 10 + [True] * 30)
+    assert found.threshold is None
+    assert "no confidence keeps" in found.verdict
+
+
+def test_the_bound_holds_19_times_in_20():
+    rng = np.random.default_rng(0)
+    bounds = [error_bound(rng.binomial(40, 0.1), 40) for _ in range(400)]
+    assert np.mean(np.array(bounds) >= 0.1) >= 0.93
+    assert error_bound(5, 5) == pytest.approx(1)
+
+
+def test_the_accepted_err_as_seldom_as_wanted():
+    """On new groups, in the mean over many validation splits."""
+    rng = np.random.default_rng(1)
+    errors = []
+    for _ in range(200):
+        share = rng.uniform(0.5, 1, 2060)
+        rows = np.stack([share, 1 - share], 1)
+        labels = (rng.random(2060) > share).astype(int)
+        found = fit_calibration(
+            labels[:60], rows[:60, None], [*map(str, range(60))],
+            accept_errors=0.1,
+        )  # fmt: skip
+        if found.threshold is not None:
+            sure = found.accepts(rows[60:])
+            errors.append(labels[60:][sure].mean())
+    assert len(errors) > 100
+    # The best of all thresholds that fit would err in 0.104.
+    assert 0.06 < np.mean(errors) < 0.09
 
 
 def test_top_k_only_where_it_can_fail():

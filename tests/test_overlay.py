@@ -179,3 +179,21 @@ def test_an_exception_ends_ffmpeg(tmp_path):
     # Without its index it is no video.
     with pytest.raises(VideoError):
         probe(tmp_path / "out.mp4")
+
+
+def test_none_of_these_is_written_with_the_nearest_class(monkeypatch):
+    written = []
+    monkeypatch.setattr(
+        "har_keras.report.overlay._letters",
+        lambda text, height: (
+            written.append(text) or np.zeros((height, 9), "uint8")
+        ),
+    )
+    unsure = Timeline(
+        ("gym", "walk"),
+        np.array([0.0, 2.0]),
+        np.array([[0.4, 0.6]]),
+        (Segment(0.0, 2.0, "none", 0.6),),
+    )
+    Band(unsure, 120, 214).drawn(np.zeros((120, 214, 3), np.uint8), 1.0)
+    assert written == ["none of these (nearest: walk)  60 %"]

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from unicodedata import east_asian_width
 
 import cv2
 import numpy as np
@@ -13,9 +14,13 @@ from support.videos import draw_video, moving_square, truncate
 import har_keras
 from har_keras import predict as verb
 from har_keras.errors import DataError
+from har_keras.inference.calibration import Calibration
+from har_keras.inference.classifier import Prediction
 from har_keras.inference.load import load
+from har_keras.inference.timeline import TimelineConfig, build_timeline
 from har_keras.report import overlay
 from har_keras.report.predictions import PredictRequest
+from har_keras.report.printing import PRINTERS
 from har_keras.video.ffmpeg import VideoError, probe
 
 
@@ -145,6 +150,92 @@ def test_the_table_is_for_people(run, videos, capsys):
     assert "%" in out
 
 
+LONG = "/a/long/way/to/a/folder/of/clips/2024-01-03_ward-7_cam-2_0093.mp4"
+
+
+@pytest.mark.parametrize("name", [LONG, "a.mp4", "歩く" * 30, "\x1b[31m" * 9])
+@pytest.mark.parametrize("accepted", [True, False])
+@pytest.mark.parametrize("number", [2, 3, 40])
+def test_a_line_fits_80_columns(name, accepted, number, capsys):
+    names = [f"class {'long name ' * (n % 5)}{n}" for n in range(number)]
+    shares = dict(zip(names, np.full(number, 1 / number), strict=True))
+    shares[names[1]] += 0.01
+    table = PRINTERS["table"](tuple(names))
+    table(Prediction(name, names[1], 0.93, shares, accepted=accepted))
+    (line,) = capsys.readouterr().out.splitlines()
+    wide = sum(east_asian_width(x) in "WF" for x in line)
+    assert len(line) + wide <= 80
+    assert "93%" in line
+    assert "0093.mp4" in line or name != LONG
+    assert ("none of these" in line) != accepted
+
+
+def test_what_is_not_accepted_is_none_of_these(capsys):
+    shares = {"gym": 0.3, "walk": 0.32, "work": 0.38}
+    found = Prediction("a.mp4", "work", 0.35, shares, accepted=False)
+    for kind, words in {
+        "table": "none of these",
+        "json": '"accepted": false',
+        "csv": "a.mp4,work,0.35,0.3,0.32,0.38,,false",
+    }.items():
+        PRINTERS[kind](("gym", "walk", "work"))(found)
+        assert words in capsys.readouterr().out
+
+
+def test_the_classes_come_by_score(capsys):
+    shares = {"gym": 0.02, "walk": 0.05, "work": 0.93}
+    table = PRINTERS["table"](("gym", "walk", "work"))
+    table(Prediction("a.mp4", "work", 0.93, shares))
+    assert "work" in (line := capsys.readouterr().out)
+    assert line.rstrip().endswith("walk 5% gym 2%")
+
+
+def test_a_threshold_refuses_videos_and_segments(run, videos):
+    classifier = load(run.path)
+    path = videos / "up" / "up-00.mp4"
+    sure = classifier.predict(path, timeline=True)
+    assert sure.accepted
+    classifier.calibration = Calibration(threshold=0.999, accept_errors=0.05)
+    for timeline in (False, True):
+        found = classifier.predict(path, timeline=timeline)
+        assert not found.accepted
+        assert found.label in ("down", "up")
+        assert sum(found.probabilities.values()) == pytest.approx(1)
+        assert {x.label for x in found.segments} <= {"none"}
+    # What is asked for has precedence, and the answer is that of the timeline.
+    lax = TimelineConfig(threshold=0.01)
+    assert classifier.predict(path, timeline=lax).accepted
+
+
+def test_a_video_of_two_halves_has_the_answer_of_its_timeline(run):
+    classifier = load(run.path)
+    timeline = build_timeline(
+        np.arange(9.0), np.array([[0.9, 0.1]] * 3 + [[0.2, 0.8]] * 6),
+        class_names=("down", "up"), seconds=10.0, window_seconds=2.0,
+        options=TimelineConfig(threshold=0.5, smooth_seconds=0.0),
+    )  # fmt: skip
+    known = Prediction("a.mp4", timeline=timeline)
+    found = classifier.with_classes(known, np.array([0.55, 0.45]))
+    assert (found.label, found.accepted) == ("up", True)
+
+
+def test_no_segment_goes_beyond_the_end(run, videos, tmp_path):
+    # 35 frames at 16 per second: a window's frames are shown for longer.
+    path = draw_video(tmp_path / "a.mp4", num_frames=35)
+    found = load(run.path).predict(path, timeline=True)
+    length = probe(path).duration_seconds
+    assert found.seconds == found.segments[-1].end_seconds <= length
+    assert found.seconds == pytest.approx(35 / 16, abs=0.01)
+
+
+def test_a_camera_that_is_not_there_is_said_at_once(capsys, monkeypatch):
+    if not sys.platform.startswith("linux"):
+        pytest.skip("cameras are files on Linux only")
+    code, _, err = run_verb(capsys, "no-run-is-opened", "camera:987")
+    assert code == 3
+    assert "There is no 'camera:987' on this machine" in err
+
+
 def test_timelines_are_written_for_each_video(run, videos, tmp_path, capsys):
     code, out, _ = run_verb(
         capsys, run.path, videos / "up" / "up-00.mp4", "--timeline",
@@ -152,6 +243,9 @@ def test_timelines_are_written_for_each_video(run, videos, tmp_path, capsys):
     )  # fmt: skip
     assert code == 0
     assert " s to " in out
+    assert [x.rpartition("/")[2] for x in out.splitlines()[-5:]] == [
+        "up-00.csv", "up-00.json", "up-00.png", "up-00.srt", "up-00.vtt",
+    ]  # fmt: skip
     assert sorted(file.suffix for file in (tmp_path / "out").iterdir()) == [
         ".csv", ".json", ".png", ".srt", ".vtt",
     ]  # fmt: skip

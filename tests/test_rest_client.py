@@ -105,6 +105,9 @@ def good(**outputs):
         (good(class_names=[[["a"], ["b"], ["c"]]]), "not a row of texts"),
         (good(class_names=["a", "b", "c"]), "not a row of texts"),
         (good(class_names=[["gym", "gym", "gym"]]), "are the same"),
+        (good(accepted=[0.5]), "'accepted' is not a truth value"),
+        (good(accepted=[True, False]), "'accepted' is not a truth value"),
+        (good(accepted=True), "'accepted' is not a truth value"),
     ],
 )
 def test_a_response_that_is_no_prediction_is_refused(
@@ -113,6 +116,13 @@ def test_a_response_that_is_no_prediction_is_refused(
     scripted.script = [(200, content)]
     with pytest.raises(DataError, match=reason):
         client_of(scripted.url).predict(smooth_clips(1))
+
+
+def test_a_model_of_before_thresholds_accepts_everything(scripted, client_of):
+    scripted.script = [(200, good()), (200, good(accepted=[False]))]
+    client = client_of(scripted.url)
+    assert client.predict(smooth_clips(1)).accepted.tolist() == [True]
+    assert client.predict(smooth_clips(1)).accepted.tolist() == [False]
 
 
 def test_nested_json_is_one_sentence(scripted, client_of):

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 
 import keras
@@ -11,6 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from har_keras.clips.sampling import clip_frame_indices, crop_clip
 from har_keras.config import ClipConfig
 from har_keras.errors import EnvironmentFault
+from har_keras.inference.calibration import Calibration
 from har_keras.model.build import build_model
 from har_keras.serving import preprocessing, signatures
 from har_keras.serving.runtimes import open_exported
@@ -54,6 +56,22 @@ def test_labels_come_with_their_scores(served):
     assert found["class_names"].numpy().astype("S").tolist() == (
         np.tile(names, (3, 1)).tolist()
     )
+
+
+@pytest.mark.parametrize("threshold", [None, 0.4, 0.5, 1.0])
+def test_the_graph_accepts_what_the_calibration_does(model, threshold):
+    info = dataclasses.replace(
+        INFO, window_temperature=0.6, threshold=threshold, accept_errors=0.05
+    )
+    _, found = signatures.serving_module(model, NAMES, info)
+    clips = random_clips(16, 4, 32, 32, 3)
+    outputs = found["serving_default"](clips=tf.constant(clips))
+    rule = Calibration(temperature=0.6, threshold=threshold)
+    expected = rule.accepts(outputs["probabilities"].numpy().astype("float64"))
+    assert outputs["accepted"].dtype == tf.bool
+    np.testing.assert_array_equal(outputs["accepted"], expected)
+    assert expected.all() == (threshold is None) or threshold == 0.4
+    assert threshold != 1.0 or not expected.any()
 
 
 @pytest.mark.parametrize(

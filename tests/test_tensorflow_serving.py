@@ -94,12 +94,20 @@ def test_an_answer_of_the_published_message_is_read(apis):
     theirs.outputs["listed"].tensor_shape.dim.add(size=2)
     theirs.outputs["listed"].float_val.extend([0.5, 0.5])
     theirs.outputs["names"].CopyFrom(tf.make_tensor_proto([["gym", "é"]]))
+    truth = np.array([True, False])
+    theirs.outputs["truth"].CopyFrom(tf.make_tensor_proto(truth))
+    theirs.outputs["bytes"].dtype = tf.bool.as_datatype_enum
+    theirs.outputs["bytes"].tensor_shape.dim.add(size=2)
+    theirs.outputs["bytes"].tensor_content = truth.tobytes()
     found = messages.read_outputs(
         messages.PredictResponse.FromString(theirs.SerializeToString())
     )
     np.testing.assert_array_equal(found["packed"], floats)
     assert found["listed"].tolist() == [0.5, 0.5]
     assert found["names"].tolist() == [["gym", "é"]]
+    for name in ("truth", "bytes"):
+        assert found[name].dtype == bool
+        assert found[name].tolist() == [True, False]
 
 
 def test_an_answer_of_another_type_is_refused():

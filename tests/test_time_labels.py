@@ -747,7 +747,8 @@ def test_a_run_is_evaluated_over_whole_videos(timed_run, measured):
     assert found["num_videos"] == 2
     assert found["num_segments"] == 4
     assert found["num_frames"] == 2 * 9 * 16
-    assert found["timeline"]["threshold"] == 0.5
+    # Too few groups for one: everything is accepted.
+    assert found["timeline"]["threshold"] == 0
     assert "parts" in str(measured)
     page = timed_run.report_file.read_text("utf-8")
     assert "Segments in time" in page

@@ -11,7 +11,6 @@ from har_keras.config import ClipConfig
 from har_keras.errors import UsageError
 from har_keras.inference.calibration import (
     Calibration,
-    apply_temperature,
     fit_calibration,
     fit_temperature,
 )
@@ -27,6 +26,7 @@ from har_keras.inference.timeline import (
 from har_keras.inference.windows import windows
 from har_keras.report.timeline_files import srt, webvtt, write_timeline
 from har_keras.run import Run
+from har_keras.serving.acceptance import apply_temperature
 
 CLIP = ClipConfig(num_frames=4, crop_size=8)
 
@@ -172,10 +172,33 @@ def test_subtitles_have_the_times_of_the_segments():
     assert "gym (90%)" in srt(found)
 
 
-def test_nothing_is_said_of_none():
+def test_nothing_is_said_of_none(tmp_path):
     found = timeline([0, 1] * 6, sure=0.55, smooth_seconds=4.0, threshold=0.6)
     assert srt(found) == ""
     assert webvtt(found) == "WEBVTT\n"
+    # Nor is a file without a word written, or an earlier one left.
+    write_timeline(timeline([0] * 6), "a.mp4", tmp_path / "a")
+    assert (tmp_path / "a.srt").stat().st_size
+    files = write_timeline(found, "a.mp4", tmp_path / "a")
+    assert [file.suffix for file in files] == [".csv", ".json", ".png"]
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+
+
+def test_the_threshold_is_the_models_unless_another_is_given():
+    options = TimelineConfig()
+    chosen = Calibration(threshold=0.7, accept_errors=0.05)
+    none = Calibration(accept_errors=0.05)
+    assert options.of_model(chosen).threshold == 0.7
+    assert options.of_model(none).threshold == 0  # everything is accepted
+    assert options.of_model(Calibration()).threshold == 0.5  # an old run
+    given = TimelineConfig(threshold=0.9)
+    assert given.of_model(chosen).threshold == 0.9
+
+
+def test_the_class_of_most_seconds():
+    assert timeline([0] * 4 + [1] * 9).longest == "walk"
+    unsure = timeline([0, 1] * 6, sure=0.55, smooth_seconds=4, threshold=0.6)
+    assert unsure.longest == ""
 
 
 def test_the_timeline_at_a_time():

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import importlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html import escape
@@ -17,11 +18,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from har_keras.errors import EnvironmentFault, HarError, UsageError
-from har_keras.inference.classifier import Classifier
+from har_keras.inference.classifier import Classifier, Prediction
 from har_keras.inference.limits import Limits, require_within
 from har_keras.inference.load import kind_of, load, start_backend_of
-from har_keras.inference.timeline import TimelineConfig
+from har_keras.inference.timeline import NONE
 from har_keras.report.attention_video import write_attention
+from har_keras.report.printing import NONE_OF_THESE
 from har_keras.report.timeline_files import plot_timeline
 from har_keras.terminal import printable
 
@@ -36,12 +38,14 @@ class PageContent:
     """What the page shows about a video.
 
     Args:
+        answer: str. The class, or "none of these".
         probabilities: dict from class name to float.
         note: str. The prediction in words.
         timeline: Path. Image of the timeline.
         attention: Path or None. Video of the attention heatmaps.
     """
 
+    answer: str
     probabilities: dict[str, float]
     note: str
     timeline: Path
@@ -116,24 +120,57 @@ def classify(
         DataError: If the video can't be read, or exceeds the limits.
     """
     require_within(limits, video)
-    found = classifier.predict(video, timeline=TimelineConfig())
+    found = classifier.predict(video, timeline=True)
     assert found.timeline is not None
     assert found.probabilities is not None
     image = folder / "timeline.png"
     # Narrow, so that the text is readable on a phone.
     plot_timeline(found.timeline, video.name, image, width_inches=5.2)
-    note = (
-        f"{printable(found.label)}, with a confidence of "
-        f"{100 * found.confidence:.0f} %, over {found.seconds:.1f} s."
+    content = PageContent(
+        answer_of(found), found.probabilities, in_words(found), image
     )
-    if found.reason:
-        note += f" Only part of the video was used: {found.reason}."
-    content = PageContent(found.probabilities, note, image)
     yield content
     if attention:
         fps = classifier.config.clip.fps
         movie, _ = write_attention(classifier, video, folder / "video", fps)
         yield dataclasses.replace(content, attention=movie)
+
+
+def answer_of(found: Prediction) -> str:
+    """Returns the answer in large letters: the class, or "none of these"."""
+    return printable(found.label) if found.accepted else NONE_OF_THESE
+
+
+def in_words(found: Prediction) -> str:
+    """Returns a prediction as sentences, which its timeline bears out.
+
+    Example:
+
+    >>> in_words(Prediction("a", "walk", 0.4, {}, 3.0, accepted=False))
+    'none of these, over 3.0 s. The nearest class is walk, with a confidence of
+    40 %, which is too low to be accepted.'
+    """
+    name, share = printable(found.label), f"{100 * found.confidence:.0f} %"
+    if found.accepted:
+        note = f"{name}, with a confidence of {share}, over "
+        note += f"{found.seconds:.1f} s."
+    else:
+        note = (
+            f"{NONE_OF_THESE}, over {found.seconds:.1f} s. The nearest class "
+            f"is {name}, with a confidence of {share}, which is too low to be "
+            "accepted."
+        )
+    seconds: Counter[str] = Counter()
+    for segment in found.segments:
+        length = segment.end_seconds - segment.start_seconds
+        shown = NONE_OF_THESE if segment.label == NONE else segment.label
+        seconds[printable(shown)] += length  # type: ignore[assignment]
+    if len(seconds) > 1:
+        parts = [f"{x} for {n:.1f} s" for x, n in seconds.most_common()]
+        note += f" In time: {', '.join(parts)}."
+    if found.reason:
+        note += f" Only part of the video was used: {found.reason}."
+    return note
 
 
 def make_page(
@@ -229,7 +266,13 @@ def _handler(
                 attention=attention,
             ):
                 yield (
-                    content.probabilities,
+                    {
+                        "label": content.answer,
+                        "confidences": [
+                            {"label": name, "confidence": share}
+                            for name, share in content.probabilities.items()
+                        ],
+                    },
                     content.note,
                     str(content.timeline),
                     str(content.attention) if content.attention else None,

@@ -8,9 +8,9 @@ from pathlib import Path
 from har_keras.compare.comparison import Comparison, Difference, RunResult
 from har_keras.files import whole_file
 from har_keras.progress import duration
-from har_keras.report.evaluation_page import percent
 from har_keras.report.html import page, section, table
 from har_keras.report.plots import figure_file, plain_text
+from har_keras.report.verdict import percent
 from har_keras.terminal import printable
 
 _HEADER = ("run", "accuracy", "95 % interval", "balanced", "epochs", "trained")

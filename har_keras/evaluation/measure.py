@@ -20,9 +20,10 @@ from har_keras.evaluation.metrics import (
 )
 from har_keras.evaluation.robustness import CORRUPTIONS
 from har_keras.evaluation.timelines import require_labels_in_time
-from har_keras.inference.calibration import apply_temperature, fit_calibration
+from har_keras.inference.calibration import Calibration, fit_calibration
 from har_keras.inference.classifier import Classifier
 from har_keras.inference.controls import CONTROLS
+from har_keras.inference.coverage import accuracy_coverage
 from har_keras.inference.timeline import TimelineConfig
 from har_keras.inference.views import (
     predict_videos,
@@ -100,7 +101,10 @@ def measure(
     )
     if any(video.is_part for video in chosen):
         figures["unit"] = "parts"
-    figures["views"] = dataclasses.asdict(config.evaluation)
+    figures["views"] = {
+        name: getattr(config.evaluation, name)
+        for name in ("num_clips", "num_crops")
+    }
     figures["controls"] = {
         name: accuracy(found) for name, found in controls.items()
     }
@@ -113,29 +117,66 @@ def measure(
     if backbone := getattr(classifier.model, "backbone", None):
         figures["backbone"] = backbone.described()
     figures["frames"] = store.spec.form
+    calibrated = classifier.calibration.calibrated(probabilities)
     figures["calibrated"] = {
         **dataclasses.asdict(classifier.calibration),
-        **calibration(
-            labels,
-            apply_temperature(
-                probabilities, classifier.calibration.temperature
-            ),
-        ),
+        **calibration(labels, calibrated),
     }
+    figures["acceptance"] = acceptance(
+        labels == probabilities.argmax(1),
+        calibrated.max(1),
+        classifier.calibration.accepts(probabilities),
+    )
     return figures, probabilities
+
+
+def acceptance(
+    right: np.ndarray, confidences: np.ndarray, accepts: np.ndarray
+) -> dict[str, Any]:
+    """Returns what the threshold accepts, and what others would.
+
+    Args:
+        right: bool array of shape `(num_videos,)`.
+        confidences: float array of shape `(num_videos,)`, calibrated.
+        accepts: bool array of shape `(num_videos,)`.
+
+    Example:
+
+    >>> found = acceptance(
+    ...     np.array([True, False]),
+    ...     np.array([0.9, 0.6]),
+    ...     np.array([True, False]),
+    ... )
+    >>> found["coverage"], found["accuracy"], found["curve"][-1]
+    (0.5, 1.0, [0.6, 1.0, 0.5])
+    """
+    curve = accuracy_coverage(right, confidences, range(len(right)))
+    kept = int(accepts.sum())
+    return {
+        "num_accepted": kept,
+        "coverage": kept / len(right),
+        "accuracy": float(right[accepts].mean()) if kept else None,
+        # Rows of threshold, coverage and accuracy.
+        "curve": np.stack(
+            [curve.thresholds, curve.coverage, curve.accuracy], 1
+        ).tolist(),
+    }
 
 
 def fit_on_validation(
     run: Run, model: Any, store: Store, manifest: Manifest, config: Config
-) -> None:
-    """Fits the run's temperatures on its validation videos, and keeps them.
+) -> Calibration:
+    """Fits temperatures and threshold on a run's validation videos; keeps them.
 
     Args:
         run: Run. Where they are written.
         model: `keras.Model` from uint8 clips to probabilities `(B, K)`.
         store: Store. The decoded frames.
         manifest: Manifest. The run's own videos.
-        config: Config. That of the run.
+        config: Config. That of the run, with the errors to accept.
+
+    Returns:
+        The `Calibration`.
     """
     videos = manifest.usable("val")
     labels = np.array([manifest.label(video) for video in videos], dtype=int)
@@ -144,8 +185,18 @@ def fit_on_validation(
             model, store, manifest, videos, config.clip, config.evaluation,
             progress=bar.advance,
         )  # fmt: skip
-    groups = [video.group for video in videos]
-    fit_calibration(labels, views, groups).write(run)
+    known = has_known_group(manifest.videos, videos)
+    if config.split.group_by == "file":  # The user says that they are.
+        known = [True] * len(videos)
+    found = fit_calibration(
+        labels,
+        views,
+        [video.group for video in videos],
+        known=known,
+        accept_errors=config.evaluation.accept_errors,
+    )
+    found.write(run)
+    return found
 
 
 def usable(videos: Sequence[Video]) -> list[Video]:

@@ -48,7 +48,7 @@ def measure_segments(
     labels = _labels_by_file(videos)
     if not labels:
         return {}, []
-    options = options or TimelineConfig()
+    options = (options or TimelineConfig()).of_model(classifier.calibration)
     found = []
     with ProgressBar("Localizing actions", len(labels)) as bar:
         for file, mine in labels.items():

@@ -1,7 +1,12 @@
-"""Temperature scaling: confidences calibrated on the validation videos."""
+"""What the validation videos tell of confidences: temperatures, a threshold.
+
+Temperatures make a confidence the share of right answers. The threshold is
+the confidence below which an answer is "none of these".
+"""
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,7 +16,15 @@ import numpy as np
 from har_keras.damaged import read_json
 from har_keras.errors import DataError
 from har_keras.files import whole_file
+from har_keras.inference.coverage import (
+    AccuracyCoverage,
+    accuracy_coverage,
+    error_bound,
+    groups_needed,
+)
+from har_keras.progress import plural
 from har_keras.run import Run
+from har_keras.serving.acceptance import accepted, apply_temperature
 
 _SMALLEST, _LARGEST = 0.05, 20.0
 # Fewer groups of videos tell nothing of confidence; of more, as much as they
@@ -19,13 +32,15 @@ _SMALLEST, _LARGEST = 0.05, 20.0
 # its logarithm). Three right answers would else make every answer sure.
 _FEWEST_GROUPS = 10
 _PRIOR_SPREAD = 0.3
+# Of a timeline, in runs of versions that chose no threshold on validation.
+_EARLIER_THRESHOLD = 0.5
 _GOLDEN = (5**0.5 - 1) / 2
 _NUM_STEPS = 60
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The calibration temperatures of a run.
+    """The calibration temperatures of a run, and its threshold.
 
     Args:
         temperature: float. Temperature for probabilities of whole videos,
@@ -37,12 +52,88 @@ class Calibration:
         num_groups: int or None. Groups of these videos. With less than ten,
             nothing was fitted, and both temperatures are 1. None in runs of
             earlier versions, which fitted on any number of videos.
+        threshold: float or None. Smallest calibrated confidence of an answer
+            that is accepted; below it, it is "none of these". None accepts
+            everything.
+        accept_errors: float or None. Share of accepted answers that may be
+            wrong, for which it was chosen. None in runs of earlier versions,
+            which chose no threshold.
+        num_known_groups: int. Groups of validation videos it was chosen on.
+        coverage: float. Share of these that are accepted.
+        accepted_error: float. Share of the accepted that are wrong.
+        error_bound: float. Upper end of its 95 % interval.
     """
 
     temperature: float = 1.0
     window_temperature: float = 1.0
     num_videos: int = 0
     num_groups: int | None = 0
+    threshold: float | None = None
+    accept_errors: float | None = None
+    num_known_groups: int = 0
+    coverage: float = 1.0
+    accepted_error: float = 0.0
+    error_bound: float = 1.0
+
+    @property
+    def segment_threshold(self) -> float:
+        """The threshold of a timeline's segments where none is given."""
+        if self.threshold is None and self.accept_errors is None:
+            return _EARLIER_THRESHOLD
+        return self.threshold or 0.0
+
+    def calibrated(self, probabilities: np.ndarray) -> np.ndarray:
+        """Returns the calibrated probabilities of whole videos.
+
+        Args:
+            probabilities: float array of shape `(..., K)`, as of the model.
+        """
+        return np.asarray(apply_temperature(probabilities, self.temperature))
+
+    def accepts(self, probabilities: np.ndarray) -> np.ndarray:
+        """Returns which answers of whole videos are accepted.
+
+        Args:
+            probabilities: float array of shape `(..., K)`, as of the model.
+
+        Returns:
+            bool array of shape `(...)`.
+        """
+        return np.asarray(
+            accepted(probabilities, self.temperature, self.threshold)
+        )
+
+    @property
+    def verdict(self) -> str:
+        """The threshold and what it is worth, or why there is none."""
+        if self.accept_errors is None:
+            return ""
+        if self.threshold is not None:
+            return (
+                f"Answers with a confidence below {100 * self.threshold:.1f} % "
+                'are "none of these". On validation, '
+                f"{100 * self.coverage:.0f} % of {self.num_known_groups} "
+                "groups are accepted, of which "
+                f"{100 * self.accepted_error:.1f} % are wrong (at most "
+                f"{100 * self.error_bound:.0f} %, with a confidence of 95 %)."
+            )
+        needed = groups_needed(self.accept_errors)
+        if self.num_known_groups < needed:
+            return (
+                'Every answer is accepted, none is "none of these": '
+                f"--accept-errors {self.accept_errors:g} needs {needed} "
+                "known groups of validation videos, and there "
+                f"{'is' if self.num_known_groups == 1 else 'are'} "
+                f"{self.num_known_groups}. Add videos, raise --val-fraction, "
+                "or allow more errors."
+            )
+        return (
+            'Every answer is accepted, none is "none of these": on '
+            f"{plural(self.num_known_groups, 'group')} of validation videos, "
+            "no confidence keeps the share of wrong answers within "
+            f"--accept-errors {self.accept_errors:g}. Add videos, or allow "
+            "more errors."
+        )
 
     @property
     def is_fitted(self) -> bool:
@@ -83,7 +174,10 @@ class Calibration:
         try:
             read = cls.of(found)
             both = (found["temperature"], found["window_temperature"])
-            if all(_SMALLEST / 2 <= x <= 2 * _LARGEST for x in both):
+            shares = (read.threshold, read.accept_errors)
+            if all(_SMALLEST / 2 <= x <= 2 * _LARGEST for x in both) and all(
+                x is None or 0 <= x <= 1 for x in shares
+            ):
                 return read
         except (KeyError, TypeError):  # no numbers
             pass
@@ -94,9 +188,14 @@ class Calibration:
 
 
 def fit_calibration(
-    labels: np.ndarray, views: np.ndarray, groups: Sequence[str]
+    labels: np.ndarray,
+    views: np.ndarray,
+    groups: Sequence[str],
+    *,
+    known: Sequence[bool] | None = None,
+    accept_errors: float = 0.05,
 ) -> Calibration:
-    """Fits both temperatures on validation videos.
+    """Fits both temperatures and the threshold on validation videos.
 
     Every group counts once, however many videos and views it has, for these
     are not independent. The fewer groups, the nearer both are to 1.
@@ -106,10 +205,59 @@ def fit_calibration(
         views: float array of shape `(num_videos, V, K)`. Probabilities per
             view.
         groups: Sequence of str. The group of each video.
+        known: Sequence of bool or None. Whether anything tells its group; of
+            the others nothing follows for the threshold. Defaults to all.
+        accept_errors: float. Share of accepted answers that may be wrong.
 
     Returns:
         A `Calibration`; of less than ten groups, one that changes nothing.
     """
+    found = _fit_temperatures(labels, views, groups)
+    use = np.ones(len(labels), bool) if known is None else np.array(known, bool)
+    if not use.any():
+        return dataclasses.replace(found, accept_errors=accept_errors)
+    probabilities = views.mean(1)[use]
+    confidences = found.calibrated(probabilities).max(1)
+    right = probabilities.argmax(1) == labels[use]
+    curve = accuracy_coverage(right, confidences, np.array(groups, str)[use])
+    return _with_threshold(found, curve, accept_errors)
+
+
+def _with_threshold(
+    found: Calibration, curve: AccuracyCoverage, accept_errors: float
+) -> Calibration:
+    """Returns a calibration with the threshold of the largest coverage.
+
+    One more error is counted than was seen, as the next answer may be one,
+    so few groups allow no threshold. From the surest on, answers are accepted
+    until that is too many, and what comes by chance after is not looked at:
+    the best of many thresholds would be a lucky one (fixed-sequence testing,
+    as in Learn then Test, Angelopoulos et al., 2021).
+    """
+    found = dataclasses.replace(
+        found, accept_errors=accept_errors, num_known_groups=curve.num_groups
+    )
+    allowed = (curve.wrong + 1) / (curve.accepted + 1) <= accept_errors + 1e-9
+    enough = (curve.accepted + 1) * accept_errors >= 1 - 1e-9
+    (refused,) = np.nonzero(enough & ~allowed)
+    best = int(refused[0] if len(refused) else len(allowed)) - 1
+    if best < 0 or not enough[best]:
+        return found
+    wrong, total = float(curve.wrong[best]), float(curve.accepted[best])
+    return dataclasses.replace(
+        found,
+        # Down, so that the answer with this confidence is accepted.
+        threshold=math.floor(curve.thresholds[best] * 1e6) / 1e6,
+        coverage=float(curve.coverage[best]),
+        accepted_error=wrong / total,
+        error_bound=error_bound(wrong, total),
+    )
+
+
+def _fit_temperatures(
+    labels: np.ndarray, views: np.ndarray, groups: Sequence[str]
+) -> Calibration:
+    """Returns both temperatures; of less than ten groups, 1."""
     _, index, sizes = np.unique(
         np.array(groups, str), return_inverse=True, return_counts=True
     )
@@ -181,28 +329,6 @@ def fit_temperature(
         right = low + _GOLDEN * (high - low)
         low, high = (low, right) if loss(left) <= loss(right) else (left, high)
     return float(np.exp((low + high) / 2))
-
-
-def apply_temperature(
-    probabilities: np.ndarray, temperature: float
-) -> np.ndarray:
-    """Rescales probabilities by a temperature.
-
-    Args:
-        probabilities: float array of shape `(..., K)`.
-        temperature: float. Above 0.
-
-    Returns:
-        `float64` array of the same shape; the ranking of classes is kept.
-
-    Example:
-
-    >>> apply_temperature(np.array([0.8, 0.2]), 2.0).round(3)
-    array([0.667, 0.333])
-    """
-    scores = np.log(np.maximum(probabilities, 1e-12)) / temperature
-    scores = np.exp(scores - scores.max(-1, keepdims=True))
-    return np.asarray(scores / scores.sum(-1, keepdims=True))
 
 
 def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:

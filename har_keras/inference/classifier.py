@@ -12,7 +12,7 @@ import numpy as np
 from har_keras.clips.read_ahead import read_ahead
 from har_keras.config import Config, Form
 from har_keras.errors import DataError
-from har_keras.inference.calibration import Calibration, apply_temperature
+from har_keras.inference.calibration import Calibration
 from har_keras.inference.timeline import (
     Segment,
     Timeline,
@@ -37,7 +37,8 @@ class Prediction:
 
     Args:
         name: str. The video, as it was named.
-        label: str. The most likely class; "" if the video can't be used.
+        label: str. The most likely class; "" if the video can't be used. With
+            a timeline, the class of most of its seconds.
         confidence: float. Its calibrated probability: of many videos with
             0.8, eight in ten are right if they resemble the validation ones.
         probabilities: dict from class to float, as `evaluate` has them.
@@ -47,6 +48,10 @@ class Prediction:
         unwritten: str. Why its files, such as an overlay, are not there.
         delay_seconds: float or None. Of a live source: from the arrival of
             the newest frame to the prediction.
+        accepted: bool. Whether it is sure enough, by the threshold that was
+            chosen on validation. Otherwise the video shows none of the
+            classes, as far as the model can tell; `label` is the nearest.
+        files: tuple of str. What was written of it.
     """
 
     name: str
@@ -58,6 +63,8 @@ class Prediction:
     timeline: Timeline | None = None
     unwritten: str = ""
     delay_seconds: float | None = None
+    accepted: bool = True
+    files: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -217,29 +224,29 @@ class Classifier:
                 )
         except DataError as error:
             return np.empty((0,)), replace(known, reason=_reason(error))
-        seconds = spool.num_frames / clip.store_fps
+        seconds = _seconds_of(reader, clip.store_fps)
         return views, replace(known, seconds=seconds, reason=_told(reader))
 
-    def with_classes(
-        self,
-        known: Prediction,
-        row: np.ndarray,
-        temperature: float | None = None,
-    ) -> Prediction:
+    def with_classes(self, known: Prediction, row: np.ndarray) -> Prediction:
         """Returns a prediction with its classes filled in.
 
+        What a timeline says decides, so that the two never disagree.
+
         Args:
-            known: Prediction. Of `read_views`.
+            known: Prediction. Of `read_views`, or with a timeline.
             row: float array of shape `(K,)`. Probabilities.
-            temperature: float or None. Defaults to that of whole videos.
         """
-        label = int(row.argmax())
-        calibrated = apply_temperature(
-            row, temperature or self.calibration.temperature
-        )
+        name = self.class_names[int(row.argmax())]
+        accepts = bool(self.calibration.accepts(row))
+        if known.timeline:
+            longest = known.timeline.longest
+            name, accepts = longest or name, bool(longest)
+        label = self.class_names.index(name)
+        calibrated = self.calibration.calibrated(row)
         return replace(
             known,
-            label=self.class_names[label],
+            label=name,
+            accepted=accepts,
             confidence=float(calibrated[label]),
             probabilities=dict(
                 zip(self.class_names, map(float, row), strict=True)
@@ -263,7 +270,7 @@ class Classifier:
         with self.open(video, fps, rate=clip.fps) as reader:
             starts, rows = self._windows(reader, options, self.form)
         self._require_whole(reader, clip.num_frames)
-        seconds = reader.num_frames / clip.fps
+        seconds = _seconds_of(reader, clip.fps)
         timeline = self._timeline(starts, rows, seconds, options)
         known = Prediction(
             _name(video),
@@ -324,7 +331,7 @@ class Classifier:
             class_names=self.class_names,
             seconds=seconds,
             window_seconds=clip.span_seconds,
-            options=options,
+            options=options.of_model(self.calibration),
             temperature=self.calibration.window_temperature,
         )
 
@@ -361,6 +368,15 @@ def _some(
 
 def _name(video: VideoLike) -> str:
     return "frames" if isinstance(video, np.ndarray) else str(video)
+
+
+def _seconds_of(reader: FrameReader, fps: float) -> float:
+    """Returns how long a video is; its last frame is not shown for as long.
+
+    What its header says counts only where the frames bear it out.
+    """
+    seconds, declared = reader.num_frames / fps, reader.info.duration_seconds
+    return declared if 0 < seconds - declared < 1 / fps else seconds
 
 
 def _told(reader: FrameReader) -> str:

@@ -8,9 +8,9 @@ import numpy as np
 
 from har_keras.clips.sampling import crop_clip
 from har_keras.errors import DataError
-from har_keras.inference.calibration import apply_temperature
 from har_keras.inference.classifier import Classifier, Prediction
 from har_keras.inference.timeline import NONE, TimelineConfig, next_label
+from har_keras.serving.acceptance import apply_temperature
 from har_keras.store.spool import as_stored
 from har_keras.video.live import LiveReader
 from har_keras.video.sources import Source
@@ -43,6 +43,7 @@ def watch(
     Raises:
         DataError: If the address is that of a file, which ends.
     """
+    options = options.of_model(classifier.calibration)
     clip = classifier.config.clip
     began = time.monotonic()
     # The first call compiles the model, before frames arrive.
@@ -85,7 +86,7 @@ def watch(
             temperature = classifier.calibration.window_temperature
             calibrated = apply_temperature(mean, temperature)
             label = next_label(
-                label, calibrated, options.threshold, options.hysteresis
+                label, calibrated, options.threshold or 0.0, options.hysteresis
             )
             yield Prediction(
                 source.name,
@@ -96,4 +97,5 @@ def watch(
                 ),
                 seconds=time.monotonic() - began,
                 delay_seconds=time.monotonic() - arrived,
+                accepted=label >= 0,
             )

@@ -120,7 +120,12 @@ def exported_classifier(model: Runtime) -> Classifier:
         model,
         model.class_names,
         config,
-        calibration=Calibration(info.temperature, info.window_temperature),
+        calibration=Calibration(
+            info.temperature,
+            info.window_temperature,
+            threshold=info.threshold,
+            accept_errors=info.accept_errors,
+        ),
         form=info.form,
         info=info,
     )
@@ -159,6 +164,8 @@ def model_info_of(run: Run, model: Any = None) -> ModelInfo:
         stored_form(run),
         lossless=config.model.stem == "gradients",
         backbone=backbone.described() if backbone else {},
+        threshold=calibration.threshold,
+        accept_errors=calibration.accept_errors,
     )
 
 

@@ -1,12 +1,13 @@
 """Temporal action localization: window predictions merged into segments."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from har_keras.errors import UsageError
-from har_keras.inference.calibration import apply_temperature
+from har_keras.inference.calibration import Calibration
+from har_keras.serving.acceptance import apply_temperature
 
 NONE = "none"
 """Label of segments in which no class reaches the threshold."""
@@ -22,8 +23,9 @@ class TimelineConfig:
     """Seconds from one window to the next; a window is one clip."""
     smooth_seconds: float = 3.0
     """Seconds over which probabilities are averaged before merging."""
-    threshold: float = 0.5
-    """Minimum calibrated probability of a class; "none" below it."""
+    threshold: float | None = None
+    """Minimum calibrated probability of a class; "none" below it. Default:
+    the model's own, chosen on validation."""
     hysteresis: float = 0.1
     """Margin by which another class must lead, or the threshold be missed, to
     end a segment."""
@@ -36,14 +38,12 @@ class TimelineConfig:
         Raises:
             UsageError: If a value is out of its range.
         """
-        for name, low, high in (
-            ("hop_seconds", 0.0, 3600.0),
-            ("threshold", 0.0, 1.0),
-        ):
-            if not low < getattr(self, name) <= high:
+        for name, high in (("hop_seconds", 3600.0), ("threshold", 1.0)):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= high:
                 raise UsageError(
-                    f"--{name.replace('_', '-')} must be above {low:g} and up "
-                    f"to {high:g}. Received: {getattr(self, name)}."
+                    f"--{name.replace('_', '-')} must be above 0 and up "
+                    f"to {high:g}. Received: {value}."
                 )
         for name in ("smooth_seconds", "hysteresis", "min_seconds"):
             if not getattr(self, name) >= 0:
@@ -52,6 +52,12 @@ class TimelineConfig:
                     f"{getattr(self, name)}."
                 )
         return self
+
+    def of_model(self, calibration: Calibration) -> "TimelineConfig":
+        """Returns it with the model's threshold, unless another is given."""
+        if self.threshold is not None:
+            return self
+        return replace(self, threshold=calibration.segment_threshold)
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,17 @@ class Timeline:
         """Length of the video in seconds."""
         return float(self.edges[-1])
 
+    @property
+    def longest(self) -> str:
+        """The class of most of its seconds; "" if there is none."""
+        seconds = dict.fromkeys(self.class_names, 0.0)
+        for segment in self.segments:
+            if segment.label in seconds:
+                length = segment.end_seconds - segment.start_seconds
+                seconds[segment.label] += length
+        name = max(seconds, key=seconds.__getitem__)
+        return name if seconds[name] else ""
+
     def at(self, seconds: float) -> tuple[Segment, np.ndarray]:
         """Returns the segment and the probabilities `(K,)` at a time."""
         ends = [segment.end_seconds for segment in self.segments]
@@ -123,7 +140,8 @@ def build_timeline(
         class_names: tuple of str. Class names in label order.
         seconds: float. Length of the video.
         window_seconds: float. Length of a window.
-        options: TimelineConfig. How to merge.
+        options: TimelineConfig. How to merge; without a threshold, the most
+            probable class is accepted whatever its probability.
         temperature: float. Calibration temperature of single windows.
             Defaults to `1`.
 
@@ -138,7 +156,7 @@ def build_timeline(
         round(options.smooth_seconds / options.hop_seconds),
     )
     labels = without_short(
-        with_hysteresis(smooth, options.threshold, options.hysteresis),
+        with_hysteresis(smooth, options.threshold or 0.0, options.hysteresis),
         edges,
         options.min_seconds,
     )

@@ -37,6 +37,7 @@ from har_keras.report.film_strips import (
 from har_keras.report.model_card import model_card
 from har_keras.report.plots import (
     plot_confusion,
+    plot_coverage,
     plot_curves,
     plot_ranking,
     plot_reliability,
@@ -133,10 +134,19 @@ class Results:
             self.figures.get("calibrated", {}).get("bins", ()),
             folder.reliability_file,
         )
-        return {
+        drawn = {
             "Each class against the rest": folder.ranking_file,
             "Reliability": folder.reliability_file,
         }
+        if found := self.figures.get("acceptance"):
+            plot_coverage(
+                found["curve"],
+                folder.coverage_file,
+                threshold=self.figures["calibrated"]["threshold"],
+                kept=(found["coverage"], found["accuracy"]),
+            )
+            drawn["Accuracy against coverage"] = folder.coverage_file
+        return drawn
 
     @property
     def _labels(self) -> np.ndarray:

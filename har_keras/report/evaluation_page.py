@@ -17,7 +17,13 @@ from har_keras.progress import plural
 from har_keras.report.film_strips import Strip
 from har_keras.report.html import contents_list, page, section, table
 from har_keras.report.segment_files import segment_headline, segment_tables
-from har_keras.report.verdict import FEW_VIDEOS, verdict
+from har_keras.report.verdict import (
+    big_figure,
+    headline,
+    is_few,
+    percent,
+    verdict,
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class Report:
             "Temporal controls": self._controls(),
             "Robustness to corruptions": self._robustness(),
             "Calibration": self._confidence(),
+            "None of these": self._acceptance(),
             "Attention": self._attention(),
             **{name: _gallery(some) for name, some in self.examples.items()},
             "Videos that were not scored": self._failed(),
@@ -83,7 +90,7 @@ class Report:
     @property
     def _plots(self) -> Mapping[str, Path]:
         """The plots, without those that few videos can't carry."""
-        if not _few(self.evaluation):
+        if not is_few(self.evaluation):
             return self.plots
         return {
             name: plot
@@ -122,7 +129,7 @@ class Report:
         }
         return (
             f"<h1>{escape(self.title)}</h1>\n"
-            f'<p class="headline">{escape(_big(found))}</p>\n'
+            f'<p class="headline">{escape(big_figure(found))}</p>\n'
             '<dl class="verdict">'
             + "".join(f"<dt>{a}</dt><dd>{b}</dd>" for a, b in rows.items())
             + f'</dl>\n<p class="note">{escape(headline(found))}</p>\n'
@@ -200,6 +207,26 @@ class Report:
             )
         return text + _bins_table(found["bins"])
 
+    def _acceptance(self) -> str:
+        fitted = self.evaluation.get("calibrated", {})
+        verdict = Calibration.of(fitted).verdict if fitted else ""
+        found = self.evaluation.get("acceptance")
+        if not verdict or not found:
+            return ""
+        text = f"<p>{escape(verdict)}</p>"
+        if fitted["threshold"] is not None:
+            total = self.evaluation["num_videos"]
+            right = (
+                f", {percent(found['accuracy'])} of them right"
+                if found["num_accepted"]
+                else ""
+            )
+            text += (
+                f"<p>Of these {total} {self._unit}, {found['num_accepted']} "
+                f"are accepted ({percent(found['coverage'])}){right}.</p>"
+            )
+        return text
+
     def _attention(self) -> str:
         if not self.attention:
             return ""
@@ -249,46 +276,6 @@ _CONTROL_TEXTS = {
 }
 
 
-def headline(evaluation: Mapping[str, Any]) -> str:
-    """Summarizes the result in up to three sentences.
-
-    Example:
-
-    >>> headline({"num_correct": 60, "num_videos": 80, "num_failed": 1,
-    ...     "accuracy_interval": [0.5, 1.0], "num_groups": 20,
-    ...     "balanced_accuracy": 0.75, "majority_accuracy": 0.5})
-    '60 of 80 videos correct (95 % confidence interval 50.0 % to 100.0 %, over
-    20 groups). Balanced accuracy 75.0 %. Always predicting the largest class
-    gives 50.0 %. 1 of 81 videos could not be scored and is not counted.'
-    """
-    found, unit = evaluation, evaluation.get("unit", "videos")
-    interval = ""
-    if found["accuracy_interval"]:
-        low, high = map(percent, found["accuracy_interval"])
-        groups = found["num_groups"]
-        interval = (
-            f" (95 % confidence interval {low} to {high}, over {groups} groups)"
-        )
-    text = (
-        f"{_caution(found)}{found['num_correct']} of {found['num_videos']} "
-        f"{unit} correct"
-        f"{interval}. Balanced accuracy "
-        f"{percent(found['balanced_accuracy'])}. Always predicting the largest "
-        f"class gives {percent(found['majority_accuracy'])}."
-    )
-    if failed := found["num_failed"]:
-        verb = "is" if failed == 1 else "are"
-        text += (
-            f" {failed} of {found['num_videos'] + failed} {unit} could not be "
-            f"scored and {verb} not counted."
-        )
-    return text
-
-
-def _few(found: Mapping[str, Any]) -> bool:
-    return bool(found["num_videos"] < FEW_VIDEOS)
-
-
 def _model_text(options: Mapping[str, Any]) -> str:
     names = ("num_layers", "num_heads", "hidden_dim", "mlp_dim")
     if options.get("model") != "vit" or any(x not in options for x in names):
@@ -311,52 +298,9 @@ def _clip_text(options: Mapping[str, Any]) -> str:
     )
 
 
-def _big(found: Mapping[str, Any]) -> str:
-    """Returns the accuracy in large letters; of few videos, its range."""
-    interval = found.get("interval_if_independent")
-    if not _few(found) or not interval:
-        return f"{percent(found['accuracy'])} accuracy"
-    low, high = (f"{100 * end:.0f} %" for end in interval)
-    return f"{low} to {high} accuracy"
-
-
-def _caution(found: Mapping[str, Any]) -> str:
-    """Returns what to know before the figures are read."""
-    text = ""
-    unknown = found.get("num_unknown_groups", 0)
-    if 2 * unknown > found["num_videos"]:
-        text += (
-            "The test may flatter: nothing tells which videos are of one "
-            "person, place or recording, so some of them may have been "
-            "trained on. "
-        )
-    if not _few(found):
-        return text
-    interval = found.get("interval_if_independent")
-    margin = ""
-    if interval and not found["accuracy_interval"]:
-        low, high = map(percent, interval)
-        margin = f": between {low} and {high}, even if all are independent"
-    return (
-        f"{text}With only {found['num_videos']} test videos the accuracy is "
-        f"uncertain{margin}. "
-    )
-
-
 def _of_groups(fitted: Mapping[str, Any]) -> str:
     groups = fitted.get("num_groups")
     return f" of {plural(groups, 'group')}" if groups else ""
-
-
-def percent(share: float) -> str:
-    """Formats a fraction as a percentage.
-
-    Example:
-
-    >>> percent(0.4444)
-    '44.4 %'
-    """
-    return f"{100 * share:.1f} %"
 
 
 def _figure(value: float | int | None) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from har_keras.config import Config
 from har_keras.ranges import flag
-from har_keras.report.evaluation_page import headline, percent
+from har_keras.report.verdict import headline, percent
 from har_keras.terminal import printable
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from har_keras.files import whole_file
-from har_keras.inference.timeline import Timeline
+from har_keras.inference.timeline import NONE, Timeline
 from har_keras.report.plots import plain_text
 from har_keras.report.timeline_files import class_color
 from har_keras.video.ffmpeg import FrameReader, Frames, probe, read_frames
@@ -29,7 +29,7 @@ def write_overlay(
     *,
     timeout_seconds: float,
     images_fps: float = 25.0,
-) -> None:
+) -> Path:
     """Writes a copy of a video with its timeline in a band at the bottom.
 
     Size, frame rate, length and audio are kept; the short side is limited to
@@ -42,12 +42,16 @@ def write_overlay(
         timeout_seconds: float. Time limit for decoding.
         images_fps: float. Frame rate of a folder of images. Defaults to `25`.
 
+    Returns:
+        The file.
+
     Raises:
         VideoError: If the file can't be read.
     """
     reader, fps, sound = _opened(video, timeout_seconds, images_fps)
     with reader, whole_file(path) as temporary:
         write_drawn(reader, timeline, temporary, fps=fps, sound=sound)
+    return path
 
 
 def _opened(
@@ -146,13 +150,17 @@ class Band:
         known = segment.label in names
         score = row[names.index(segment.label)] if known else row.max()
         color = _rgb(names.index(segment.label)) if known else _EMPTY
-        self._write(band, segment.label, float(score))
+        label = plain_text(segment.label, 24)
+        if segment.label == NONE and not known:
+            nearest = plain_text(names[int(row.argmax())], 16)
+            label = f"none of these (nearest: {nearest})"
+        self._write(band, label, float(score))
         self._bar(band, float(score), color)
         self._time(band, seconds)
         return frame
 
     def _write(self, band: Frames, label: str, score: float) -> None:
-        text = f"{plain_text(label, 24)}  {100 * score:.0f} %"
+        text = f"{label}  {100 * score:.0f} %"
         letters = _letters(text.replace(r"\$", "$"), round(1.05 * self.unit))
         top, left = self.margin // 2 + 1, self.margin
         letters = letters[: len(band) - top, : max(0, self.width // 2 - left)]

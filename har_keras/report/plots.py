@@ -156,6 +156,43 @@ def plot_reliability(
         panel.spines[["top", "right"]].set_visible(False)
 
 
+def plot_coverage(
+    curve: Sequence[Sequence[float]],
+    path: Path,
+    *,
+    threshold: float | None = None,
+    kept: tuple[float, float | None] = (0.0, None),
+) -> None:
+    """Plots the accuracy of accepted answers against their share.
+
+    Args:
+        curve: Rows of threshold, coverage and accuracy, by descending
+            threshold.
+        path: Path. The PNG file.
+        threshold: float or None. The model's own, which is named.
+        kept: tuple. Coverage and accuracy at it; the accuracy is None where
+            it accepts nothing.
+    """
+    _, coverage, accuracy = zip(*curve, strict=True)
+    with figure_file(path, 4.6, 3.8) as figure:
+        panel = figure.subplots()
+        panel.step(coverage, accuracy, where="post", color=BLUE)
+        if threshold is not None and kept[1] is not None:
+            panel.plot(*kept, "o", color=ORANGE, markersize=9, zorder=3)
+            panel.annotate(
+                f"threshold {100 * threshold:.1f} %",
+                kept,
+                (0, -18),
+                textcoords="offset points",
+                ha="right" if kept[0] > 0.5 else "left",
+            )
+        panel.set_xlim(0, 1.02)
+        panel.set_ylim(min(0.5, min(accuracy)) - 0.02, 1.02)
+        panel.set_xlabel("coverage: share of answers that are accepted")
+        panel.set_ylabel("accuracy of the accepted")
+        panel.spines[["top", "right"]].set_visible(False)
+
+
 def plot_ranking(curves: Mapping[str, Curve | None], path: Path) -> None:
     """Plots the ROC and precision-recall curves of every class.
 

@@ -6,7 +6,7 @@ import glob
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,8 @@ def prediction_from(fields: dict[str, Any]) -> Prediction:
             np.array(timeline["probabilities"]),
             tuple(Segment(**segment) for segment in timeline["segments"]),
         )
-    return Prediction(**{**fields, "timeline": timeline})
+    known = {"timeline": timeline, "files": tuple(fields.get("files", ()))}
+    return Prediction(**{**fields, **known})
 
 
 def predict_many(
@@ -294,39 +295,47 @@ def _with_files(
     base: Path,
 ) -> Prediction:
     """Writes the files of one video; says why where that can't be done."""
-    try:
-        _write_files(classifier, request, source, found, base)
-    except DataError as error:  # of this video alone: the rest go on
-        reason = str(getattr(error, "reason", error)).rstrip(".")
-        return dataclasses.replace(found, unwritten=reason)
-    return found
+    written: list[str] = []
+    reasons = []
+    for write in _writers(classifier, request, source, found, base):
+        try:
+            written += map(str, write())
+        except DataError as error:  # of this file alone: the rest go on
+            reasons.append(str(getattr(error, "reason", error)).rstrip("."))
+    unwritten = "; ".join(dict.fromkeys(reasons))
+    return dataclasses.replace(found, files=tuple(written), unwritten=unwritten)
 
 
-def _write_files(
+def _writers(
     classifier: Classifier,
     request: PredictRequest,
     source: Source,
     found: Prediction,
     base: Path,
-) -> None:
-    """Writes the files requested of one video."""
+) -> Iterator[Callable[[], Iterable[Path]]]:
+    """Yields what writes each kind of file requested of one video."""
     from har_keras.report.attention_video import write_attention
     from har_keras.report.overlay import write_overlay
     from har_keras.report.timeline_files import write_timeline
 
-    if found.timeline and request.timeline_files:
-        write_timeline(found.timeline, found.name, base)
-    if found.timeline and request.overlay:
+    timeline, fps = found.timeline, request.images_fps
+    if timeline and request.timeline_files:
+        yield functools.partial(write_timeline, timeline, found.name, base)
+    if timeline and request.overlay:
         path = request.overlay
         if path.suffix.lower() != ".mp4":
             path /= f"{base.name}.mp4"
         limit = classifier.config.store.timeout_seconds
-        write_overlay(
-            source.path,
-            found.timeline,
-            path,
-            timeout_seconds=limit,
-            images_fps=request.images_fps,
-        )
+        yield lambda: [
+            write_overlay(
+                source.path,
+                timeline,
+                path,
+                timeout_seconds=limit,
+                images_fps=fps,
+            )
+        ]
     if request.attention:
-        write_attention(classifier, source.path, base, request.images_fps)
+        yield functools.partial(
+            write_attention, classifier, source.path, base, fps
+        )

@@ -29,23 +29,27 @@ def write_timeline(timeline: Timeline, name: str, base: Path) -> list[Path]:
         base: Path. The files' path without suffix.
 
     Returns:
-        A list of Path: `.csv`, `.json`, `.srt`, `.vtt` and `.png`.
+        A list of Path: `.csv`, `.json`, `.srt`, `.vtt` and `.png`; without
+        subtitles where every segment is "none".
     """
-    files = [
+    table, figures, subtitles, web, plot = (
         base.with_name(f"{base.name}.{kind}")
         for kind in ("csv", "json", "srt", "vtt", "png")
-    ]
-    with whole_file(files[0]) as file:
+    )
+    text = json.dumps(as_json(timeline, name), indent=2, allow_nan=False)
+    texts = {figures: text + "\n"}
+    if any(segment.label != NONE for segment in timeline.segments):
+        texts |= {subtitles: srt(timeline), web: webvtt(timeline)}
+    else:  # Those of an earlier timeline would be taken for its own.
+        subtitles.unlink(missing_ok=True)
+        web.unlink(missing_ok=True)
+    with whole_file(table) as file:
         _write_csv(timeline, file)
-    with whole_file(files[1]) as file:
-        text = json.dumps(as_json(timeline, name), indent=2, allow_nan=False)
-        file.write_text(text + "\n", "utf-8", errors="replace")
-    with whole_file(files[2]) as file:
-        file.write_text(srt(timeline), "utf-8", errors="replace")
-    with whole_file(files[3]) as file:
-        file.write_text(webvtt(timeline), "utf-8", errors="replace")
-    plot_timeline(timeline, name, files[4])
-    return files
+    for path, content in texts.items():
+        with whole_file(path) as file:
+            file.write_text(content, "utf-8", errors="replace")
+    plot_timeline(timeline, name, plot)
+    return [table, *texts, plot]
 
 
 def as_json(timeline: Timeline, name: str) -> dict[str, Any]:

@@ -171,3 +171,87 @@ def _steps(
 
 def _share(value: float) -> str:
     return f"{100 * value:.0f} %"
+
+
+def headline(evaluation: Mapping[str, Any]) -> str:
+    """Summarizes the result in up to three sentences.
+
+    Example:
+
+    >>> headline({"num_correct": 60, "num_videos": 80, "num_failed": 1,
+    ...     "accuracy_interval": [0.5, 1.0], "num_groups": 20,
+    ...     "balanced_accuracy": 0.75, "majority_accuracy": 0.5})
+    '60 of 80 videos correct (95 % confidence interval 50.0 % to 100.0 %, over
+    20 groups). Balanced accuracy 75.0 %. Always predicting the largest class
+    gives 50.0 %. 1 of 81 videos could not be scored and is not counted.'
+    """
+    found, unit = evaluation, evaluation.get("unit", "videos")
+    interval = ""
+    if found["accuracy_interval"]:
+        low, high = map(percent, found["accuracy_interval"])
+        groups = found["num_groups"]
+        interval = (
+            f" (95 % confidence interval {low} to {high}, over {groups} groups)"
+        )
+    text = (
+        f"{_caution(found)}{found['num_correct']} of {found['num_videos']} "
+        f"{unit} correct"
+        f"{interval}. Balanced accuracy "
+        f"{percent(found['balanced_accuracy'])}. Always predicting the largest "
+        f"class gives {percent(found['majority_accuracy'])}."
+    )
+    if failed := found["num_failed"]:
+        verb = "is" if failed == 1 else "are"
+        text += (
+            f" {failed} of {found['num_videos'] + failed} {unit} could not be "
+            f"scored and {verb} not counted."
+        )
+    return text
+
+
+def is_few(found: Mapping[str, Any]) -> bool:
+    """Whether there are too few videos for an accuracy to be trusted."""
+    return bool(found["num_videos"] < FEW_VIDEOS)
+
+
+def big_figure(found: Mapping[str, Any]) -> str:
+    """Returns the accuracy in large letters; of few videos, its range."""
+    interval = found.get("interval_if_independent")
+    if not is_few(found) or not interval:
+        return f"{percent(found['accuracy'])} accuracy"
+    low, high = (f"{100 * end:.0f} %" for end in interval)
+    return f"{low} to {high} accuracy"
+
+
+def _caution(found: Mapping[str, Any]) -> str:
+    """Returns what to know before the figures are read."""
+    text = ""
+    unknown = found.get("num_unknown_groups", 0)
+    if 2 * unknown > found["num_videos"]:
+        text += (
+            "The test may flatter: nothing tells which videos are of one "
+            "person, place or recording, so some of them may have been "
+            "trained on. "
+        )
+    if not is_few(found):
+        return text
+    interval = found.get("interval_if_independent")
+    margin = ""
+    if interval and not found["accuracy_interval"]:
+        low, high = map(percent, interval)
+        margin = f": between {low} and {high}, even if all are independent"
+    return (
+        f"{text}With only {found['num_videos']} test videos the accuracy is "
+        f"uncertain{margin}. "
+    )
+
+
+def percent(share: float) -> str:
+    """Formats a fraction as a percentage.
+
+    Example:
+
+    >>> percent(0.4444)
+    '44.4 %'
+    """
+    return f"{100 * share:.1f} %"

@@ -118,6 +118,7 @@ _OUTPUTS = _object(
     top_labels=_LISTS_OF_STRINGS,
     top_scores=_LISTS_OF_NUMBERS,
     class_names=_LISTS_OF_STRINGS,
+    accepted={"type": "array", "items": {"type": "boolean"}},
     usage=_STRINGS,
 )
 _ROW = _object(
@@ -125,6 +126,7 @@ _ROW = _object(
     top_labels=_STRINGS,
     top_scores=_NUMBERS,
     class_names=_STRINGS,
+    accepted={"type": "boolean"},
     usage={"type": "string"},
 )
 _PREDICTION = {
@@ -146,6 +148,7 @@ _CLASSIFIED = _object(
     seconds={"type": "number"},
     label={"type": "string"},
     confidence={"type": "number"},
+    accepted={"type": "boolean"},
     probabilities={
         "type": "object",
         "additionalProperties": {"type": "number"},
@@ -203,6 +206,7 @@ _ANSWER = {
             "top_labels": ["walk", "work", "gym"],
             "top_scores": [0.7, 0.2, 0.1],
             "class_names": ["gym", "walk", "work"],
+            "accepted": True,
             "usage": "{}",
         }
     ]
@@ -214,6 +218,7 @@ _VIDEO_ANSWER = {
     "seconds": 34.5,
     "label": "walk",
     "confidence": 0.81,
+    "accepted": True,
     "probabilities": {"gym": 0.1, "walk": 0.7, "work": 0.2},
     "segments": [
         {"start_seconds": 0.0, "end_seconds": 21.0, "label": "walk",

@@ -17,6 +17,7 @@ import orjson
 
 from har_keras.config import ClipConfig
 from har_keras.errors import DataError
+from har_keras.serving.acceptance import accepted
 from har_keras.serving.frames import CLIP_FROM, pixels_from_json
 from har_keras.serving.model_info import INFO, NUM_TOP, ModelInfo
 
@@ -341,6 +342,9 @@ def predict_response(
         "top_labels": [[names[i] for i in row] for row in order],
         "top_scores": list(np.take_along_axis(probabilities, order, 1)),
         "class_names": [names] * count,
+        "accepted": list(
+            accepted(probabilities, info.window_temperature, info.threshold)
+        ),
         INFO: [text] * count,
     }
     answer: dict[str, Any] = {"outputs": outputs}
@@ -384,6 +388,7 @@ def metadata_of(name: str, version: int, num_classes: int) -> dict[str, Any]:
         "top_labels": ("DT_STRING", (-1, top)),
         "top_scores": ("DT_FLOAT", (-1, top)),
         "class_names": ("DT_STRING", (-1, num_classes)),
+        "accepted": ("DT_BOOL", (-1,)),
         INFO: ("DT_STRING", (-1,)),
     }
     signatures = {

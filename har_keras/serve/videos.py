@@ -112,6 +112,7 @@ def answer(servable: Servable, name: str, found: Prediction) -> dict[str, Any]:
         "seconds": found.seconds,
         "label": found.label,
         "confidence": found.confidence,
+        "accepted": found.accepted,
         "probabilities": found.probabilities,
         "segments": segments,
         "note": found.reason,

@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import cv2
@@ -39,11 +39,15 @@ class ClientPrediction:
         class_names: tuple of str. Class names in label order.
         info: str. The `ModelInfo` that is stored in the model, as JSON; ""
             if the model holds none.
+        accepted: bool array of shape `(B,)`. Whether a clip is one of the
+            classes, by the model's threshold; else it is "none of these".
+            True where the model has none.
     """
 
     probabilities: np.ndarray
     class_names: tuple[str, ...]
     info: str = ""
+    accepted: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
 
 
 class Transport(Protocol):
@@ -169,6 +173,9 @@ class ServingClient:
             outputs["probabilities"],
             tuple(names[0]) if len(names) else (),
             str(info[0]) if len(info) else "",
+            outputs.get(
+                "accepted", np.ones(len(outputs["probabilities"]), bool)
+            ),
         )
 
     def request(self, clips: np.ndarray) -> tuple[str, dict[str, Any]]:
@@ -221,6 +228,9 @@ def _faults(
     if len(names) and len({*names[0]}) != names.shape[1]:
         yield "two of its class names are the same"
     number = len(names) if num_clips is None else num_clips
+    sure = outputs.get("accepted", np.ones(number, bool))
+    if sure.shape != (number,) or sure.dtype != bool:
+        yield "its output 'accepted' is not a truth value for each clip"
     shape = (number, names.shape[-1])
     if shares.dtype != np.float32:
         yield "its probabilities are not numbers"

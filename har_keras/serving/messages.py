@@ -17,7 +17,7 @@ from google.protobuf import (
 )
 
 # Of `tensorflow.DataType`.
-_DT_FLOAT, _DT_UINT8, _DT_STRING = 1, 4, 7
+_DT_FLOAT, _DT_UINT8, _DT_STRING, _DT_BOOL = 1, 4, 7, 10
 
 # message: {field: (number, type, repeated)}; a type is a scalar or one of the
 # messages. On the wire a map is a repeated pair of key and value.
@@ -31,6 +31,7 @@ _FIELDS: dict[str, dict[str, tuple[int, str, bool]]] = {
         "float_val": (5, "FLOAT", True),
         "int_val": (7, "INT32", True),
         "string_val": (8, "BYTES", True),
+        "bool_val": (11, "BOOL", True),
     },
     "NamedTensor": {
         "key": (1, "STRING", False),
@@ -154,7 +155,8 @@ def _fill_tensor(tensor: Any, array: np.ndarray) -> None:
 def read_outputs(response: Any) -> dict[str, np.ndarray]:
     """Returns the output arrays of a `PredictResponse` by name.
 
-    Numbers are `float32`; strings are `str` in an object array.
+    Numbers are `float32`, truth values `bool`; strings are `str` in an object
+    array.
     """
     return {item.key: _array(item.value) for item in response.outputs}
 
@@ -164,10 +166,13 @@ def _array(tensor: Any) -> np.ndarray:
     if tensor.dtype == _DT_STRING:
         texts = [text.decode("utf-8", "replace") for text in tensor.string_val]
         return np.array(texts, dtype=object).reshape(shape)
+    if tensor.dtype == _DT_BOOL:
+        packed = np.frombuffer(tensor.tensor_content, bool)
+        return np.array([*tensor.bool_val] or packed, bool).reshape(shape)
     if tensor.dtype != _DT_FLOAT:
         raise ValueError(
-            f"An output has data type {tensor.dtype}; {_DT_FLOAT} (float) or "
-            f"{_DT_STRING} (string) was expected."
+            f"An output has data type {tensor.dtype}; {_DT_FLOAT} (float), "
+            f"{_DT_BOOL} (bool) or {_DT_STRING} (string) was expected."
         )
     if tensor.tensor_content:
         return np.frombuffer(tensor.tensor_content, "<f4").reshape(shape)

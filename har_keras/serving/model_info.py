@@ -37,6 +37,11 @@ class ModelInfo:
             as HOG3D features are sensitive to its artifacts.
         backbone: dict from str to str. Name, licence, source and hash of the
             weights of a pretrained network in the model; empty without one.
+        threshold: float or None. Smallest calibrated confidence of an
+            accepted answer; below it, it is "none of these". None accepts
+            everything.
+        accept_errors: float or None. Share of accepted answers that may be
+            wrong, for which it was chosen; None in older exports.
 
     Example:
 
@@ -52,6 +57,8 @@ class ModelInfo:
     form: Form = "jpeg"
     lossless: bool = False
     backbone: dict[str, str] = field(default_factory=dict)
+    threshold: float | None = None
+    accept_errors: float | None = None
 
     def options(self) -> dict[str, Any]:
         """Returns the options of the run that it holds, by name."""
@@ -115,5 +122,8 @@ class ModelInfo:
             raise ValueError(f"Not above 0: {rates}.")
         if view_pixels(self.options()) > MOST_PIXELS:
             raise ValueError("Too many pixels in the views of a video.")
+        for share in (self.threshold, self.accept_errors):
+            if share is not None and not 0 <= share <= 1:
+                raise ValueError(f"Not in [0, 1]: {share}.")
         if self.form not in ("jpeg", "raw"):
             raise ValueError(f"Neither jpeg nor raw: {self.form}.")

@@ -12,6 +12,7 @@ import tensorflow as tf
 from har_keras.config import ClipConfig
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.files import whole_file
+from har_keras.serving.acceptance import accepted
 from har_keras.serving.checksums import write_checksums
 from har_keras.serving.model_info import INFO, NUM_TOP, ModelInfo
 from har_keras.serving.plain_path import plain_path
@@ -239,6 +240,12 @@ def _predict(
             "probabilities": probabilities,
             "top_labels": tf.gather(names, labels),
             "top_scores": scores,
+            "accepted": accepted(
+                probabilities,
+                info.window_temperature,
+                info.threshold,
+                keras.ops,
+            ),
             "class_names": tf.tile(names[None], (num_clips, 1)),
             INFO: tf.tile(text, (num_clips,)),
         }

@@ -189,6 +189,8 @@ def from_json(value: Any) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind in "US":
         return array.astype(object)
+    if array.dtype == bool:
+        return array
     with np.errstate(over="ignore"):  # infinity, which is then refused
         return array.astype("float32")
 

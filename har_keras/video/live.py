@@ -1,6 +1,7 @@
 """Reads the newest frames of a camera or stream, and reconnects."""
 
 import logging
+import os
 import sys
 import threading
 import time
@@ -199,6 +200,34 @@ def live_command(address: str) -> list[str]:
         *(_camera(address) if address.startswith("camera:") else ()),
         *(() if address.startswith("camera:") else _stream(address)),
     ]
+
+
+def require_camera(source: Source) -> None:
+    """Raises `DataError` if a source is a camera that is not there.
+
+    On Linux, where each is a file; elsewhere, and for a source that is no
+    camera, nothing is known before it is opened.
+
+    Args:
+        source: Source. Of any kind.
+    """
+    number = source.address.removeprefix("camera:")
+    if number == source.address or not sys.platform.startswith("linux"):
+        return
+    if os.access(f"/dev/video{number}", os.R_OK | os.W_OK):
+        return
+    if Path(f"/dev/video{number}").exists():
+        raise DataError(
+            f"'{source.name}' can't be opened: this user may not read "
+            f"/dev/video{number}. Join the group video, or run it as a user "
+            "who may."
+        )
+    known = sorted(path.name[5:] for path in Path("/dev").glob("video[0-9]*"))
+    there = ", ".join(f"camera:{name}" for name in known)
+    raise DataError(
+        f"There is no '{source.name}' on this machine. "
+        + (f"There are: {there}." if there else "No camera is connected.")
+    )
 
 
 def _camera(address: str) -> tuple[str, ...]:

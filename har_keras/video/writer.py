@@ -88,7 +88,7 @@ class VideoWriter:
 
         Raises:
             EnvironmentFault: If ffmpeg failed, for example on a full disk.
-            DataError: If it failed at the sound.
+            DataError: If it failed at this video, such as at its sound.
         """
         assert self._process.stdin is not None
         rest = memoryview(frame.tobytes())
@@ -104,8 +104,11 @@ class VideoWriter:
         text = self._complaints.read(2000).decode("utf-8", "replace").strip()
         said = text.splitlines()[-1] if text else "it gave no reason"
         told = f"'{self.path}' could not be written by ffmpeg: {said}."
-        if self._sound and not _OF_THE_DISK.search(text):
-            return DataError(f"{told} Its sound is from '{self._sound}'.")
+        if text and not _OF_THE_DISK.search(text):  # of this video alone
+            sound = (
+                f" Its sound is from '{self._sound}'." if self._sound else ""
+            )
+            return DataError(told + sound)
         return EnvironmentFault(
             f"{told} Choose a folder with free space that can be written to."
         )
