@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -23,6 +25,7 @@ _PROBES = ("/healthz", "/readyz")
 _PAGES = ("/docs", "/openapi.json")
 # What surrounds a video in a form.
 _FORM_BYTES = 2**16
+_DISCARDED_BYTES, _DISCARD_SECONDS = 2**24, 1.0
 _METHODS = ("GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS")
 
 
@@ -47,15 +50,18 @@ class Gate:
         if scope["type"] != "http":  # there are no websockets
             return
         began, status = time.perf_counter(), 500
+        body = _Body(receive)
 
         async def noted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if status >= 400:
+                    await body.discard()
             await send(message)
 
         try:
-            await self._guarded(scope, receive, noted)
+            await self._guarded(scope, body.receive, noted)
         except Refusal as refusal:
             self.state.metrics.refused.labels(refusal.reason).inc()
             await refuse(refusal, noted)
@@ -127,6 +133,37 @@ class Gate:
         metrics = self.state.metrics
         metrics.requests.labels(route, method, str(status)).inc()
         metrics.seconds.labels(route).observe(seconds)
+
+
+class _Body:
+    """The body of a request, which may be refused before it was read.
+
+    Args:
+        receive: Receive. Where it comes from.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._is_read = False
+
+    async def receive(self) -> Message:
+        """Returns the next part."""
+        message = await self._receive()
+        more = message.get("more_body", False)
+        self._is_read = message["type"] != "http.request" or not more
+        return message
+
+    async def discard(self) -> None:
+        """Reads on for a moment.
+
+        A connection that is closed while the client still sends is reset, and
+        the client may not see the answer.
+        """
+        left = _DISCARDED_BYTES
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DISCARD_SECONDS):
+                while left > 0 and not self._is_read:
+                    left -= len((await self.receive()).get("body", b""))
 
 
 def body_limit(state: ServerState, path: str) -> int:
