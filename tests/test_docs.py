@@ -110,7 +110,9 @@ def test_names_in_the_reference_exist():
     for name in names:
         try:
             importlib.import_module(name)
-        except ModuleNotFoundError:
+        except ModuleNotFoundError as error:
+            if not str(error.name).startswith("har_keras"):
+                continue  # its extra is not installed
             module, _, function = name.rpartition(".")
             assert hasattr(importlib.import_module(module), function), name
 

@@ -18,7 +18,7 @@ OTHERS = {
 }  # fmt: skip
 
 # Where flags are those of TensorFlow Serving, Beam and pip.
-FOREIGN = ("/serving/", "/beam.py")
+FOREIGN = ("/serving/", "/beam.py", "/report/html.py")
 
 
 def texts():
