@@ -141,7 +141,10 @@ def test_files_about_videos_are_the_same_bytes(run, tmp_path, capsys):
     local, beam = tmp_path / "local", tmp_path / "beam"
     said = predicted(capsys, *asked, "--output", local)
     by_beam = predicted(capsys, *asked, "--output", beam, "--pool", "beam")
-    assert by_beam == said
+    # Each names the folder that it wrote to.
+    assert [str(x).replace(str(beam), str(local)) for x in by_beam] == [
+        *map(str, said)
+    ]
     assert " s to " in said[1]
     made = bytes_of(beam)
     assert sum(name.startswith("answers/") for name in made) == 4
