@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -248,6 +249,24 @@ def _heading(classifier: Classifier) -> str:
     return f"The model knows {len(names)} classes: {shown}."
 
 
+def _label_file(content: PageContent, folder: Path) -> str:
+    """Writes an answer as Gradio reads one whose label is not a class.
+
+    Given as a dict, its label would be the class with the largest share.
+    """
+    shares = sorted(content.probabilities.items(), key=lambda x: -x[1])
+    label = {
+        "label": content.answer,
+        "confidences": [
+            {"label": name, "confidence": share}
+            for name, share in shares[:_NUM_TOP]
+        ],
+    }
+    file = folder / "label.json"
+    file.write_text(json.dumps(label), "utf-8")
+    return str(file)
+
+
 def _handler(
     gradio: Any, classifier: Classifier, limits: Limits, attention: bool
 ) -> Callable[[str | None], Iterator[tuple[Any, ...]]]:
@@ -266,13 +285,7 @@ def _handler(
                 attention=attention,
             ):
                 yield (
-                    {
-                        "label": content.answer,
-                        "confidences": [
-                            {"label": name, "confidence": share}
-                            for name, share in content.probabilities.items()
-                        ],
-                    },
+                    _label_file(content, Path(folder)),
                     content.note,
                     str(content.timeline),
                     str(content.attention) if content.attention else None,
