@@ -280,3 +280,9 @@ def test_from_the_shell(tmp_path, capsys):
     assert pretrain.main(["--resume", str(second)]) == 2
     clips = ops.zeros((1, 4, 32, 32, 3), "uint8")
     assert load_model(Run(second))(clips).shape == (1, 2)
+
+
+def test_the_loss_is_told_before_the_first_batch_of_a_resumed_run():
+    """A run may be resumed where only the validation of an epoch is left."""
+    trainer = compiled_autoencoder(CONFIG, None, 3)
+    assert "loss" in trainer.get_metrics_result()

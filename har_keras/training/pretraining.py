@@ -78,6 +78,10 @@ def compiled_autoencoder(
         metrics=[],
     )
     trainer.optimizer.build(trainer.trainable_variables)
+    # Else a run that stopped between its last batch and the validation could
+    # not tell its loss when it resumes.
+    trainer.compute_metrics(None, ops.zeros((1,)), ops.zeros((1, 1)))
+    trainer.reset_metrics()
     return trainer
 
 
