@@ -162,7 +162,9 @@ class Run(ResultFiles):
                 "Wait until it ends, or choose another --run-dir."
             ) from None
         except (OSError, NotImplementedError):
-            return None  # what is then written says what is wrong
+            # No right to write, which the first file says, or no locks on a
+            # disk of a network.
+            return None
         with contextlib.suppress(OSError):  # on Windows nobody else may
             self.lock_file.write_text(_process(os.getpid()), "utf-8")
         return lock

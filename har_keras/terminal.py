@@ -115,6 +115,7 @@ def log_file(path: Path) -> Iterator[None]:
         handler.close()
 
 
+# Only its stub is generic.
 class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
     """Writes to what is the standard error now.
 

@@ -34,6 +34,7 @@ _WITHOUT = 'needs pip install "har_keras[serve,export]"'
 for package in ("fastapi", "uvicorn", "orjson", "onnxruntime", "openvino"):
     pytest.importorskip(package, reason=_WITHOUT)
 
+# They import the packages of the extra, so they come after the check.
 from har_keras.serve import __main__ as verb  # noqa: E402
 from har_keras.serve import repository, rest, trial, videos  # noqa: E402
 from har_keras.serve.batcher import Batcher, Closed  # noqa: E402

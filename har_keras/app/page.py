@@ -10,7 +10,7 @@ import functools
 import importlib
 import json
 import os
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html import escape
@@ -161,13 +161,14 @@ def in_words(found: Prediction) -> str:
             f"is {name}, with a confidence of {share}, which is too low to be "
             "accepted."
         )
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     for segment in found.segments:
         length = segment.end_seconds - segment.start_seconds
         shown = NONE_OF_THESE if segment.label == NONE else segment.label
-        seconds[printable(shown)] += length  # type: ignore[assignment]
+        seconds[printable(shown)] += length
     if len(seconds) > 1:
-        parts = [f"{x} for {n:.1f} s" for x, n in seconds.most_common()]
+        longest = sorted(seconds.items(), key=lambda x: -x[1])
+        parts = [f"{x} for {n:.1f} s" for x, n in longest]
         note += f" In time: {', '.join(parts)}."
     if found.reason:
         note += f" Only part of the video was used: {found.reason}."

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -128,9 +128,9 @@ class ServeOptions:
     def max_video_bytes(self) -> int:
         return round(self.max_megabytes * 1e6)
 
-    def replace(self, **values: object) -> ServeOptions:
+    def replace(self, **values: Any) -> ServeOptions:
         """Returns a copy with other values."""
-        return dataclasses.replace(self, **values)  # type: ignore[arg-type]
+        return dataclasses.replace(self, **values)
 
 
 _SHORTEST = 16

@@ -213,7 +213,7 @@ class Repository:
                 for state in self._states.values():
                     try:
                         self._refresh(state)
-                    except Exception:
+                    except Exception:  # or no version is swapped any more
                         logger.exception(
                             "Looking for versions of '%s' failed.",
                             state.source.name,
