@@ -95,6 +95,10 @@ class ProgressBar:
         self._said = time.monotonic()
         logger.info("%s", text)
 
+    def restart_clock(self) -> None:
+        """Takes the time left from the steps that come now."""
+        self._first = (time.monotonic(), self.done)
+
     @property
     def left(self) -> str:
         """The time left, such as "42 s left"; "" while nobody can tell."""

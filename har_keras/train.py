@@ -314,8 +314,9 @@ def _summary(run: Run) -> str:
     from har_keras.report.segment_files import segment_headline
 
     found = Evaluation.read(run)
+    split = "Validation" if found["split"] == "val" else "Test"
     lines = [
-        f"Test accuracy {found.accuracy:.3f} on {found.num_videos} of "
+        f"{split} accuracy {found.accuracy:.3f} on {found.num_videos} of "
         f"{found.num_videos + found.num_failed} {found.unit} (majority class: "
         f"{found.majority_accuracy:.3f})",
         *(f"  {name:12} {row}" for name, row in found.per_class.items()),

@@ -309,6 +309,19 @@ def test_every_epoch_is_a_line_that_stays(tmp_path, caplog):
     assert f"Kept the model of epoch {best:g} of {len(epochs)}: " in said[-1]
 
 
+def test_where_the_last_epoch_is_kept_none_is_called_the_best(tmp_path, caplog):
+    config = CONFIG.changed({"keep": "last"})
+    run = new_run(tmp_path / "run", config)
+    manifest = squares_manifest(tmp_path, num_videos=8, splits=("train", "val"))
+    with caplog.at_level("INFO", "har_keras"):
+        fit(run, config, SquaresStore(config.clip), manifest)
+    said = [record.getMessage() for record in caplog.records]
+    epochs = config.training.epochs
+    assert sum(line.startswith("Epoch ") for line in said) == epochs
+    assert not any("best so far" in line for line in said)
+    assert f"Kept the model of epoch {epochs} of {epochs}: " in said[-1]
+
+
 @pytest.mark.parametrize(
     ("variables", "options", "expected"),
     [

@@ -114,6 +114,12 @@ def test_all_right_is_no_certainty():
     assert (low, round(high, 3)) == (0.0, 0.308)
 
 
+def test_groups_that_are_all_alike_are_no_certainty():
+    correct, groups = np.tile([True, False], 10), np.repeat(range(10), 2)
+    low, high = metrics.accuracy_interval(correct, groups.astype(str))
+    assert (round(low, 3), round(high, 3)) == (0.237, 0.763)  # Wilson for 5/10
+
+
 def test_there_is_no_interval_where_groups_are_unknown():
     known = evaluated()
     assert known["accuracy_interval"] == known["interval_if_independent"]

@@ -181,9 +181,10 @@ def accuracy_interval(
     """Returns the 95 % confidence interval of accuracy, by cluster bootstrap.
 
     Predictions for videos from one recording are correlated, so whole groups
-    are resampled with replacement (2000 resamples, percentile interval). If
-    all predictions are correct, or all wrong, the bootstrap interval would
-    have zero width: then the exact binomial interval over groups is used.
+    are resampled with replacement (2000 resamples, percentile interval). Where
+    all groups are recognized alike, that interval has zero width: then it is
+    the binomial one over groups, exact if all predictions are correct, or all
+    wrong, else Wilson's.
 
     Args:
         correct: bool array of shape `(num_videos,)`.
@@ -207,9 +208,21 @@ def accuracy_interval(
         open_end = ((1 - _INTERVAL_LEVEL) / 2) ** (1 / number)
         return [open_end, 1.0] if correct.all() else [0.0, 1 - open_end]
     counts = np.stack([correct, np.ones(len(correct))], 1)
-    return resampled_interval(
+    found = resampled_interval(
         counts, groups, lambda sums: sums[:, 0] / sums[:, 1], seed=seed
     )
+    if found and found[0] == found[1]:
+        return _wilson_interval(float(correct.mean()), number)
+    return found
+
+
+def _wilson_interval(share: float, number: int) -> list[float]:
+    """Returns the 95 % score interval of a share of a number of cases."""
+    z = 1.959964  # of the standard normal distribution, at 97.5 %
+    middle = (share + z**2 / (2 * number)) / (1 + z**2 / number)
+    spread = share * (1 - share) / number + z**2 / (4 * number**2)
+    half = z * spread**0.5 / (1 + z**2 / number)
+    return [middle - half, middle + half]
 
 
 def resampled_interval(

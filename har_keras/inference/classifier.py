@@ -367,7 +367,15 @@ def _some(
 
 
 def _name(video: VideoLike) -> str:
-    return "frames" if isinstance(video, np.ndarray) else str(video)
+    if isinstance(video, np.ndarray):
+        return "frames"
+    if isinstance(video, str | Path):
+        return str(video)
+    raise TypeError(
+        "A video is a path, or its frames as a uint8 array of shape (T, H, W, "
+        f"3) in RGB. Received: {type(video).__name__}. For several videos "
+        "there is predict_all."
+    )
 
 
 def _seconds_of(reader: FrameReader, fps: float) -> float:

@@ -128,9 +128,10 @@ def _use(config: Config) -> str:
         "```sh\n"
         "python -m har_keras.evaluate . --videos FOLDER\n"
         "```\n\n"
-        "`saved_model/` is for TensorFlow Serving. `model.keras` can be loaded "
-        "with `keras.models.load_model` after `import har_keras.model.build`. "
-        "Both take `uint8` RGB frames and rescale them inside."
+        "`saved_model/` is for TensorFlow Serving. In Python, "
+        '`har_keras.VideoClassifier.load(".").model` is the Keras model of '
+        "`model.keras`, which plain Keras cannot open: its layers are in "
+        "`har_keras`. Both take `uint8` RGB frames and rescale them inside."
     )
 
 

@@ -220,12 +220,13 @@ def group_warnings(manifest: Manifest) -> list[str]:
         v.file for v, is_known in zip(tested, known, strict=True) if is_known
     }
     unknown = len(files - named)
+    split = "test" if manifest.split("test") else "validation"
     if 2 * unknown > len(files) and not manifest.division.chosen:
         warnings.append(
-            f"The test may flatter: of {unknown} of {len(files)} test videos "
-            "nothing tells, by names or by look, which others are of the same "
-            "person, place or recording. Name these in a column 'group' of "
-            "manifest.csv or with --group-by."
+            f"The test may flatter: of {unknown} of {len(files)} {split} "
+            "videos nothing tells, by names or by look, which others are of "
+            "the same person, place or recording. Name these in a column "
+            "'group' of manifest.csv or with --group-by."
         )
     return warnings
 

@@ -36,14 +36,23 @@ class Progress(keras.callbacks.Callback):
         state: TrainingState. The start of training.
         epochs: int. Total number of epochs.
         steps_per_epoch: int. Batches in an epoch.
+        names_best: bool. Whether the best epoch so far is named, rather than
+            the last one kept.
     """
 
     def __init__(
-        self, state: TrainingState, epochs: int, steps_per_epoch: int
+        self,
+        state: TrainingState,
+        epochs: int,
+        steps_per_epoch: int,
+        *,
+        names_best: bool,
     ) -> None:
         super().__init__()
         self.state = state
         self.epochs = epochs
+        self.names_best = names_best
+        self._is_first = True
         done = state.epoch * steps_per_epoch + state.step
         self.bar = ProgressBar("Training", epochs * steps_per_epoch - done)
         self._text = ""
@@ -58,8 +67,12 @@ class Progress(keras.callbacks.Callback):
             for name in ("loss", "val_loss", "val_accuracy")
             if name in figures
         ]
-        if self.state.best.get("epoch") == epoch + 1 < self.epochs:
+        is_best = self.state.best.get("epoch") == epoch + 1 < self.epochs
+        if self.names_best and is_best:
             shown.append("best so far")
+        if self._is_first:  # its time is that of compiling, with validation
+            self._is_first = False
+            self.bar.restart_clock()
         place = f"Epoch {epoch + 1}/{self.epochs}"
         left = [self.bar.left] if self.bar.left else []
         self.bar.say(f"{place}: {', '.join([*shown, *left])}")
@@ -152,6 +165,16 @@ class KeepBest(keras.callbacks.Callback):
             figures.get("val_accuracy", 0.0),
             -figures.get("val_loss", 0.0),
         )
+
+
+def kept_epoch(state: TrainingState, epochs: int) -> str:
+    """Returns which of the epochs' models was kept, and its figures."""
+    best = state.best
+    names = [x for x in ("val_accuracy", "val_loss") if x in best]
+    figures = ", ".join(f"{name} {best[name]:.3f}" for name in names)
+    return f"Kept the model of epoch {best.get('epoch', 0):g} of {epochs}" + (
+        f": {figures}." if figures else "."
+    )
 
 
 class Checkpoints(keras.callbacks.Callback):

@@ -26,6 +26,7 @@ from har_keras.training.callbacks import (
     Record,
     RestoreMetrics,
     floats,
+    kept_epoch,
 )
 from har_keras.training.checkpoint import (
     TrainingState,
@@ -208,7 +209,9 @@ class Training:
         except NonFiniteLossError as found:
             raise self._explained(found) from None
         if self.hosts.is_chief:
-            logger.info("%s", kept_epoch(self.state, self.config))
+            logger.info(
+                "%s", kept_epoch(self.state, self.config.training.epochs)
+            )
 
     def _start_or_resume(self, manifest: Manifest) -> TrainingState:
         folder = self.run.checkpoint_dir
@@ -248,7 +251,9 @@ class Training:
             self.config.training.checkpoint_minutes,
             guard.check,
         )
-        progress = Progress(state, epochs, self.steps)
+        progress = Progress(
+            state, epochs, self.steps, names_best=not self._keeps_last
+        )
         all_callbacks = [
             guard,
             self._time_estimate(),
@@ -265,17 +270,22 @@ class Training:
             if state.epoch < epochs:
                 self._fit(self.steps, all_callbacks, epochs=epochs)
 
+    @property
+    def _keeps_last(self) -> bool:
+        return (
+            self.config.training.keep == "last" or not self.val_clips.num_clips
+        )
+
     def _records(self) -> list[keras.callbacks.Callback]:
         if not self.hosts.is_chief:
             return [Record(self.state, None)]
         training = self.config.training
-        keep_last = training.keep == "last" or not self.val_clips.num_clips
         return [
             Record(self.state, self.run.history_file),
             KeepBest(
                 self.state,
                 self.run.model_file,
-                last=training.epochs if keep_last else 0,
+                last=training.epochs if self._keeps_last else 0,
                 minutes=training.checkpoint_minutes,
             ),
             Events(self.run.events_dir),
@@ -347,17 +357,6 @@ class Training:
             "last finite weights. Try a lower --learning-rate or "
             "--warmup-epochs 5."
         )
-
-
-def kept_epoch(state: TrainingState, config: Config) -> str:
-    """Returns which epoch's model was kept, and why, as a sentence."""
-    best = state.best
-    names = [x for x in ("val_accuracy", "val_loss") if x in best]
-    figures = ", ".join(f"{name} {best[name]:.3f}" for name in names)
-    return (
-        f"Kept the model of epoch {best.get('epoch', 0):g} of "
-        f"{config.training.epochs}" + (f": {figures}." if figures else ".")
-    )
 
 
 def adapt(classifier: keras.Model, clips: ClipDataset) -> None:
