@@ -49,6 +49,12 @@ def test_it_predicts_as_the_loaded_one(trained, few_videos):
     assert found.label in again.class_names
 
 
+@pytest.mark.parametrize("video", [["a.mp4"], b"a.mp4", None])
+def test_what_is_no_video_is_named_by_its_type(trained, video):
+    with pytest.raises(TypeError, match=f"Received: {type(video).__name__}"):
+        trained.predict(video)
+
+
 def test_it_evaluates_another_folder(trained, few_videos, tmp_path):
     found = trained.evaluate(few_videos, output=str(tmp_path / "all"))
     assert found.num_videos == 8

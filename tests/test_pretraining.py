@@ -250,6 +250,17 @@ def test_sorted_videos_are_divided_as_for_training(tmp_path):
     assert expected.split("test")
 
 
+def test_a_list_of_one_class_names_the_videos_to_take(tmp_path):
+    for name in ("x/a.mp4", "x/b.mp4", "y/c.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    text = "file,class,split\nx/a.mp4,x,train\nx/b.mp4,x,test\n"
+    (tmp_path / "manifest.csv").write_text(text)
+    found = Manifest.without_labels(tmp_path, val_fraction=0.0)
+    splits = {video.file: video.split for video in found.videos}
+    assert splits == {"x/a.mp4": "train", "x/b.mp4": "test"}
+
+
 @pytest.mark.slow
 def test_from_the_shell(tmp_path, capsys):
     root = draw_folder(tmp_path / "v", per_class=8)

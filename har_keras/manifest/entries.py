@@ -39,10 +39,18 @@ class FoundVideo:
 
 @dataclass(frozen=True)
 class FolderListing:
-    """The videos of a folder, and notes about its other content."""
+    """The videos of a folder, and notes about its other content.
+
+    Args:
+        videos: tuple of FoundVideo. The videos.
+        notes: tuple of str. Sentences on what else there is.
+        is_list: bool. Whether a list or annotations name them, rather than the
+            folders they are in. Defaults to `False`.
+    """
 
     videos: tuple[FoundVideo, ...]
     notes: tuple[str, ...]
+    is_list: bool = False
 
 
 def inside(root: Path, file: str) -> str | None:

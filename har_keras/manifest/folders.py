@@ -83,7 +83,8 @@ def find_videos(root: Path, known: Collection[str] = ()) -> FolderListing:
         _require_files(root, found.videos)
         found = _with_note_on_others(files, found)
     notes = (*found.notes, *_note_on_images(root, found.videos))
-    return FolderListing(_with_one_spelling(found.videos), notes)
+    videos = _with_one_spelling(found.videos)
+    return FolderListing(videos, notes, is_list=listed is not None)
 
 
 def _with_note_on_others(

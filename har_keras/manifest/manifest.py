@@ -226,8 +226,9 @@ class Manifest:
 
         A folder with classes is split as by `from_folder`, so that
         pre-training does not see the test videos; with labels in time, each
-        video is taken whole. Of any other folder, all videos at any depth are
-        listed, and no test split is made.
+        video is taken whole. Of a list of one class its videos are taken. Of
+        any other folder, all videos at any depth are listed, and of neither is
+        a test split made.
 
         Args:
             root: Path. The folder.
@@ -252,7 +253,9 @@ class Manifest:
         require_parts(found.videos)
         found = whole_videos(found)
         if len({video.class_name for video in found.videos}) < 2:
-            found, test_fraction = find_every_video(folder, "unlabelled"), 0.0
+            test_fraction = 0.0
+            if not found.is_list:
+                found = find_every_video(folder, "unlabelled")
         if not found.videos:
             raise DataError(f"There is no video in '{folder}'.")
         fractions = {"val": val_fraction, "test": test_fraction}

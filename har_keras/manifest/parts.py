@@ -249,7 +249,7 @@ def whole_videos(found: FolderListing) -> FolderListing:
         for video in first.values()
     )
     note = "Labels in time are not used: each video is taken whole."
-    return FolderListing(videos, (*found.notes, note))
+    return FolderListing(videos, (*found.notes, note), found.is_list)
 
 
 def unlabelled(parts: Iterable[Timed], seconds: float) -> list[Span]:

@@ -211,7 +211,7 @@ class CheckReport:
         for name, *values in self.kinds():
             pairs = zip(_KINDS, values, strict=True)
             listed = [f"{kind} {value}" for kind, value in pairs if value]
-            lines.append(f"{name}: {'; '.join(listed)}")
+            lines += [f"{name}: {'; '.join(listed)}"] * bool(listed)
         for video, remarks in self._remarked:
             lines += [f"'{video.file}': {'; '.join(remarks)}"] * bool(remarks)
         lines += [f"Duplicates: {pair}" for pair in self.duplicates]
