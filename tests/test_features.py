@@ -21,6 +21,7 @@ from har_keras.features.dataset import FeatureDataset, training_views
 from har_keras.features.feature_store import View
 from har_keras.features.preparation import prepared_features
 from har_keras.inference.attention_rollout import attention_rollout
+from har_keras.inference.controls import CONTROLS
 from har_keras.inference.load import load, load_model, model_info_of
 from har_keras.inference.views import view_features
 from har_keras.manifest.manifest import Manifest
@@ -138,6 +139,27 @@ def test_the_controls_are_computed_once(run, prepared, monkeypatch):
     monkeypatch.setattr(FeatureExtractor, "maps", never)
     for control, rows in controls().items():
         np.testing.assert_array_equal(rows, first[control])
+
+
+def test_controls_of_several_videos_share_the_batches_of_the_backbone(
+    run, prepared, monkeypatch
+):
+    store, manifest, config = prepared
+    model, read = load_model(run), []
+    for file in store.features_dir.glob("*-*-*.npy"):
+        file.unlink()
+    of_clips = FeatureExtractor.of_clips
+
+    def counted(self, clips):
+        read.append(len(clips))
+        return of_clips(self, clips)
+
+    monkeypatch.setattr(FeatureExtractor, "of_clips", counted)
+    videos = manifest.usable("val")
+    views = config.evaluation.num_clips * config.evaluation.num_crops
+    predict_controls(model, store, videos, config.clip, config.evaluation)
+    assert sum(read) == len(videos) * len(CONTROLS) * views
+    assert read[0] >= 16
 
 
 def test_a_killed_extraction_loses_only_the_video_it_was_at(

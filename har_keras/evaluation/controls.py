@@ -23,6 +23,10 @@ from har_keras.store.store import Store
 
 Item = tuple[Video, Control]
 
+# Whose features are computed at once: of one view, those of four videos. At 320
+# pixels they take 160 MB.
+_CLIPS_TOGETHER = 16
+
 
 def predict_controls(
     model: Any,
@@ -92,11 +96,46 @@ def _with_features(
     model: Any, store: Store, items: Iterator[tuple[Item, np.ndarray]]
 ) -> Iterator[tuple[np.ndarray, Control]]:
     """Yields what the model reads of clips; features are kept."""
-    for (video, control), clips in items:
-        if isinstance(store, FeatureStore) and clips.dtype == np.uint8:
-            clips = model.extractor.of_clips(clips)
-            store.keep_control(video.key, control, seed_of(video), clips)
-        yield clips, control
+    if not isinstance(store, FeatureStore):
+        yield from ((clips, control) for (_, control), clips in items)
+        return
+    for several in _several(items):
+        new = [row for row in several if row[1].dtype == np.uint8]
+        found = dict(_features(model.extractor, new)) if new else {}
+        for item, kept in several:
+            video, control = item
+            if item in found:
+                kept = found[item]
+                store.keep_control(video.key, control, seed_of(video), kept)
+            yield kept, control
+
+
+def _several(
+    items: Iterator[tuple[Item, np.ndarray]],
+) -> Iterator[list[tuple[Item, np.ndarray]]]:
+    """Yields items in lists of a few clips.
+
+    Controls of a video share most of its frames, and a single frame fills a
+    batch of the backbone as well as many do.
+    """
+    several: list[tuple[Item, np.ndarray]] = []
+    for item in items:
+        several.append(item)
+        if sum(len(clips) for _, clips in several) >= _CLIPS_TOGETHER:
+            yield several
+            several = []
+    if several:
+        yield several
+
+
+def _features(
+    extractor: Any, items: Sequence[tuple[Item, np.ndarray]]
+) -> Iterator[tuple[Item, np.ndarray]]:
+    """Yields the features of the clips of items."""
+    found = extractor.of_clips(np.concatenate([clips for _, clips in items]))
+    ends = np.cumsum([len(clips) for _, clips in items])
+    for (item, _), rows in zip(items, np.split(found, ends[:-1]), strict=True):
+        yield item, rows
 
 
 def _frames_of_views(
