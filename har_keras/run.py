@@ -64,6 +64,7 @@ class Run(ResultFiles):
         self.reconstruction_file = self.path / "reconstruction.png"
         self.events_dir = self.path / "events"
         self.log_file = self.path / "run.log"
+        self.phases_file = self.path / "phases.csv"
         self.lock_file = self.path / ".lock"
 
     def samples_file(self, split: str) -> Path:

@@ -22,6 +22,7 @@ from har_keras.config import Config, MaskingConfig
 from har_keras.environment import start_backend
 from har_keras.errors import UsageError
 from har_keras.evaluation.result import Evaluation
+from har_keras.phases import Phases
 from har_keras.ranges import Metavar
 from har_keras.recipes import RECIPES
 from har_keras.run import Run
@@ -106,14 +107,16 @@ def train(
     require_backbone(config.features, config.clip)
     logger.info("Recipe %s: %s.", recipe, RECIPES[recipe].reason)
     run, config, is_chief = start_together(run_dir, config)
+    phases = Phases()
     if not is_chief:
-        return _train_and_test(run, config, *reopened(run, config))
+        return _train_and_test(run, phases, config, *reopened(run, config))
     with run.writing():
-        return _train_and_test(run, *_prepared(run, Path(videos), config))
+        prepared = _prepared(run, phases, Path(videos), config)
+        return _train_and_test(run, phases, *prepared)
 
 
 def _prepared(
-    run: Run, videos: Path, config: Config
+    run: Run, phases: Phases, videos: Path, config: Config
 ) -> tuple[Config, Store, Manifest]:
     """Lists, decodes and checks the videos of a new run, and makes it."""
     from har_keras.manifest.manifest import Manifest
@@ -121,16 +124,19 @@ def _prepared(
     from har_keras.store.preparation import decode_usable
     from har_keras.store.scenes import settle_groups
 
-    manifest = Manifest.from_folder(
-        videos,
-        val_fraction=config.split.val_fraction,
-        test_fraction=config.split.test_fraction,
-        seed=config.split.split_seed,
-        group_by=config.split.group_by,
-        background=config.split.background,
-    )
-    store, manifest = decode_usable(manifest, config.clip, config.decoding)
-    manifest, duplicates = settle_groups(store, manifest)
+    with phases("listing"):
+        manifest = Manifest.from_folder(
+            videos,
+            val_fraction=config.split.val_fraction,
+            test_fraction=config.split.test_fraction,
+            seed=config.split.split_seed,
+            group_by=config.split.group_by,
+            background=config.split.background,
+        )
+    with phases("decoding"):
+        store, manifest = decode_usable(manifest, config.clip, config.decoding)
+    with phases("comparing"):
+        manifest, duplicates = settle_groups(store, manifest)
     recommend_recipe(config, len(manifest.usable("train")))
     recommend_rate(config, manifest)
     report_leaks(duplicates, manifest, strict=config.split.strict)
@@ -168,10 +174,13 @@ def resume(run: Run, config: Config | None = None) -> Run:
             f"'{run.path}' is a run of pretrain. Resume it with: "
             f"{run.resume_command}"
         )
+    phases = Phases()
     if not join_hosts(config.hosts).is_chief:
-        return _train_and_test(run, config, *reopened(run, config))
+        return _train_and_test(run, phases, config, *reopened(run, config))
     with run.writing():
-        return _train_and_test(run, config, *reopened(run, config))
+        with phases("decoding"):
+            prepared = reopened(run, config)
+        return _train_and_test(run, phases, config, *prepared)
 
 
 def recommend_recipe(config: Config, num_videos: int) -> None:
@@ -234,7 +243,7 @@ def _require_train_options(config: Config) -> None:
 
 
 def _train_and_test(
-    run: Run, config: Config, store: Store, manifest: Manifest
+    run: Run, phases: Phases, config: Config, store: Store, manifest: Manifest
 ) -> Run:
     from har_keras.evaluate import evaluate
     from har_keras.export import export
@@ -242,16 +251,22 @@ def _train_and_test(
     from har_keras.training.fit import fit
     from har_keras.training.hosts import current_hosts, leave_hosts
 
-    store = prepared_features(store, manifest, config)
+    with phases("features"):
+        store = prepared_features(store, manifest, config)
     if not current_hosts().is_chief:
         fit(run, config, store, manifest)
         leave_hosts()
         return run
     with log_file(run.log_file):
-        log = fit(run, config, store, manifest)
+        with phases("training"):
+            log = fit(run, config, store, manifest)
         leave_hosts()
-        evaluation = evaluate(run, store=store)
-        export(run)
+        with phases("evaluation"):
+            evaluation = evaluate(run, store=store)
+        with phases("export"):
+            export(run)
+        phases.write(run.phases_file)
+        logger.info("%s", phases)
     log.finish(
         {f"test_{name}": evaluation[name] for name in _FINAL_FIGURES},
         {

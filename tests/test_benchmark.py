@@ -1,4 +1,5 @@
 import importlib.util
+import sys
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from support.tiny_serving import smooth_clips
 from har_keras.benchmark import server
 from har_keras.benchmark.__main__ import main
 from har_keras.benchmark.flops import step_flops
+from har_keras.benchmark.job import benchmark_job, measured
 from har_keras.benchmark.step import benchmark_step, measure_steps
 from har_keras.config import Config
 from har_keras.errors import EnvironmentFault, UsageError
@@ -153,3 +155,46 @@ def test_the_server_benchmark_is_for_servers(words, sentence, capsys, tmp_path):
     arguments = ["server", where, str(tmp_path / pattern), *options]
     assert main(arguments) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_command_is_measured_with_its_children():
+    held = "x = bytearray(150_000_000); import time; time.sleep(1)"
+    child = [sys.executable, "-c", held]
+    outer = f"import subprocess; subprocess.run({child})"
+    cost = measured([sys.executable, "-c", outer])
+    assert 1 < cost.wall_seconds < 60
+    assert 0 < cost.cpu_seconds < cost.wall_seconds * 2
+    assert cost.peak_bytes() > 150_000_000
+    assert cost.peak_bytes(ended=cost.began - 1) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (["no-such-program"], "'no-such-program' can't be started: No such"),
+        ([sys.executable, "-c", "exit('it broke')"], "exit code 1: it broke"),
+    ],
+)
+def test_a_command_that_fails_is_named(command, sentence):
+    with pytest.raises(EnvironmentFault, match=sentence):
+        measured(command)
+
+
+@pytest.mark.slow
+def test_a_job_is_measured_phase_by_phase(few_videos, capsys):
+    config = TINY.replace(epochs=1, num_frames=4)
+    rows = benchmark_job(
+        few_videos, config, again=True, beside=f"{sys.executable} -c pass"
+    )
+    names = [row.name for row in rows]
+    assert names[0] == "start and the rest"
+    assert names[-1] == "in all"
+    assert {"decoding", "training", "evaluation", "export"} <= {*names}
+    parts, whole = rows[:-1], rows[-1]
+    assert sum(row.wall_seconds for row in parts) == pytest.approx(
+        whole.wall_seconds
+    )
+    assert whole.peak_bytes > 2**27
+    printed = capsys.readouterr().out
+    assert "ffmpeg alone decodes" in printed
+    assert "of its processor time" in printed

@@ -48,8 +48,8 @@ ROOMS = {
 # What every room may import: options, names, files; no stage of the data.
 GROUND = {
     "_version", "beam", "cli", "config", "damaged", "environment", "errors",
-    "files", "hub", "hub_config", "interrupts", "processes", "progress",
-    "ranges", "recipes", "run", "terminal", "toml",
+    "files", "hub", "hub_config", "interrupts", "phases", "processes",
+    "progress", "ranges", "recipes", "run", "terminal", "toml",
 }  # fmt: skip
 # The command line is for verbs: a library file does not import it.
 VERBS_ONLY = {"cli"}

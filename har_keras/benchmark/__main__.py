@@ -9,6 +9,7 @@ from pathlib import Path
 from har_keras import cli
 from har_keras.benchmark.options import (
     InputOptions,
+    JobOptions,
     RecipesOptions,
     ServerOptions,
     StepOptions,
@@ -24,6 +25,8 @@ Parts:
   step     training step: throughput, CPU time, memory and utilization
   input    input pipeline: decoding, frame store and augmentation, in clips
            per CPU second and relative to a training step
+  job      a whole training, from a folder to a report: time, processor time
+           and memory of each phase
   server   latency and throughput of a model on TensorFlow Serving
   recipes  accuracy of recipes on a folder of videos, in cross-validation by
            group over several seeds
@@ -44,6 +47,18 @@ def _input(options: InputOptions) -> None:
     from har_keras.benchmark.input import benchmark_input
 
     benchmark_input(options.videos, options.settings, rounds=options.rounds)
+
+
+def _job(options: JobOptions) -> None:
+    from har_keras.benchmark.job import benchmark_job
+
+    benchmark_job(
+        options.videos,
+        options.settings,
+        rounds=options.rounds,
+        again=options.again,
+        beside=options.beside,
+    )
 
 
 def _server(options: ServerOptions) -> None:
@@ -103,12 +118,14 @@ def _sizes(options: RecipesOptions) -> tuple[int, ...]:
 OPTIONS: dict[str, type] = {
     "step": StepOptions,
     "input": InputOptions,
+    "job": JobOptions,
     "server": ServerOptions,
     "recipes": RecipesOptions,
 }
 _PARTS: dict[str, Callable[..., None]] = {
     "step": _step,
     "input": _input,
+    "job": _job,
     "server": _server,
     "recipes": _recipes,
 }

@@ -24,6 +24,13 @@ _INPUT = Flags(
     without=("weights",),
     common=("crop_size", "batch_size", "augment", "backend"),
 )  # fmt: skip
+_JOB = Flags(
+    (
+        "clip", "store", "split", "model", "features", "training",
+        "evaluation",
+    ),
+    common=("recipe", "epochs", "batch_size", "backbone", "backend"),
+)  # fmt: skip
 _RECIPES = Flags(
     ("clip", "store", "split", "model", "training", "evaluation"),
     common=("epochs", "batch_size", "learning_rate", "weights", "backend"),
@@ -81,6 +88,26 @@ class ServerOptions:
     """Concurrent requests."""
     format: Literal["table", "json", "csv"] = "table"
     """Output format."""
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """Measures a whole training, phase by phase, from a folder to a report.
+
+    It runs in a process of its own, on a frame store that is empty at first.
+    """
+
+    videos: Annotated[Path, tyro.conf.Positional, Metavar("VIDEOS")]
+    """Folder of videos, laid out as for train."""
+    rounds: int = 1
+    """Measurements; figures are medians."""
+    again: bool = False
+    """Train twice each time, and measure the second, which finds the frames
+    and the features of the first."""
+    beside: Annotated[str, Metavar("COMMAND")] = ""
+    """Command line to measure in turns with it, such as a training script of
+    your own."""
+    settings: Annotated[Config, _JOB] = field(default_factory=Config)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -324,7 +324,7 @@ def measure_preparing(
     usable = [manifest.path(video) for video in manifest.videos]
     short_side = config.clip.short_side
     works: dict[str, Callable[[], object]] = {
-        "ffmpeg alone": lambda: _plain(usable, short_side),
+        "ffmpeg alone": lambda: decode_with_ffmpeg(usable, short_side),
         "prepare, 1 worker": lambda: _fill(manifest, config.clip, 1),
         f"prepare, {num_cores()} workers": lambda: _fill(
             manifest, config.clip, num_cores()
@@ -337,7 +337,13 @@ def measure_preparing(
     yield from costs.items()
 
 
-def _plain(paths: Sequence[Path], short_side: int) -> None:
+def decode_with_ffmpeg(paths: Iterable[Path], short_side: int) -> None:
+    """Decodes and scales videos with ffmpeg alone, and drops the frames.
+
+    Args:
+        paths: Iterable of Path. Videos that can be read.
+        short_side: int. Pixels of their shorter side.
+    """
     side = short_side
     scale = f"w='if(lt(iw,ih),{side},-1)':h='if(lt(iw,ih),-1,{side})'"
     for path in paths:
