@@ -58,6 +58,7 @@ def predict_controls(
     cached = functools.lru_cache(2)(
         lambda video: _frames_of_views(store, video, clip, evaluation)
     )
+    num_views = evaluation.num_clips * evaluation.num_crops
     lock = threading.Lock()  # or each thread would read the same video
 
     def frames(video: Video) -> Callable[[np.ndarray], np.ndarray]:
@@ -66,7 +67,7 @@ def predict_controls(
 
     def read(item: Item) -> tuple[Item, np.ndarray]:
         video, control = item
-        kept = _kept(store, item, evaluation.num_clips * evaluation.num_crops)
+        kept = _kept(store, item, num_views)
         if kept is None:
             kept = views_of_frames(
                 frames(video), video.kept_frames, clip, evaluation,
@@ -77,7 +78,8 @@ def predict_controls(
     found: dict[Control, list[np.ndarray]] = {name: [] for name in CONTROLS}
     items = map_ahead(read, itertools.product(videos, CONTROLS))
     views = _with_features(model, store, items)
-    for rows, control in predict_views(model, lambda x: x, views):
+    num_clips = len(videos) * len(CONTROLS) * num_views
+    for rows, control in predict_views(model, lambda x: x, views, num_clips):
         found[control].append(rows.mean(0))
         if progress:
             progress()

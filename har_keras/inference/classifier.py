@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -259,7 +259,10 @@ class Classifier:
         def read(video: VideoLike) -> tuple[np.ndarray, Prediction]:
             return self.read_views(video, fps)
 
-        for rows, known in predict_views(self.model, read, videos):
+        several = len(videos) if isinstance(videos, Sized) else 0
+        views = self.config.evaluation
+        num_clips = several * views.num_clips * views.num_crops
+        for rows, known in predict_views(self.model, read, videos, num_clips):
             yield self.with_classes(known, rows.mean(0)) if len(rows) else known
 
     def _predict_timeline(
@@ -268,7 +271,8 @@ class Classifier:
         """Returns a prediction with a timeline, in constant memory."""
         clip = self.config.clip
         with self.open(video, fps, rate=clip.fps) as reader:
-            starts, rows = self._windows(reader, options, self.form)
+            expected = reader.info.duration_seconds or 0
+            starts, rows = self._windows(reader, options, self.form, expected)
         self._require_whole(reader, clip.num_frames)
         seconds = _seconds_of(reader, clip.fps)
         timeline = self._timeline(starts, rows, seconds, options)
@@ -307,12 +311,23 @@ class Classifier:
         return self._timeline(starts, rows, seconds, options)
 
     def _windows(
-        self, frames: Iterable[np.ndarray], options: TimelineConfig, form: Form
+        self,
+        frames: Iterable[np.ndarray],
+        options: TimelineConfig,
+        form: Form,
+        seconds: float = 0.0,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the first frame of each window, and its probabilities."""
+        """Returns the first frame of each window, and its probabilities.
+
+        It is faster where the seconds of video are known, about.
+        """
         found = windows(frames, self.config.clip, options.hop_seconds, form)
+        several, number = (
+            _some(read_ahead(found)),
+            seconds / options.hop_seconds,
+        )
         views = list(
-            predict_views(self.model, lambda x: x, _some(read_ahead(found)))
+            predict_views(self.model, lambda x: x, several, int(number))
         )
         starts = np.concatenate([known for _, known in views])
         return starts, np.concatenate([rows for rows, _ in views])

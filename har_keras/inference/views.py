@@ -19,16 +19,13 @@ from har_keras.clips.sampling import (
 from har_keras.config import ClipConfig, EvaluationConfig
 from har_keras.features.feature_store import FeatureStore, View
 from har_keras.inference.controls import Control, background_of, reordered
+from har_keras.inference.forward import BATCH_SIZE, Forward, forward_of
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.store.store import Store
 
 Item = TypeVar("Item")
 Known = TypeVar("Known")
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-
-# Clips given to the model at once. Constant, the last batch filled up, so that
-# a model is compiled once and a video's figures don't depend on its company.
-_BATCH_SIZE = 24
 
 
 def predict_videos(
@@ -102,7 +99,8 @@ def predict_views_of_videos(
 
     num_views = evaluation.num_clips * evaluation.num_crops
     found = np.empty((len(videos), num_views, len(manifest.class_names)))
-    for index, (rows, _) in enumerate(predict_views(model, read, videos)):
+    views = predict_views(model, read, videos, len(videos) * num_views)
+    for index, (rows, _) in enumerate(views):
         found[index] = rows
         if progress:
             progress()
@@ -113,6 +111,7 @@ def predict_views(
     model: Any,
     read: Callable[[Item], tuple[np.ndarray, Known]],
     items: Iterable[Item],
+    num_clips: float = 0,
 ) -> Iterator[tuple[np.ndarray, Known]]:
     """Yields the probabilities of each item's views, in the items' order.
 
@@ -125,11 +124,14 @@ def predict_views(
             `(V, T, crop_size, crop_size, 3)` where V may be 0, and what else
             is known of it.
         items: Iterable. What `read` takes.
+        num_clips: float. How many views there will be, about. Defaults to `0`:
+            nobody knows.
 
     Yields:
         Pairs: a `float64` array of shape `(V, K)`, `(0, 0)` for an item
         without views; and what `read` knew of the item.
     """
+    forward = forward_of(model, num_clips)
     waiting: collections.deque[tuple[int, Known]] = collections.deque()
     rows: collections.deque[np.ndarray] = collections.deque()
 
@@ -143,7 +145,7 @@ def predict_views(
         return np.array(found) if found else np.empty((0, 0))
 
     for batch in _batches(views()):
-        rows.extend(_predict(batch, model))
+        rows.extend(_predict(batch, forward))
         # The last item may have views that are still to come.
         while waiting and waiting[0][0] <= len(rows):
             number, known = waiting.popleft()
@@ -297,15 +299,14 @@ def _features_of(model: Any, clips: np.ndarray) -> np.ndarray:
 
 
 def _batches(views: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    while batch := list(itertools.islice(views, _BATCH_SIZE)):
+    while batch := list(itertools.islice(views, BATCH_SIZE)):
         yield batch
 
 
-def _predict(clips: list[np.ndarray], model: Any) -> np.ndarray:
+def _predict(clips: list[np.ndarray], forward: Forward) -> np.ndarray:
     """Returns the probabilities of up to a batch of clips, `(B, K)`."""
-    filled = np.stack(clips + clips[-1:] * (_BATCH_SIZE - len(clips)))
-    probabilities = np.asarray(model.predict_on_batch(filled), dtype="float64")
-    return probabilities[: len(clips)]
+    filled = np.stack(clips + clips[-1:] * (BATCH_SIZE - len(clips)))
+    return forward(filled).astype("float64")[: len(clips)]
 
 
 def spread_over_classes(
