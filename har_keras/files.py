@@ -2,19 +2,24 @@
 
 import contextlib
 import errno
+import functools
+import hashlib
 import io
 import os
 import re
+import secrets
 import shutil
+import socket
 import stat
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from har_keras.errors import EnvironmentFault
 
-_TEMPORARY = re.compile(r"\.[0-9a-f]{8}-")
+# Machine, process and a random number; earlier versions had only the last.
+_TEMPORARY = re.compile(r"\.([0-9a-f]{6})([0-9a-f]{8})[0-9a-f]{4}-")
+_EARLIER_TEMPORARY = re.compile(r"\.[0-9a-f]{8}-")
 _SPECIAL = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -116,7 +121,8 @@ def passing_file(path: Path) -> Iterator[Path]:
         EnvironmentFault: If the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+    mark = f"{_machine()}{os.getpid():08x}{secrets.token_hex(2)}"
+    temporary = path.with_name(f".{mark}-{path.name}")
     try:
         with full_disk_named(path):
             yield temporary
@@ -137,16 +143,45 @@ def publish(temporary: Path, path: Path) -> None:
 def remove_leftovers(folder: Path, *, older_than_seconds: float = 0) -> None:
     """Removes what a killed process had half written into a folder.
 
+    What a process of this machine left is known by its number; that of others
+    by its age.
+
     Args:
         folder: Path. The folder; only names that `whole_file` gives are
             removed.
         older_than_seconds: float. Age of what others may still write.
     """
     newest = time.time() - older_than_seconds
-    for path in folder.glob(".????????-*"):
+    for path in folder.glob(".????????*-*"):
         with contextlib.suppress(OSError):
-            if _TEMPORARY.match(path.name) and path.stat().st_mtime <= newest:
+            if _is_left(path.name) or (
+                _is_temporary(path.name) and path.stat().st_mtime <= newest
+            ):
                 remove(path)
+
+
+def _is_temporary(name: str) -> bool:
+    return bool(_TEMPORARY.match(name) or _EARLIER_TEMPORARY.match(name))
+
+
+def _is_left(name: str) -> bool:
+    """Whether the process that was writing a temporary file has ended."""
+    import psutil
+
+    mark = _TEMPORARY.match(name)
+    if mark is None or mark[1] != _machine():
+        return False
+    return not psutil.pid_exists(int(mark[2], 16))
+
+
+@functools.cache
+def _machine() -> str:
+    """Returns a mark of this machine and of what numbers its processes."""
+    namespace = ""
+    with contextlib.suppress(OSError):  # a container has numbers of its own
+        namespace = str(os.stat("/proc/self/ns/pid").st_ino)
+    mark = f"{socket.gethostname()} {namespace}".encode()
+    return hashlib.blake2b(mark, digest_size=3).hexdigest()
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
-from har_keras.files import whole_file
+from har_keras.files import remove_leftovers, whole_file
 from har_keras.hub import hub_name, hub_options
 from har_keras.toml import read_toml, write_toml
 
@@ -130,8 +130,8 @@ class Run(ResultFiles):
     def writing(self) -> Iterator[None]:
         """Keeps other processes from writing into the run at the same time.
 
-        The lock ends with the process, however that ends. A folder in which
-        nothing was written is removed.
+        The lock ends with the process, however that ends. What a killed one had
+        half written is removed, and a folder in which nothing was written.
 
         Raises:
             UsageError: If another process writes into it.
@@ -141,6 +141,10 @@ class Run(ResultFiles):
             yield
         finally:
             if lock is not None:
+                if lock.lock_counter == 1:
+                    # Whoever waits for it looks again; Windows does it itself.
+                    with contextlib.suppress(OSError):
+                        self.lock_file.unlink()
                 lock.release()
                 self._remove_if_empty(lock.is_locked)
 
@@ -168,12 +172,17 @@ class Run(ResultFiles):
             return None
         with contextlib.suppress(OSError):  # on Windows nobody else may
             self.lock_file.write_text(_process(os.getpid()), "utf-8")
+        if lock.lock_counter == 1:
+            for folder in (
+                self.path,
+                *filter(Path.is_dir, self.path.iterdir()),
+            ):
+                remove_leftovers(folder)
         return lock
 
     def _remove_if_empty(self, is_locked: bool) -> None:
         if not is_locked and set(self.path.iterdir()) <= {self.lock_file}:
             with contextlib.suppress(OSError):
-                self.lock_file.unlink(missing_ok=True)
                 self.path.rmdir()
 
     @classmethod

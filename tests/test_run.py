@@ -52,8 +52,14 @@ def test_a_second_training_is_refused_before_it_reads_a_video(
 def test_a_killed_writer_has_no_lock_any_more(writer, tmp_path):
     writer.kill()
     writer.wait()
-    with Run(tmp_path / "run").writing():
-        pass
+    folder = tmp_path / "run"
+    (folder / "saved_model").mkdir()
+    for name in (".0123abcd-videos.csv", "saved_model/.0123abcd-2"):
+        (folder / name).touch()
+    with Run(folder).writing():
+        (folder / "config.toml").touch()
+    left = {path.name for path in folder.rglob("*")}
+    assert left == {"config.toml", "saved_model"}
 
 
 def test_parts_of_the_work_may_write(tmp_path):

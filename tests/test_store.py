@@ -14,6 +14,7 @@ from support.videos import draw_folder, draw_video, truncate
 
 from har_keras.config import ClipConfig, StoreConfig
 from har_keras.errors import DataError, EnvironmentFault, UsageError
+from har_keras.files import passing_file
 from har_keras.manifest.manifest import Manifest, content_hash
 from har_keras.prepare import _shard, main
 from har_keras.store import decoding as filling
@@ -300,6 +301,26 @@ def test_leftovers_of_killed_programs_go_after_a_day(tmp_path):
     filled(folder, draw_video(tmp_path / "a.mp4"))
     assert not old.exists()
     assert new.exists()
+
+
+def test_what_a_killed_process_of_this_machine_left_goes_at_once(tmp_path):
+    folder = tmp_path / "s"
+    folder.mkdir()
+    with passing_file(folder / "now.bin") as mine:
+        mine.touch()
+        own = f"{os.getpid():08x}"
+        assert own in mine.name
+        ended = subprocess.Popen([sys.executable, "-c", ""])
+        ended.wait()
+        left = folder / mine.name.replace(own, f"{ended.pid:08x}")
+        machine = mine.name[1:7]
+        other = folder / left.name.replace(machine, "0" * 6)
+        left.touch()
+        other.touch()
+        filled(folder, draw_video(tmp_path / "a.mp4"))
+        assert not left.exists()
+        assert mine.exists()
+        assert other.exists()  # of another machine, and of today
 
 
 PROGRAM = """
