@@ -159,7 +159,7 @@ def test_controls_of_several_videos_share_the_batches_of_the_backbone(
     views = config.evaluation.num_clips * config.evaluation.num_crops
     predict_controls(model, store, videos, config.clip, config.evaluation)
     assert sum(read) == len(videos) * len(CONTROLS) * views
-    assert read[0] >= 16
+    assert read[0] == min(32, sum(read))
 
 
 def test_a_killed_extraction_loses_only_the_video_it_was_at(

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -25,6 +25,7 @@ from har_keras.environment import run_with_tensorflow
 _FRAMES_AT_ONCE = 16
 
 Run = Callable[[np.ndarray], np.ndarray]
+Key = TypeVar("Key")
 
 
 class FeatureExtractor:
@@ -127,20 +128,22 @@ class FeatureExtractor:
             maps = self.maps(read)[None]
         return self._finished(self._pool(maps), clip[None]), maps
 
-    def of_clips(self, clips: np.ndarray) -> np.ndarray:
+    def of_clips(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """Returns the features of clips; what is equal is computed once.
 
         Args:
-            clips: `uint8` array of shape `(B, T, H, W, 3)`.
+            clips: `uint8` array of shape `(B, T, H, W, 3)`, or a sequence of
+                arrays of shape `(T, H, W, 3)`.
 
         Returns:
             `float16` array of shape `(B, t, g, g, C)`.
         """
-        keys = [_keys(clip) for clip in clips]
+        keys = _unless_equal(clips, _keys)
         places = {key: place for place, key in enumerate(keys)}
-        different = clips[list(places.values())]
+        different = [clips[place] for place in places.values()]
+        stride = self.backbone.frame_stride
         if self.backbone.frames_at_once > 1:
-            read = different[:, :: self.backbone.frame_stride]
+            read = np.stack([clip[::stride] for clip in different])
             found = self._finished(self._pool(self.maps(read)), different)
         else:
             found = self._of_frames(different, list(places))
@@ -148,20 +151,20 @@ class FeatureExtractor:
         return found[[order[key] for key in keys]]
 
     def _of_frames(
-        self, clips: np.ndarray, keys: Sequence[tuple[bytes, ...]]
+        self, clips: Sequence[np.ndarray], keys: Sequence[tuple[bytes, ...]]
     ) -> np.ndarray:
         """Returns the features of clips whose frames have these keys."""
         stride = self.backbone.frame_stride
-        read = clips[:, ::stride]
         places = {
-            key: (row, column)
+            key: (row, stride * column)
             for row, one in enumerate(keys)
             for column, key in enumerate(one[::stride])
         }
         new = [key for key in places if key not in self._remembered]
         found = dict(self._remembered)
         if new:
-            frames = np.stack([read[places[key]] for key in new])
+            at = [places[key] for key in new]
+            frames = np.stack([clips[row][place] for row, place in at])
             found |= dict(zip(new, self.maps(frames), strict=True))
         before = {key: found[key] for key in found if key not in places}
         self._remember(before | {key: found[key] for key in places})
@@ -178,9 +181,26 @@ class FeatureExtractor:
 
 def _keys(clip: np.ndarray) -> tuple[bytes, ...]:
     """Returns a hash of each frame of a clip."""
-    return tuple(
-        blake2b(frame.tobytes(), digest_size=16).digest() for frame in clip
-    )
+    return tuple(_unless_equal(list(clip), _hash))
+
+
+def _hash(frame: np.ndarray) -> bytes:
+    return blake2b(frame.tobytes(), digest_size=16).digest()
+
+
+def _unless_equal(
+    arrays: Sequence[np.ndarray], key: Callable[[np.ndarray], Key]
+) -> list[Key]:
+    """Returns a key of each array; that of the one before, if it is equal.
+
+    Views of a short video are the same, as are the frames of a still one, and
+    comparing is several times faster than hashing.
+    """
+    keys: list[Key] = []
+    for place, array in enumerate(arrays):
+        is_same = place > 0 and np.array_equal(array, arrays[place - 1])
+        keys.append(keys[-1] if is_same else key(array))
+    return keys
 
 
 def _by_pieces(call: Callable[..., Any]) -> Callable[..., np.ndarray]:

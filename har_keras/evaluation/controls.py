@@ -23,9 +23,9 @@ from har_keras.store.store import Store
 
 Item = tuple[Video, Control]
 
-# Whose features are computed at once: of one view, those of four videos. At 320
-# pixels they take 160 MB.
-_CLIPS_TOGETHER = 16
+# Whose features are computed at once: those of two videos, with four views. At
+# 320 pixels they take 320 MB.
+_CLIPS_TOGETHER = 32
 
 
 def predict_controls(
@@ -134,7 +134,7 @@ def _features(
     extractor: Any, items: Sequence[tuple[Item, np.ndarray]]
 ) -> Iterator[tuple[Item, np.ndarray]]:
     """Yields the features of the clips of items."""
-    found = extractor.of_clips(np.concatenate([clips for _, clips in items]))
+    found = extractor.of_clips([clip for _, clips in items for clip in clips])
     ends = np.cumsum([len(clips) for _, clips in items])
     for (item, _), rows in zip(items, np.split(found, ends[:-1]), strict=True):
         yield item, rows
