@@ -189,6 +189,21 @@ def test_counts_are_by_class_and_split(made):
     assert counts[EVIL]["train"] == 1
 
 
+def test_the_card_begins_with_what_the_hub_reads(made):
+    text = model_card("a: 'b'\n---", CONFIG, made[0].figures, {}, 10)
+    empty, metadata, _ = text.split("---\n", 2)
+    read = {
+        key: json.loads(value) if value[0] in '["' else value
+        for key, value in (x.split(": ", 1) for x in metadata.splitlines())
+    }
+    assert (empty, read["pipeline_tag"]) == ("", "video-classification")
+    assert read["license"] == "unknown"
+    (index,) = read["model-index"]
+    assert index["name"] == "a: 'b'\\n---"
+    accuracy, _ = index["results"][0]["metrics"]
+    assert accuracy["value"] == round(made[0].figures["accuracy"], 4)
+
+
 def test_the_card_tells_what_was_changed(made):
     text = model_card("r", CONFIG, made[0].figures, {}, 10)
     assert "`--num-frames 4`" in text

@@ -1,5 +1,6 @@
 """The model card of a run, its README.md."""
 
+import json
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -19,6 +20,8 @@ def model_card(
 ) -> str:
     """Writes the model card of a run in Markdown.
 
+    It begins with the metadata that Hugging Face's hub reads.
+
     Args:
         name: str. The name of the run.
         config: Config. The options of the run.
@@ -30,6 +33,7 @@ def model_card(
         str. The text of `README.md`.
     """
     parts = [
+        _metadata(name, evaluation),
         f"# {markdown_text(name)}",
         _model(config, evaluation, num_parameters),
         *_backbone(evaluation),
@@ -61,6 +65,36 @@ def markdown_text(text: str) -> str:
     for letter in "\\`*_[]|#!~":
         text = text.replace(letter, "\\" + letter)
     return text
+
+
+def _metadata(name: str, evaluation: Mapping[str, Any]) -> str:
+    """Returns the front matter, whose values are YAML in the form of JSON.
+
+    The videos are the user's, and so is their licence: nobody knows it here.
+    """
+    metrics = [
+        {"type": metric, "name": words, "value": round(evaluation[metric], 4)}
+        for metric, words in (
+            ("accuracy", "Accuracy"),
+            ("balanced_accuracy", "Balanced accuracy"),
+        )
+    ]
+    task = {"type": "video-classification"}
+    dataset = {
+        "name": "videos of the user",
+        "type": "video-folder",
+        "split": evaluation["split"],
+    }
+    result = {"task": task, "dataset": dataset, "metrics": metrics}
+    values = {
+        "library_name": "keras",
+        "pipeline_tag": "video-classification",
+        "tags": ["har_keras", "action-recognition", "video"],
+        "license": "unknown",
+        "model-index": [{"name": printable(name), "results": [result]}],
+    }
+    lines = [f"{key}: {json.dumps(value)}" for key, value in values.items()]
+    return "\n".join(["---", *lines, "---"])
 
 
 def _model(
