@@ -22,6 +22,7 @@ VERBS = {
     "export": "export for TensorFlow Serving, ONNX, OpenVINO, LiteRT",
     "serve": "serve models over HTTP, as TensorFlow Serving does, and videos",
     "app": "classify videos on a page in the browser",
+    "cache": "show what decoded frames take on disk, and remove them",
     "models": "list pretrained networks: size, cost, licence",
     "sample": "generate the sample videos",
     "benchmark": "measure this machine, a server, or recipes",
