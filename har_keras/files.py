@@ -11,6 +11,7 @@ import secrets
 import shutil
 import socket
 import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,12 +167,41 @@ def _is_temporary(name: str) -> bool:
 
 def _is_left(name: str) -> bool:
     """Whether the process that was writing a temporary file has ended."""
-    import psutil
-
     mark = _TEMPORARY.match(name)
     if mark is None or mark[1] != _machine():
         return False
-    return not psutil.pid_exists(int(mark[2], 16))
+    return _has_ended(int(mark[2], 16))
+
+
+def temporary_prefix() -> str:
+    """Returns the beginning of the names of this process's temporary folders.
+
+    At first it removes those that killed processes of this machine left in the
+    system's folder of temporary files.
+
+    Example:
+
+    >>> tempfile.mkdtemp(prefix=temporary_prefix())  # doctest: +SKIP
+    '/tmp/har_keras-3f09aa00004e21-x1yz'
+    """
+    _remove_temporary_folders()
+    return f"har_keras-{_machine()}{os.getpid():08x}-"
+
+
+@functools.cache
+def _remove_temporary_folders() -> None:
+    left = re.compile(rf"har_keras-{_machine()}([0-9a-f]{{8}})-")
+    for path in Path(tempfile.gettempdir()).glob("har_keras-*"):
+        mark = left.match(path.name)
+        with contextlib.suppress(OSError):
+            if mark and _has_ended(int(mark[1], 16)) and not path.is_symlink():
+                remove(path)
+
+
+def _has_ended(number: int) -> bool:
+    import psutil
+
+    return not psutil.pid_exists(number)
 
 
 @functools.cache

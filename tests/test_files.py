@@ -1,7 +1,12 @@
 import errno
+import os
+import subprocess
+import sys
+import tempfile
 
 import pytest
 
+from har_keras import files
 from har_keras.errors import EnvironmentFault
 from har_keras.files import full_disk_named, whole_file
 
@@ -50,3 +55,26 @@ def test_other_errors_pass_through(tmp_path):
         full_disk_named(tmp_path / "model.keras"),
     ):
         raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_temporary_folders_of_killed_processes_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    files._remove_temporary_folders.cache_clear()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    own = f"{os.getpid():08x}"
+    mark = files.temporary_prefix()
+    assert own in mark
+    left = tmp_path / f"{mark.replace(own, f'{ended.pid:08x}')}abc"
+    kept = [
+        tmp_path / f"{mark}abc",
+        tmp_path / "har_keras-notes",
+        tmp_path / left.name.replace(mark[10:16], "0" * 6),
+    ]
+    for folder in (left, *kept):
+        folder.mkdir()
+        (folder / "file").touch()
+    files._remove_temporary_folders.cache_clear()
+    files.temporary_prefix()
+    assert not left.exists()
+    assert all((folder / "file").exists() for folder in kept)

@@ -18,6 +18,7 @@ import numpy as np
 
 from har_keras.backbones.backbone import Backbone
 from har_keras.environment import run_with_tensorflow
+from har_keras.files import temporary_prefix
 
 # Constant, the last batch filled up, so that the network is compiled once and
 # the features of a frame don't depend on its company. Larger ones gain nothing
@@ -277,7 +278,7 @@ def _by_graph_of_other_process(
     """Returns the network as a TensorFlow graph, under another backend."""
     import tensorflow as tf
 
-    with tempfile.TemporaryDirectory(prefix="har_keras-") as folder:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
         file, graph = Path(folder, "backbone.keras"), Path(folder, "graph")
         backbone.save(file)
         run_with_tensorflow(

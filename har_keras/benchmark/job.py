@@ -19,6 +19,7 @@ from har_keras.benchmark.reading import cost, decode_with_ffmpeg
 from har_keras.benchmark.step import matmul_flops
 from har_keras.config import Config
 from har_keras.errors import EnvironmentFault
+from har_keras.files import temporary_prefix
 from har_keras.manifest.manifest import Manifest
 from har_keras.phases import Phase, Phases
 from har_keras.progress import ProgressBar
@@ -178,7 +179,7 @@ def _trained(
     videos: Path, config: Config, *, again: bool
 ) -> tuple[JobCost, list[Phase]]:
     """Trains with an empty store, or once more with the one that it left."""
-    with tempfile.TemporaryDirectory(prefix="har_keras-") as folder:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
         file, run = Path(folder, "config.toml"), Run(Path(folder, "run"))
         own = config.replace(store_dir=Path(folder, "store"), wandb="off")
         write_toml(own, file)

@@ -10,6 +10,7 @@ import numpy as np
 
 from har_keras.doctor.finding import Finding
 from har_keras.errors import EnvironmentFault, HarError
+from har_keras.files import temporary_prefix
 from har_keras.processes import run
 from har_keras.video.commands import ffmpeg_binary, ffmpeg_version
 from har_keras.video.ffmpeg import read_frames, require_working_ffmpeg
@@ -129,7 +130,7 @@ def _encoders() -> set[str]:
 
 def _fault(sample: Sample, encoder: str) -> str:
     """Makes a video and reads it; returns what went wrong, or ""."""
-    with tempfile.TemporaryDirectory(prefix="har_keras-") as folder:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
         path = Path(folder) / f"sample{sample.suffix}"
         try:
             _make(path, sample, encoder)

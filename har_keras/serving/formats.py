@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from har_keras.environment import quiet_libraries
 from har_keras.errors import EnvironmentFault, HarError
-from har_keras.files import whole_file
+from har_keras.files import temporary_prefix, whole_file
 from har_keras.serving.checksums import write_checksums
 from har_keras.serving.model_info import INFO, ModelInfo
 from har_keras.serving.runtimes import (
@@ -81,7 +81,7 @@ def write_onnx(source: ExportSource, path: Path) -> None:
 def write_openvino(source: ExportSource, path: Path) -> None:
     """Writes an OpenVINO model: `path`, and the weights in a `.bin` file."""
     openvino = package("openvino")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
         write_onnx(source, Path(folder, "model.onnx"))
         # `convert_model` sends telemetry and waits for a response.
         model = openvino.Core().read_model(str(Path(folder, "model.onnx")))

@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from har_keras.files import temporary_prefix
+
 _PATTERN = re.compile(r"[][*?\\]" if os.name == "posix" else r"[][*?]")
 
 
@@ -36,7 +38,7 @@ def plain_path(folder: Path, *, writing: bool = False) -> Iterator[Path]:
         yield folder
         return
     with tempfile.TemporaryDirectory(
-        prefix="har_keras-", dir=_plain_parent()
+        prefix=temporary_prefix(), dir=_plain_parent()
     ) as parent:
         plain = Path(parent) / "model"
         try:

@@ -22,6 +22,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from har_keras.config import Form
+from har_keras.files import temporary_prefix
 from har_keras.store.shards import (
     StoredVideo,
     Thumbnails,
@@ -92,7 +93,7 @@ class Store:
     @classmethod
     def passing(cls, spec: StoreSpec) -> "Store":
         """Returns a temporary store, deleted with its last reference."""
-        folder = Path(tempfile.mkdtemp(prefix="har_keras-"))
+        folder = Path(tempfile.mkdtemp(prefix=temporary_prefix()))
         store = cls(folder, spec)
         weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
         return store

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from har_keras.files import temporary_prefix
 from har_keras.video.commands import FrameOutput, input_command
 from har_keras.video.ffmpeg import (
     FrameReader,
@@ -159,7 +160,7 @@ def read_images(
     for image in images:
         require_file(image)
     # Numbered links: no name is taken for a pattern, and the order is known.
-    numbered = tempfile.TemporaryDirectory(prefix="har_keras-")
+    numbered = tempfile.TemporaryDirectory(prefix=temporary_prefix())
     for number, image in enumerate(images):
         link = Path(numbered.name) / f"{number:09d}{kinds[0]}"
         _link(image.resolve(), link)
@@ -216,7 +217,7 @@ def read_array(
             "Frames must be one or more, each of 1 to "
             f"{MAX_PIXELS} pixels. Received: {frames.shape}."
         )
-    kept = tempfile.TemporaryDirectory(prefix="har_keras-")
+    kept = tempfile.TemporaryDirectory(prefix=temporary_prefix())
     file = Path(kept.name) / "frames"
     # As PPM images, which ffmpeg's log distinguishes from its raw output.
     with file.open("wb") as out:

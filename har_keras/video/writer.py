@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from har_keras.errors import DataError, EnvironmentFault, HarError
-from har_keras.files import full_disk_named
+from har_keras.files import full_disk_named, temporary_prefix
 from har_keras.processes import Process
 from har_keras.video.commands import CONTAINERS, ffmpeg_binary
 from har_keras.video.ffmpeg import Frames
@@ -142,7 +142,7 @@ def encode_mp4(frames: Frames, fps: float, *, quality: int = 30) -> bytes:
         bytes. The file.
     """
     height, width = frames.shape[1:3]
-    with tempfile.TemporaryDirectory(prefix="har_keras-") as folder:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
         file = Path(folder) / "clip.mp4"
         with (
             full_disk_named(file),
