@@ -24,7 +24,7 @@ from har_keras.store.preparation import decode_usable
 from har_keras.store.scenes import group_by_scenes
 from har_keras.suggestions.features import features_config, sample_features
 from har_keras.suggestions.linear import Components, Floats, Ints
-from har_keras.suggestions.next_samples import most_useful
+from har_keras.suggestions.next_samples import typical
 from har_keras.suggestions.samples import Sample
 from har_keras.suggestions.suggest import Judgement, judge
 
@@ -81,7 +81,7 @@ Strategy = Callable[[Desk, Ints, Judgement, np.random.Generator], list[int]]
 def _suggested(
     desk: Desk, answered: Ints, found: Judgement, rng: np.random.Generator
 ) -> list[int]:
-    """What `suggest` says: far away, uncertain, of different scenes."""
+    """What `suggest` says: typical ones, then far and uncertain ones."""
     return found.order(desk.x, answered, desk.groups)
 
 
@@ -95,8 +95,26 @@ def _core_set(
     desk: Desk, answered: Ints, found: Judgement, rng: np.random.Generator
 ) -> list[int]:
     """Greedy k-center (Sener and Savarese, 2018)."""
-    each = [str(index) for index in range(len(desk.x))]
-    return most_useful(desk.x, answered, each, None)
+    order: list[int] = []
+    nearest = np.full(len(desk.x), np.inf)
+    waiting = answered.tolist()
+    while len(order) < len(desk.x) - len(answered):
+        for index in waiting:
+            away = np.square(desk.x - desk.x[index]).sum(1)
+            nearest = np.minimum(nearest, away)
+        nearest[[*answered, *order]] = -1.0
+        waiting = [int(nearest.argmax())]
+        order += waiting
+    return order
+
+
+def _typical(
+    desk: Desk, answered: Ints, found: Judgement, rng: np.random.Generator
+) -> list[int]:
+    """A typical sample of each cluster (Hacohen et al., 2022), then random."""
+    first = typical(desk.x, answered) if len(answered) < 20 else []
+    rest = _open(desk, answered, rng)
+    return [*first, *rest[~np.isin(rest, first)].tolist()]
 
 
 def _margin(
@@ -143,6 +161,7 @@ def _open(desk: Desk, answered: Ints, rng: np.random.Generator) -> Ints:
 STRATEGIES: dict[str, Strategy] = {
     "random": _random,
     "suggested": _suggested,
+    "typical": _typical,
     "core-set": _core_set,
     "margin": _margin,
     "badge": _badge,

@@ -128,8 +128,8 @@ class LabelingOptions:
     )
     """Folder of videos, laid out as for train."""
     strategies: Annotated[str, Metavar("NAME,...")] = "random,suggested"
-    """Comma-separated: random, suggested, core-set, margin, badge. The first
-    is what the others are compared with."""
+    """Comma-separated: random, suggested, typical, core-set, margin, badge. The
+    first is what the others are compared with."""
     answers: int = 100
     """Labels that are asked for."""
     at_once: int = 5

@@ -8,6 +8,11 @@ import numpy as np
 
 from har_keras.suggestions.linear import Floats, Ints
 
+# Before a classifier knows anything, one typical sample of each cluster.
+_NUM_CLUSTERS = 20
+_NUM_NEIGHBORS = 10
+_NUM_STEPS = 15
+
 
 def most_useful(
     x: Floats,
@@ -19,14 +24,16 @@ def most_useful(
 ) -> list[int]:
     """Orders the samples without a label, those that teach most first.
 
-    Each in turn is the sample that is farthest from everything labelled or
-    ordered before it (greedy k-center, a core-set). The squared distance
+    First comes the most typical sample of each of 20 clusters that has no
+    label yet, the largest cluster first: a classifier that saw little learns
+    most from what is common (TypiClust).
+
+    Then each in turn is the sample that is farthest from everything labelled
+    or ordered before it (greedy k-center, a core-set). The squared distance
     counts by how uncertain the class is, one minus the margin between the two
     likeliest, raised to the classifier's skill, for the doubts of one that
     hardly beats guessing say nothing; and it is divided among the samples of
     the group that come before, so that the first are of different scenes.
-    Before two classes are labelled only distances and groups count; the very
-    first is the most typical sample.
 
     Args:
         x: float array of shape `(N, C)`.
@@ -42,37 +49,36 @@ def most_useful(
 
     Example:
 
-    >>> x = np.array([[0.0], [0.1], [5.0], [9.0]])
-    >>> most_useful(x, np.array([0]), "abcd", None)
-    [3, 2, 1]
+    >>> x = np.array([[0.0], [0.1], [5.0], [5.1], [9.0]])
+    >>> most_useful(x, np.array([0, 2, 4]), "abcde", None)
+    [3, 1]
 
     References:
+        - [Hacohen et al., 2022](https://arxiv.org/abs/2202.02794): typical
+          samples while there are few labels, TypiClust.
         - [Sener and Savarese, 2018](https://arxiv.org/abs/1708.00489): active
           learning by core-sets.
         - [Scheffer et al., 2001](https://doi.org/10.1007/3-540-44816-0_31):
           the margin.
-        - [Ash et al., 2020](https://arxiv.org/abs/1906.03671): uncertain and
-          diverse at once.
     """
-    found: list[int] = []
-    open_ = np.ones(len(x), bool)
-    open_[labelled] = False
+    found = [] if len(labelled) >= _NUM_CLUSTERS else typical(x, labelled)
+    is_open = np.ones(len(x), bool)
+    is_open[labelled] = False
+    is_open[found] = False
     nearest = np.full(len(x), np.inf)
     weights = _uncertainty(probabilities, len(x)) ** skill
-    number = _Numbers(groups)
-    for index in labelled:
-        nearest = np.minimum(nearest, _distances(x, int(index)))
-        number.add(int(index))
-    while open_.any():
-        if np.isinf(nearest).any():
-            chosen = int(_distances_to(x, x.mean(0)).argmin())
-        else:
-            score = np.where(open_, nearest * weights / number.shares, -1.0)
-            chosen = int(score.argmax())
+    _, group = np.unique(np.array(groups, str), return_inverse=True)
+    taken = np.ones(len(x))
+    waiting = [*map(int, labelled), *found]
+    while is_open.any():
+        for index in waiting:
+            nearest = np.minimum(nearest, _distances(x, index))
+            taken[group == group[index]] += 1
+        score = np.where(is_open, nearest * weights / taken, -1.0)
+        chosen = int(score.argmax())
         found.append(chosen)
-        open_[chosen] = False
-        nearest = np.minimum(nearest, _distances(x, chosen))
-        number.add(chosen)
+        is_open[chosen] = False
+        waiting = [chosen]
     return found
 
 
@@ -84,20 +90,56 @@ def _uncertainty(probabilities: Floats | None, number: int) -> Floats:
 
 
 def _distances(x: Floats, index: int) -> Floats:
-    return _distances_to(x, x[index])
+    return np.asarray(((x - x[index]) ** 2).sum(1))
 
 
-def _distances_to(x: Floats, point: Floats) -> Floats:
-    return np.asarray(((x - point) ** 2).sum(1))
+def typical(x: Floats, labelled: Ints) -> list[int]:
+    """Returns the most typical sample of each cluster that has no label.
+
+    Args:
+        x: float array of shape `(N, C)`.
+        labelled: int array. The samples with a label.
+
+    Returns:
+        list of int, that of the largest cluster first. With the labelled ones
+        at most 20.
+    """
+    clusters = _clusters(x, min(_NUM_CLUSTERS, len(x)))
+    with_label = set(clusters[labelled].tolist())
+    members = [np.flatnonzero(clusters == k) for k in set(clusters.tolist())]
+    members.sort(key=lambda mine: (-len(mine), mine[0]))
+    found = [
+        int(mine[_spread(x[mine]).argmin()])
+        for mine in members
+        if clusters[mine[0]] not in with_label
+    ]
+    return found[: _NUM_CLUSTERS - len(labelled)]
 
 
-class _Numbers:
-    """How many samples of each group have been taken."""
+def _spread(x: Floats) -> Floats:
+    """Returns the mean distance of each sample to the nearest others."""
+    squares = np.stack([_distances(x, i) for i in range(len(x))])
+    number = min(_NUM_NEIGHBORS, len(x) - 1)
+    nearest = np.sort(np.sqrt(squares), axis=1)[:, 1 : number + 1]
+    return nearest.mean(1) if number else np.zeros(len(x))
 
-    def __init__(self, groups: Sequence[str]) -> None:
-        _, self._of = np.unique(np.array(groups, str), return_inverse=True)
-        self.shares = np.ones(len(groups))
 
-    def add(self, index: int) -> None:
-        """Counts a sample for all of its group."""
-        self.shares[self._of == self._of[index]] += 1
+def _clusters(x: Floats, number: int) -> Ints:
+    """Returns the cluster of each sample, by k-means, always the same."""
+    rng = np.random.default_rng(0)
+    chosen = [int(rng.integers(len(x)))]
+    nearest = _distances(x, chosen[0])
+    while len(chosen) < number and nearest.any():
+        chosen.append(int(rng.choice(len(x), p=nearest / nearest.sum())))
+        nearest = np.minimum(nearest, _distances(x, chosen[-1]))
+    centers = x[chosen]
+    for _ in range(_NUM_STEPS):
+        squares = (centers**2).sum(1) - 2 * x @ centers.T
+        found = squares.argmin(1)
+        centers = np.stack(
+            [
+                x[found == k].mean(0) if (found == k).any() else center
+                for k, center in enumerate(centers)
+            ]
+        )
+    return np.asarray(found)
