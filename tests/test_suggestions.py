@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,7 +34,6 @@ from har_keras.suggestions.samples import Sample
 from har_keras.suggestions.suggest import Suggestions, suggest
 
 NAMES = ("gym", "walk", "work")
-SHARED = Path(__file__).parents[2] / "shared" / "videos"
 
 
 def blobs(per_class=30, spread=0.5, num_features=40, seed=0):
@@ -342,6 +340,7 @@ def test_parts_and_scenes_are_of_one_group(read, folder, samples):
     groups = [""] * len(samples)
     found = scene_groups(samples, groups, folder / "store")
     assert found[0] == found[1]
+    assert found[one] == found[again]
     assert len(set(found)) > 2
     groups[0], groups[one], groups[again] = "hall", "yard", "roof"
     found = scene_groups(samples, groups, folder / "store")
@@ -357,14 +356,9 @@ def test_a_run_of_pixels_says_what_predict_says(video_folder, tmp_path):
     samples = [*map(Sample, files), Sample(broken)]
     found = run_answers(samples, tmp_path / "other", run.path)
     classifier = load(run.path)
-    expected = [
-        classifier.predict(file).probabilities[name]
-        for file in files
-        for name in found.class_names
-    ]
-    rows = classifier.calibration.calibrated(
-        np.array(expected).reshape(len(files), 2)
-    )
+    said = [classifier.predict(file).probabilities for file in files]
+    expected = [[x[name] for name in found.class_names] for x in said]
+    rows = classifier.calibration.calibrated(np.array(expected))
     np.testing.assert_allclose(found.probabilities[:-1], rows, atol=1e-5)
     assert found.likely[-1] is None
     assert found.reasons[-1]
@@ -396,12 +390,11 @@ def test_a_run_with_a_backbone_reads_its_own_features(few_videos, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/videos")
-def test_on_real_videos(tmp_path):
+def test_on_real_videos(real_videos, tmp_path):
     files = [
         file
         for name in NAMES
-        for file in sorted((SHARED / "train" / name).iterdir())[::12][:4]
+        for file in sorted((real_videos / "train" / name).iterdir())[::12][:4]
     ]
     truth = [file.parent.name for file in files]
     features = sample_features([*map(Sample, files)], tmp_path)

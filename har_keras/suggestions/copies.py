@@ -84,20 +84,26 @@ def scene_groups(
     files = [video.file for video in decoded.videos]
     named = [group or file for group, file in zip(groups, files, strict=True)]
     joined = join_groups(named, files)
-    pairs = [
-        (joined[first], joined[i])
-        for first, *others in _scenes(decoded)
-        for i in others
-        if not groups[i] or not groups[first]
-    ]
+    known = {joined[i] for i, group in enumerate(groups) if group}
+    pairs: list[tuple[str, str]] = []
+    for members in _scenes(decoded):
+        # Groups that were chosen stay apart; others join the first of them.
+        mine = sorted(
+            {joined[i] for i in members},
+            key=lambda group: (group not in known, group),
+        )
+        pairs += [(mine[0], group) for group in mine[1:] if group not in known]
     return merge_groups(joined, pairs)
 
 
 def _scenes(decoded: DecodedSamples) -> list[list[int]]:
-    """Returns samples of one scene, one of each file."""
-    first: dict[str, int] = {}
+    """Returns the samples of each scene, and of each file outside of scenes."""
+    same: dict[str, list[int]] = {}
     for index in decoded.usable:
-        first.setdefault(decoded.videos[index].sha256, index)
-    hashes = [*first]
-    found = find_scenes(decoded.store.thumbnails(hashes), hashes)
-    return [[first[hashes[i]] for i in members] for members in found]
+        same.setdefault(decoded.videos[index].sha256, []).append(index)
+    hashes = [*same]
+    scenes = find_scenes(decoded.store.thumbnails(hashes), hashes)
+    together = [
+        [i for k in members for i in same.pop(hashes[k])] for members in scenes
+    ]
+    return [*together, *same.values()]

@@ -26,7 +26,7 @@ _POWER = 1.5
 _EPSILON = 1e-6
 
 _NUM_FOLDS = 5
-_NUM_STEPS = 60
+_NUM_STEPS, _LEAST_CHANGE = 60, 1e-3
 _PENALTIES = (0.03, 0.1, 0.3, 1.0)
 # What is believed of the penalty beforehand: a normal distribution of its
 # logarithm, for the folds of ten videos say little.
@@ -124,8 +124,11 @@ class LinearClassifier:
             errors = softmax(rows @ ahead) - targets
             new = ahead - solve @ (rows.T @ errors + penalties * ahead)
             next_pace = (1 + np.sqrt(1 + 4 * pace**2)) / 2
-            ahead = new + (pace - 1) / next_pace * (new - weights)
+            change = new - weights
+            ahead = new + (pace - 1) / next_pace * change
             weights, pace = new, next_pace
+            if np.abs(change).max() < _LEAST_CHANGE:
+                break
         return cls(weights)
 
     def probabilities(self, x: Floats) -> Floats:
