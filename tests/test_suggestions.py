@@ -88,7 +88,7 @@ def test_samples_without_features_are_marked_and_never_asked_for():
     found = suggest(features, labels, groups)
     assert [i for i, x in enumerate(found.likely) if x is None] == [1, 7, 9]
     assert not {1, 7, 9} & set(found.label_next)
-    assert len(found.label_next) == 18 - 9 - 2
+    assert len(found.label_next) == 18 - 10 - 2
     assert not {1, 7, 9} & {i for i, _, _ in found.look_wrong}
     nothing = suggest(np.full((2, 4), np.nan), ["a", "b"], ["", ""])
     assert nothing == Suggestions([None, None])
@@ -199,6 +199,7 @@ def test_components_of_many_samples_are_those_of_some():
     assert (deviations[:2] > 3 * deviations[5]).all()  # stressed
 
 
+@pytest.mark.slow  # measures time, which other tests beside it would take
 def test_a_thousand_samples_take_a_second():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(1000, 3896)).astype(np.float32)
