@@ -458,6 +458,7 @@ def test_the_simulation_is_printed_and_kept(tmp_path, capsys, monkeypatch):
         (("--starts", "1"), "--starts must be at least 2. Received: 1"),
         (("--answers", "3"), "--answers must be at least 5. Received: 3"),
         (("--wrong", "0.9"), "--wrong must be a share"),
+        (("--first-start", "-1"), "--first-start must be at least 0"),
     ],
 )
 def test_wrong_options_are_refused(arguments, sentence, tmp_path, capsys):

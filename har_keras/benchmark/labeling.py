@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from har_keras.backbones.catalog import require_backbone
 from har_keras.benchmark.labeling_results import (
     DoubtRow,
     LabelingStudy,
@@ -214,6 +215,10 @@ def benchmark_labeling(
         DataError: If the folder has too few videos, or no test split.
     """
     _require(strategies, num_answers, at_once, num_starts, wrong_share)
+    if first_start < 0:
+        raise UsageError(
+            f"--first-start must be at least 0. Received: {first_start}."
+        )
     found = labelled_videos(videos, store_dir, backbone, on_test=on_test)
     study = simulated(
         found,
@@ -261,6 +266,11 @@ def simulated(
                 rows[name].append(list(itertools.islice(curve, steps)))
                 bar.advance()
     shortest = min(len(row) for name in rows for row in rows[name])
+    if not shortest:
+        raise DataError(
+            f"{len(found.labels)} videos are too few to ask for {at_once} "
+            "labels and hold others out. Add videos, or lower --at-once."
+        )
     return LabelingStudy(
         {name: np.array([r[:shortest] for r in rows[name]]) for name in rows},
         [at_once * (place + 1) for place in range(shortest)],
@@ -325,6 +335,7 @@ def labelled_videos(
     elif not manifest.split("test"):
         raise DataError(f"'{videos}' has no test split. Leave out --test.")
     config = features_config(store_dir, backbone=backbone)
+    require_backbone(config.features, config.clip)
     store, manifest = decode_usable(manifest, config.clip, config.decoding)
     manifest = group_by_scenes(store, manifest)
     listed = [video for video in manifest.videos if video.kept_frames]
