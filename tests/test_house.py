@@ -33,6 +33,9 @@ ROOMS = {
         "serving", "features", "backbones", "model", "clips", "store", "video",
         "manifest",
     },
+    "suggestions": {
+        "inference", "features", "backbones", "store", "manifest",
+    },
     "evaluation": {
         "inference", "features", "clips", "store", "video", "manifest",
     },

@@ -10,6 +10,7 @@ from har_keras import cli
 from har_keras.benchmark.options import (
     InputOptions,
     JobOptions,
+    LabelingOptions,
     RecipesOptions,
     ServerOptions,
     StepOptions,
@@ -30,6 +31,7 @@ Parts:
   server   latency and throughput of a model on TensorFlow Serving
   recipes  accuracy of recipes on a folder of videos, in cross-validation by
            group over several seeds
+  labeling answers that suggestions save while videos are labelled, simulated
 
 PART -h shows the options of a part.
 """
@@ -99,6 +101,25 @@ def _recipes(options: RecipesOptions) -> None:
     )
 
 
+def _labeling(options: LabelingOptions) -> None:
+    start_backend(Config().training.backend)
+    from har_keras.benchmark.labeling import benchmark_labeling
+
+    benchmark_labeling(
+        options.videos,
+        options.store_dir,
+        strategies=options.strategies.split(","),
+        num_answers=options.answers,
+        at_once=options.at_once,
+        num_starts=options.starts,
+        wrong_share=options.wrong,
+        on_test=options.test,
+        first_start=options.first_start,
+        backbone=options.backbone,
+        output=options.output,
+    )
+
+
 def _sizes(options: RecipesOptions) -> tuple[int, ...]:
     """Returns the numbers of videos per class; 0 is all."""
     text = options.videos_per_class
@@ -121,6 +142,7 @@ OPTIONS: dict[str, type] = {
     "job": JobOptions,
     "server": ServerOptions,
     "recipes": RecipesOptions,
+    "labeling": LabelingOptions,
 }
 _PARTS: dict[str, Callable[..., None]] = {
     "step": _step,
@@ -128,6 +150,7 @@ _PARTS: dict[str, Callable[..., None]] = {
     "job": _job,
     "server": _server,
     "recipes": _recipes,
+    "labeling": _labeling,
 }
 
 

@@ -139,3 +139,42 @@ class RecipesOptions:
     output: Path = Path("study")
     """Folder of the results; an interrupted study resumes in it."""
     settings: Annotated[Config, _RECIPES] = field(default_factory=Config)
+
+
+@dataclass(frozen=True)
+class LabelingOptions:
+    """Simulates labeling with suggestions, on videos whose labels are known.
+
+    Prints the accuracy by the number of answers, with help and at random, the
+    answers needed for the same accuracy, and how many of some labels that were
+    changed are found. The network is that of recipe transfer, frozen.
+    """
+
+    videos: Annotated[Path, tyro.conf.Positional, Metavar("[VIDEOS]")] = Path(
+        "data"
+    )
+    """Folder of videos, laid out as for train."""
+    strategies: Annotated[str, Metavar("NAME,...")] = "random,suggested"
+    """Comma-separated: random, suggested, typical, core-set, margin, badge. The
+    first is what the others are compared with."""
+    answers: int = 100
+    """Labels that are asked for."""
+    at_once: int = 5
+    """Answers between two suggestions."""
+    starts: int = 20
+    """Simulated people, each with other held-out groups and another first
+    video."""
+    first_start: int = 0
+    """Seed of the first."""
+    wrong: float = 0.1
+    """Share of the labels that are changed, to be found."""
+    test: bool = False
+    """Measure on the test split instead of on held-out groups; use once, at
+    the end."""
+    backbone: str = "efficientnet-lite0"
+    """Pretrained network that sees the videos."""
+    store_dir: Path | None = None
+    """Folder of the frame store. Default: har_keras in the user's cache
+    folder."""
+    output: Path = Path("labeling")
+    """Folder of the results: labeling.csv and labeling.png."""

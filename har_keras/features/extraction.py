@@ -1,7 +1,7 @@
 """Computes the features of videos that a store does not have yet."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +57,8 @@ def extract(
     features: FeatureStore,
     wanted: Sequence[Wanted],
     extractor: FeatureExtractor,
+    *,
+    advance: Callable[[], object] | None = None,
 ) -> None:
     """Computes the features of videos, and keeps them.
 
@@ -67,6 +69,7 @@ def extract(
         features: FeatureStore. Includes the new features afterwards.
         wanted: Sequence of Wanted. The videos, and the views of them.
         extractor: FeatureExtractor. The network.
+        advance: Callable or None. Called after each file that was written.
 
     Raises:
         EnvironmentFault: If the disk is full or can't be written to.
@@ -88,6 +91,8 @@ def extract(
             bar.advance(len(rows))
             if sum(map(len, done)) == part.num_rows:
                 write_array(part.file, np.concatenate(done))
+                if advance:
+                    advance()
             else:
                 found[part.file] = done
 

@@ -102,6 +102,7 @@ def fill(
     *,
     workers: int = 0,
     timeout_seconds: float,
+    advance: Callable[[], object] | None = None,
 ) -> dict[str, str]:
     """Decodes the files that are not in a store yet.
 
@@ -114,6 +115,7 @@ def fill(
         tasks: Sequence of Task. All files that the store should have.
         workers: int. Files decoded at once; 0 is one per processor core.
         timeout_seconds: float. Limit for one file.
+        advance: Callable or None. Called after each file, by any thread.
 
     Returns:
         Reasons by hash, of files that can't be used. Permanent ones are also
@@ -133,6 +135,11 @@ def fill(
         _ending(pool, stopped),
     ):
 
+        def counted() -> None:
+            bar.advance()
+            if advance:
+                advance()
+
         def write(tasks: Sequence[Task]) -> dict[str, str]:
             try:
                 return write_shard(
@@ -140,7 +147,7 @@ def fill(
                     store.spec,
                     tasks,
                     timeout_seconds=timeout_seconds,
-                    advance=bar.advance,
+                    advance=counted,
                     stopped=stopped,
                 )
             except BaseException:

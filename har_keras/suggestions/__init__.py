@@ -1,0 +1,1 @@
+"""What helps while videos are labelled: classes, the next one, doubts."""
