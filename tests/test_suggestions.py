@@ -384,9 +384,9 @@ def test_a_run_with_a_backbone_reads_its_own_features(few_videos, tmp_path):
     answers = run_answers(samples, store, run.path)
     assert np.isfinite(rows).all()
     np.testing.assert_allclose(answers.probabilities.sum(1), 1, atol=1e-5)
-    assert [x.name for x in store.glob("*px*")] == [
-        "64px-square-5fps-jpeg90-v2"
-    ]
+    rate = f"{config.clip.store_fps:g}"
+    names = [folder.name for folder in store.glob("*px*")]
+    assert names == [f"64px-square-{rate}fps-jpeg90-v2"]
     assert not config.store.store_dir.exists()
 
 

@@ -417,12 +417,8 @@ def doubts_found(found: LabelledVideos, share: float, seed: int) -> DoubtRow:
     others = rng.integers(1, len(found.class_names), number)
     labels[changed] = (labels[changed] + others) % len(found.class_names)
     x = Components.of(found.features[mine]).apply(found.features[mine])
-    desk = Desk(
-        x,
-        labels,
-        [found.groups[i] for i in mine.tolist()],
-        len(found.class_names),
-    )
+    groups = [found.groups[i] for i in mine.tolist()]
+    desk = Desk(x, labels, groups, len(found.class_names))
     doubts = [i for i, _, _ in desk.judged(np.arange(len(mine)), seed).doubts]
     right = np.isin(doubts, changed)
     return DoubtRow(
