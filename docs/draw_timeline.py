@@ -12,17 +12,12 @@ import cv2
 import numpy as np
 
 import har_keras
-from har_keras.inference.timeline import Timeline
-from har_keras.report.film_strips import Strip
-from har_keras.report.plots import figure_file
-from har_keras.report.timeline_files import draw_probabilities, draw_segments
+from har_keras.report.timeline_files import plot_timeline
 from har_keras.sample.samples import sample
 from har_keras.video.ffmpeg import read_frames
 from har_keras.video.writer import VideoWriter
 
 FPS, SIZE = 16, (160, 120)
-NUM_SHOWN = 8
-WIDTH_INCHES = 8.4
 PARTS = ("walk", "gym", "work")
 PICTURE = Path(__file__).with_name("timeline.png")
 
@@ -40,26 +35,6 @@ def long_video(folder: Path) -> np.ndarray:
     return np.stack(frames)
 
 
-def draw(frames: np.ndarray, timeline: Timeline) -> None:
-    """Plots a film strip above the curves and segments of a timeline."""
-    seconds = len(frames) / FPS
-    middles = (np.arange(NUM_SHOWN) + 0.5) / NUM_SHOWN * len(frames)
-    strip = Strip("", frames[middles.astype(int)], "").image()
-    with figure_file(PICTURE, WIDTH_INCHES, 4.2) as figure:
-        film, curves, bar = figure.subplots(
-            3, 1, sharex=True, height_ratios=[1.6, 3, 1]
-        )
-        draw_probabilities(curves, timeline)
-        draw_segments(bar, timeline, WIDTH_INCHES)
-        film.imshow(strip, extent=(0, seconds, 0, 1), aspect="auto")
-        film.set_axis_off()
-        figure.legend(
-            *curves.get_legend_handles_labels(),
-            loc="outside right upper",
-            frameon=False,
-        )
-
-
 def main(run: str) -> None:
     """Generates the video, classifies it and writes the plot."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -72,7 +47,9 @@ def main(run: str) -> None:
         classifier = har_keras.VideoClassifier.load(run)
         prediction = classifier.predict(path, timeline=True)
     assert prediction.timeline is not None
-    draw(frames, prediction.timeline)
+    plot_timeline(
+        prediction.timeline, "walk, gym, work", PICTURE, prediction.pictures
+    )
 
 
 if __name__ == "__main__":

@@ -78,8 +78,9 @@ class PredictOptions(TimelineOptions):
     timeline: bool = False
     """Localize actions in time; write the segments of each video into OUTPUT
     as CSV, JSON, SRT, WebVTT and a plot."""
-    output: Path = Path("predictions")
-    """Folder for the files of --timeline and --attention."""
+    output: Path | None = None
+    """Folder for the files of --timeline and --attention. Default:
+    predictions."""
     overlay: Path | None = None
     """Write the video with its predictions drawn on it: a file for one video,
     a folder for several. Also localizes actions."""
@@ -202,9 +203,16 @@ def _request(options: PredictOptions) -> PredictRequest:
     from har_keras.report.predictions import PredictRequest
 
     timeline = options.timeline_config()
+    writes = options.timeline or options.attention or options.pool == "beam"
+    if options.output is not None and not writes:
+        raise UsageError(
+            "--output is the folder of the files of --timeline and "
+            f"--attention. Received: --output {options.output} without either; "
+            "add --timeline, or write the table with --format csv > FILE."
+        )
     return PredictRequest(
         options.run,
-        options.output,
+        options.output or Path("predictions"),
         timeline if options.timeline or options.overlay else None,
         options.timeline,
         options.overlay,

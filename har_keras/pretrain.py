@@ -202,8 +202,8 @@ def _pretrain(
     run: Run, config: Config, store: Store, manifest: Manifest
 ) -> Run:
     from har_keras.inference.load import load_any_model
+    from har_keras.report.film_strips import reconstruction_strips
     from har_keras.report.plots import plot_curves, plot_samples
-    from har_keras.report.reconstruction import reconstruction_strips
     from har_keras.training.fit import fit
     from har_keras.training.hosts import current_hosts, leave_hosts
     from har_keras.training.pretraining import PRETRAINING

@@ -33,6 +33,7 @@ class Advanced:
 AT_LEAST_ONE = Range("at least 1", lambda value: value >= 1)
 NOT_NEGATIVE = Range("0 or more", lambda value: value >= 0)
 POSITIVE = Range("above 0", lambda value: 0 < value < math.inf)
+PORT = Range("a port, 0 to 65535", lambda value: 0 <= value <= 65535)
 SIZE = Range("from 1 to 4096", lambda value: 1 <= value <= 4096)
 RATE = Range("above 0 and at most 4096", lambda value: 0 < value <= 4096)
 FRACTION = Range("in [0, 1)", lambda value: 0 <= value < 1)

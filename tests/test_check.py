@@ -1,7 +1,10 @@
+import base64
 import csv
+import html.parser
 import re
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 from support.videos import (
@@ -15,6 +18,7 @@ from support.videos import (
 from har_keras.check import check, main
 from har_keras.config import Config
 from har_keras.errors import UsageError
+from har_keras.report import check_page
 from har_keras.report.check_page import remarks
 from har_keras.store.shards import StoredVideo
 from har_keras.video.ffmpeg_log import VideoInfo
@@ -80,6 +84,55 @@ def test_the_page_names_everything_and_runs_nothing(mixed_folder, tmp_path):
     assert "<script" not in page
     for words in ("truncated at", "black throughout", "again.mp4", "17 of 18"):
         assert words in page
+
+
+class Pictures(html.parser.HTMLParser):
+    """The pictures of a page by what is said of them."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found = {}
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        known = dict(attributes)
+        if tag == "img":
+            head, _, data = known["src"].partition(",")
+            assert head == "data:image/jpeg;base64"
+            coded = np.frombuffer(base64.b64decode(data), np.uint8)
+            self.found[known["alt"]] = cv2.imdecode(coded, 1)
+
+
+def test_the_page_shows_every_class_and_duplicates_side_by_side(
+    mixed_folder, tmp_path
+):
+    report = check(mixed_folder, tmp_path / "out", options(tmp_path))
+    page = (tmp_path / "out/report.html").read_text("utf-8")
+    pictures = Pictures(page).found
+    usable = [x for x in report.manifest.videos if x.kept_frames]
+    assert {f"Frames of {x.name}" for x in usable} == set(pictures)
+    assert pictures["Frames of train/down/black.mp4"].max() < 40
+    # A leak comes first, both videos below the words.
+    pair = page[page.index("Leak between splits") :]
+    first, second = (pair.index(x) for x in ("again.mp4", "train/up/up-00.mp4"))
+    assert first < second < pair.index('class="pair"')
+    assert '<section id="class-up">' in page
+    assert '<a href="#class-up">' in page
+    groups = page[page.index("<h2>Groups: ") :]
+    assert groups.index("such as") < groups.index("</table>")
+
+
+def test_of_many_videos_some_are_shown_and_the_rest_counted(
+    mixed_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(check_page, "_MOST_OF_CLASS", 4)
+    monkeypatch.setattr(check_page, "_MOST_GROUPS", 3)
+    check(mixed_folder, tmp_path / "out", options(tmp_path))
+    page = (tmp_path / "out/report.html").read_text("utf-8")
+    sheet = page[page.index('id="class-up"') :]
+    assert sheet.count("<img") == 4
+    assert re.search(r"And \d+ more\.", sheet)
+    assert re.search(r"Groups: the 3 largest of \d+", page)
 
 
 def test_the_terminal_says_it_too(mixed_folder, tmp_path, capsys):

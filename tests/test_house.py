@@ -45,8 +45,9 @@ ROOMS = {
     },
     "compare": {"report", "evaluation", "training", "manifest"},
     "doctor": {"store", "video"},
-    "app": {"inference", "report", "video"},
-    "serve": {"inference", "report", "serving", "video"},
+    "web": set(),
+    "app": {"inference", "report", "sample", "serving", "video", "web"},
+    "serve": {"inference", "report", "serving", "video", "web"},
 }  # fmt: skip
 # What every room may import: options, names, files; no stage of the data.
 GROUND = {

@@ -114,3 +114,28 @@ def test_curves_are_drawn(tmp_path):
     plots.plot_reliability(bins, [], tmp_path / "b.png")
     for name in ("a.png", "b.png"):
         assert cv2.imread(str(tmp_path / name)).std() > 5
+
+
+def test_the_kept_epoch_is_marked(tmp_path):
+    figures = ((1.0, 0.5), (0.8, 0.9), (0.7, 0.9), (0.9, 0.9))
+    lines = [
+        f"{epoch},{1 / epoch},0.5,{loss},{accuracy},0.1,1"
+        for epoch, (loss, accuracy) in enumerate(figures, 1)
+    ]
+    marked = draw_curves(tmp_path, lines)
+    file, path = tmp_path / "history.csv", tmp_path / "last.png"
+    plots.plot_curves(file, path, keeps_best=False)
+    assert has_colour(marked, plots.GRAY)
+    assert (picture(path) != marked).any()
+
+
+def test_many_classes_have_a_scale_of_colors(tmp_path):
+    sizes = {}
+    for number in (20, 21):
+        path = tmp_path / f"{number}.png"
+        names = [f"c{x}" for x in range(number)]
+        plots.plot_confusion(np.eye(number, dtype=int), names, path)
+        sizes[number] = picture(path)
+    # At the right edge: nothing, and the label of the scale.
+    assert sizes[20][:, -20:].min() == 255
+    assert sizes[21][:, -20:].min() < 128

@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from unicodedata import east_asian_width
@@ -170,6 +171,16 @@ def test_a_line_fits_80_columns(name, accepted, number, capsys):
     assert ("none of these" in line) != accepted
 
 
+def test_the_shares_of_a_line_are_calibrated_and_sum_to_100(capsys):
+    table = PRINTERS["table"](("gym", "walk", "work"))
+    raw = {"gym": 0.5, "walk": 0.3, "work": 0.2}
+    calibrated = {"gym": 0.369, "walk": 0.366, "work": 0.265}
+    table(Prediction("a.mp4", "gym", 0.369, raw, calibrated=calibrated))
+    line = capsys.readouterr().out
+    shown = [int(x) for x in re.findall(r"(\d+)%", line)]
+    assert shown == [37, 37, 26]
+
+
 def test_what_is_not_accepted_is_none_of_these(capsys):
     shares = {"gym": 0.3, "walk": 0.32, "work": 0.38}
     found = Prediction("a.mp4", "work", 0.35, shares, accepted=False)
@@ -262,18 +273,26 @@ def test_overlay_and_attention_are_written(run, videos, tmp_path, capsys):
     assert drawn == ["up-00.mp4", "up-01.mp4"]
     assert probe(tmp_path / "drawn" / "up-00.mp4").duration_seconds == 3.0
     movie = probe(tmp_path / "out" / "up-01.attention.mp4")
-    assert (movie.width, movie.height) == (672, 336)
+    # Two whole frames, and what the colors mean.
+    assert (movie.width, movie.height) == (2 * 320, 240 + 28)
     assert (tmp_path / "out" / "up-01.attention.png").stat().st_size > 500
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (VideoError("a", "no video stream in it"), "no video stream in it"),
+        (IsADirectoryError(21, "Is a directory", "a"), "'a': Is a directory"),
+    ],
+)
 def test_an_overlay_that_fails_does_not_end_the_batch(
-    run, videos, tmp_path, capsys, monkeypatch
+    run, videos, tmp_path, capsys, monkeypatch, error, reason
 ):
     real = overlay.write_overlay
 
     def write(video, *arguments, **options):
         if video.name == "up-00.mp4":
-            raise VideoError(video, "no video stream in it")
+            raise error
         return real(video, *arguments, **options)
 
     monkeypatch.setattr(overlay, "write_overlay", write)
@@ -284,7 +303,7 @@ def test_an_overlay_that_fails_does_not_end_the_batch(
     assert code == 3
     first, second = (json.loads(line) for line in out.splitlines())
     assert first["prediction"] in ("down", "up")
-    assert first["reason"] == "no video stream in it"
+    assert first["reason"] == reason
     assert second["reason"] == ""
     assert "The files of" in err
     assert "files of 1 of 2 videos are missing" in err
@@ -329,6 +348,7 @@ def test_overlay_draws_on_a_folder_of_pictures(run, tmp_path, capsys):
         (("camera:0", "--timeline"), "is live"),
         (("camera:0", "--overlay", "out"), "draws on videos that end"),
         (("a.mp4", "--threshold", "7"), "--threshold must be"),
+        (("a.mp4", "--output", "out"), "without either"),
         (("http://127.0.0.1/a",), "--allow-network"),
     ],
 )

@@ -16,7 +16,7 @@ from har_keras.errors import DataError, Interrupted, UsageError
 from har_keras.inference.load import load_any_model, load_model
 from har_keras.manifest.manifest import Manifest
 from har_keras.model.build import build_model
-from har_keras.report.reconstruction import (
+from har_keras.report.film_strips import (
     reconstruction_strips,
     shown_and_guessed,
 )

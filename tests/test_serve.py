@@ -41,8 +41,8 @@ from har_keras.serve.batcher import Batcher, Closed  # noqa: E402
 from har_keras.serve.exports import find_sources, read_labels  # noqa: E402
 from har_keras.serve.options import Keys, ServeOptions  # noqa: E402
 from har_keras.serve.repository import Repository  # noqa: E402
-from har_keras.serve.rest import Refusal  # noqa: E402
-from har_keras.serve.uploads import UploadFolder, remove_abandoned  # noqa: E402
+from har_keras.web.refusal import Refusal  # noqa: E402
+from har_keras.web.uploads import UploadFolder, remove_abandoned  # noqa: E402
 
 PREDICT = "/v1/models/har:predict"
 KEY = "a-key-of-many-characters"
@@ -763,17 +763,17 @@ def test_options_of_a_video(server, video, query, status):
 def test_uploads_of_a_server_that_was_killed_are_removed(tmp_path):
     code = (
         "import os, signal, sys; from pathlib import Path;"
-        "from har_keras.serve.uploads import UploadFolder;"
-        "f = UploadFolder(Path(sys.argv[1]));"
+        "from har_keras.web.uploads import UploadFolder;"
+        "f = UploadFolder('serve', Path(sys.argv[1]));"
         "f.new_file().write_bytes(b'video');"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)])
     (left,) = tmp_path.iterdir()
     assert len(list(left.iterdir())) == 2
-    mine = UploadFolder(tmp_path)
+    mine = UploadFolder("serve", tmp_path)
     assert [*tmp_path.iterdir()] == [mine.path]
-    remove_abandoned(tmp_path)  # as a second server does
+    remove_abandoned(tmp_path, "har_keras-serve-")  # as a second server does
     assert mine.path.is_dir()
     mine.close()
     assert not mine.path.exists()

@@ -13,17 +13,21 @@ from typing import Annotated
 import tyro
 
 from har_keras import cli
-from har_keras.errors import UsageError
-from har_keras.ranges import Metavar
+from har_keras.ranges import (
+    NOT_NEGATIVE,
+    PORT,
+    POSITIVE,
+    Metavar,
+    require_ranges,
+)
+from har_keras.web.checks import LOOPBACK
 
 logger = logging.getLogger("har_keras")
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
 class AppOptions:
-    """Serves a web page that classifies uploaded or recorded videos.
+    """Serves a web page that classifies videos and what a webcam shows.
 
     Needs the extra app. The page has no password and is only reachable from
     this machine unless --host says otherwise.
@@ -32,15 +36,20 @@ class AppOptions:
     run: Annotated[str, tyro.conf.Positional, Metavar("RUN")]
     """The model, as for predict: the folder of a run, an exported model, or
     the address of a model on TensorFlow Serving."""
-    port: int = 7860
+    port: Annotated[int, PORT] = 7860
     """Port of the page; 0 chooses a free one."""
     host: Annotated[str, Metavar("HOST")] = "127.0.0.1"
     """Address to listen on; 0.0.0.0 makes the page reachable from the
     network."""
-    max_megabytes: float = 200.0
+    max_megabytes: Annotated[float, POSITIVE] = 200.0
     """Maximum size of an uploaded file."""
-    max_seconds: float = 600.0
+    max_seconds: Annotated[float, POSITIVE] = 600.0
     """Maximum length of a video; also the time limit for decoding it."""
+    max_waiting: Annotated[int, NOT_NEGATIVE] = 4
+    """Videos that may wait for the one that is being classified."""
+    allowed_hosts: Annotated[str, Metavar("HOST,...")] = ""
+    """Names under which browsers reach the page. Default: those of this
+    machine with a loopback --host, else any."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,17 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def verb() -> None:
         options = cli.parse(AppOptions, argv, verb="app")
-        if min(options.max_megabytes, options.max_seconds) <= 0:
-            raise UsageError(
-                "--max-megabytes and --max-seconds must be above 0. Received: "
-                f"{options.max_megabytes} and {options.max_seconds}."
-            )
+        require_ranges(options)
         if options.host not in LOOPBACK:
             logger.warning(
                 "Anyone who reaches %s can open the page: it has no password.",
                 options.host,
             )
-        from har_keras.app.page import app
+        from har_keras.app.server import app
 
         with app(**dataclasses.asdict(options)) as address:
             print(f"Open {address} in a browser; stop with Ctrl-C.", flush=True)

@@ -1,14 +1,14 @@
 """The comparison of runs, for a terminal and as a page."""
 
-import base64
 import json
-from html import escape
 from pathlib import Path
+
+from markupsafe import Markup
 
 from har_keras.compare.comparison import Comparison, Difference, RunResult
 from har_keras.files import whole_file
 from har_keras.progress import duration
-from har_keras.report.html import page, section, table
+from har_keras.report.html import image, page, parts, section, table
 from har_keras.report.plots import figure_file, plain_text
 from har_keras.report.verdict import percent
 from har_keras.terminal import printable
@@ -68,24 +68,24 @@ def write_comparison(found: Comparison, folder: Path) -> Path:
     drawn = _plot_curves(found, curves)
     with whole_file(folder / "comparison.json") as file:
         file.write_text(json.dumps(_as_json(found), indent=2), "utf-8")
-    verdicts = "".join(
-        f"<p>{escape(verdict(found, one))}</p>" for one in found.differences
-    )
-    notes = "".join(f'<p class="note">{escape(x)}</p>' for x in found.notes)
     names = [result.name for result in found.results]
     options = [
         [name, *map(str, values)] for name, values in found.options.items()
     ]
     differing = table(["option", *names], options) if options else ""
-    parts = [
-        f"<h1>{escape(' and '.join(names))}</h1>{verdicts}{notes}",
+    content = [
+        parts("comparison.html").opening(
+            " and ".join(names),
+            [verdict(found, one) for one in found.differences],
+            found.notes,
+        ),
         section("Runs", table(_HEADER, _rows(found))),
         section("What differs", differing),
         section("Accuracy on validation", _picture(curves) if drawn else ""),
     ]
     index = folder / "index.html"
     with whole_file(index) as file:
-        file.write_text(page(", ".join(names), parts), "utf-8")
+        file.write_text(page(", ".join(names), content), "utf-8")
     return index
 
 
@@ -157,9 +157,6 @@ def _plot_curves(found: Comparison, path: Path) -> bool:
     return True
 
 
-def _picture(file: Path) -> str:
-    encoded = base64.b64encode(file.read_bytes()).decode("ascii")
-    return (
-        '<img alt="Accuracy on validation over the epochs" '
-        f'src="data:image/png;base64,{encoded}">'
-    )
+def _picture(file: Path) -> Markup:
+    text = "Accuracy on validation over the epochs"
+    return image(file.read_bytes(), "png", text)

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Sized
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from har_keras.clips.read_ahead import read_ahead
 from har_keras.config import Config, Form
 from har_keras.errors import DataError
 from har_keras.inference.calibration import Calibration
+from har_keras.inference.limits import Watch, watched
+from har_keras.inference.pictures import Pictures
 from har_keras.inference.timeline import (
     Segment,
     Timeline,
@@ -52,6 +54,10 @@ class Prediction:
             chosen on validation. Otherwise the video shows none of the
             classes, as far as the model can tell; `label` is the nearest.
         files: tuple of str. What was written of it.
+        calibrated: dict from class to float, or None. The calibrated
+            probabilities, which sum to 1; `confidence` is one of them.
+        pictures: tuple of pairs. Of a timeline: a few frames, spread over
+            the video, each with its time in seconds.
     """
 
     name: str
@@ -65,6 +71,10 @@ class Prediction:
     delay_seconds: float | None = None
     accepted: bool = True
     files: tuple[str, ...] = ()
+    calibrated: dict[str, float] | None = None
+    pictures: tuple[tuple[float, np.ndarray], ...] = field(
+        default=(), repr=False, compare=False
+    )
 
     @property
     def failed(self) -> bool:
@@ -89,6 +99,10 @@ class Classifier:
         form: str. "jpeg" or "raw": how frames were stored for the evaluation.
         info: ModelInfo or None. What an exported model says of itself; None
             for a run.
+
+    Attributes:
+        watch: Callable or None. Called after each frame that is read, with
+            the seconds of video so far; what it raises ends the reading.
     """
 
     def __init__(
@@ -107,6 +121,7 @@ class Classifier:
         self.calibration = calibration or Calibration()
         self.form = form
         self.info = info
+        self.watch: Watch | None = None
 
     def predict(
         self,
@@ -191,8 +206,10 @@ class Classifier:
             "timeout_seconds": self.config.store.timeout_seconds,
         }
         if isinstance(video, np.ndarray):
-            return read_array(video, frames_fps=own, **options)
-        return read_video(Path(video), images_fps=own, **options)
+            reader = read_array(video, frames_fps=own, **options)
+        else:
+            reader = read_video(Path(video), images_fps=own, **options)
+        return watched(reader, options["fps"], self.watch)
 
     def read_views(
         self, video: VideoLike, fps: float
@@ -248,10 +265,12 @@ class Classifier:
             label=name,
             accepted=accepts,
             confidence=float(calibrated[label]),
-            probabilities=dict(
-                zip(self.class_names, map(float, row), strict=True)
-            ),
+            probabilities=self._named(row),
+            calibrated=self._named(calibrated),
         )
+
+    def _named(self, row: np.ndarray) -> dict[str, float]:
+        return dict(zip(self.class_names, map(float, row), strict=True))
 
     def _predict_views(
         self, videos: Iterable[VideoLike], fps: float
@@ -270,9 +289,11 @@ class Classifier:
     ) -> Prediction:
         """Returns a prediction with a timeline, in constant memory."""
         clip = self.config.clip
+        pictures = Pictures()
         with self.open(video, fps, rate=clip.fps) as reader:
+            frames = pictures.seen(reader)
             expected = reader.info.duration_seconds or 0
-            starts, rows = self._windows(reader, options, self.form, expected)
+            starts, rows = self._windows(frames, options, self.form, expected)
         self._require_whole(reader, clip.num_frames)
         seconds = _seconds_of(reader, clip.fps)
         timeline = self._timeline(starts, rows, seconds, options)
@@ -281,6 +302,7 @@ class Classifier:
             seconds=seconds,
             reason=_told(reader),
             timeline=timeline,
+            pictures=tuple((i / clip.fps, x) for i, x in pictures.kept),
         )
         return self.with_classes(known, rows.mean(0))
 

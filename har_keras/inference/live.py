@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -43,17 +44,14 @@ def watch(
     Raises:
         DataError: If the address is that of a file, which ends.
     """
-    options = options.of_model(classifier.calibration)
     clip = classifier.config.clip
-    began = time.monotonic()
+    labels = LiveLabels(classifier, source.name, options)
     # The first call compiles the model, before frames arrive.
     shape = (1, clip.num_frames, clip.crop_size, clip.crop_size, 3)
     classifier.model.predict_on_batch(np.zeros(shape, np.uint8))
     hop = max(1, round(options.hop_seconds * clip.fps))
-    rows: deque[np.ndarray] = deque(
-        maxlen=max(1, round(options.smooth_seconds / options.hop_seconds))
-    )
-    label, last, connection = -1, 0, 0
+    began = time.monotonic()
+    last, connection = 0, 0
     with LiveReader(
         source,
         num_frames=clip.num_frames,
@@ -75,27 +73,69 @@ def watch(
                 continue
             last, frames, arrived = found
             if reader.num_connections != connection:
-                # Predictions from before an interruption are outdated.
-                connection, label = reader.num_connections, -1
-                rows.clear()
+                connection = reader.num_connections
+                labels.forget()
             stored = [as_stored(x, classifier.form) for x in frames]
             window = crop_clip(np.stack(stored), clip.crop_size)
-            row = np.asarray(classifier.model.predict_on_batch(window[None]))[0]
-            rows.append(row.astype("float64"))
-            mean = np.mean(rows, axis=0)
-            temperature = classifier.calibration.window_temperature
-            calibrated = apply_temperature(mean, temperature)
-            label = next_label(
-                label, calibrated, options.threshold or 0.0, options.hysteresis
-            )
-            yield Prediction(
-                source.name,
-                NONE if label < 0 else classifier.class_names[label],
-                float(calibrated.max() if label < 0 else calibrated[label]),
-                dict(
-                    zip(classifier.class_names, map(float, mean), strict=True)
-                ),
+            known = labels.next(window)
+            yield replace(
+                known,
                 seconds=time.monotonic() - began,
                 delay_seconds=time.monotonic() - arrived,
-                accepted=label >= 0,
             )
+
+
+class LiveLabels:
+    """The labels of a live source, clip by clip.
+
+    Args:
+        classifier: Classifier. The model.
+        name: str. Name of the source.
+        options: TimelineConfig. Hop, smoothing, threshold and hysteresis.
+    """
+
+    def __init__(
+        self, classifier: Classifier, name: str, options: TimelineConfig
+    ) -> None:
+        self.classifier = classifier
+        self.name = name
+        self.options = options.of_model(classifier.calibration)
+        number = round(options.smooth_seconds / options.hop_seconds)
+        self._rows: deque[np.ndarray] = deque(maxlen=max(1, number))
+        self._label = -1
+
+    def forget(self) -> None:
+        """Starts anew: what came before an interruption is outdated."""
+        self._label = -1
+        self._rows.clear()
+
+    def next(self, clip: np.ndarray) -> Prediction:
+        """Classifies the next clip.
+
+        Args:
+            clip: `uint8` array of shape `(T, crop_size, crop_size, 3)`.
+
+        Returns:
+            A `Prediction`, its label smoothed over `smooth_seconds`; "none"
+            below the threshold.
+        """
+        model, names = self.classifier.model, self.classifier.class_names
+        row = np.asarray(model.predict_on_batch(clip[None]))[0]
+        self._rows.append(row.astype("float64"))
+        mean = np.mean(self._rows, axis=0)
+        temperature = self.classifier.calibration.window_temperature
+        calibrated = apply_temperature(mean, temperature)
+        self._label = label = next_label(
+            self._label,
+            calibrated,
+            self.options.threshold or 0.0,
+            self.options.hysteresis,
+        )
+        return Prediction(
+            self.name,
+            NONE if label < 0 else names[label],
+            float(calibrated.max() if label < 0 else calibrated[label]),
+            dict(zip(names, map(float, mean), strict=True)),
+            accepted=label >= 0,
+            calibrated=dict(zip(names, map(float, calibrated), strict=True)),
+        )

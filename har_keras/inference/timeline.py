@@ -89,12 +89,14 @@ class Timeline:
         probabilities: float array of shape `(num_windows, K)`, calibrated and
             smoothed.
         segments: tuple of Segment. They cover the video without gaps.
+        threshold: float. Smallest probability of a class; 0 accepts all.
     """
 
     class_names: tuple[str, ...]
     edges: np.ndarray
     probabilities: np.ndarray
     segments: tuple[Segment, ...]
+    threshold: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -161,7 +163,8 @@ def build_timeline(
         options.min_seconds,
     )
     segments = _segments(labels, edges, smooth, class_names)
-    return Timeline(class_names, edges, smooth, segments)
+    threshold = options.threshold or 0.0
+    return Timeline(class_names, edges, smooth, segments, threshold)
 
 
 def smoothed(probabilities: np.ndarray, num_windows: int) -> np.ndarray:

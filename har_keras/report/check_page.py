@@ -2,20 +2,22 @@
 
 import csv
 import functools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 
 from har_keras.files import whole_file
+from har_keras.inference.views import evenly
 from har_keras.manifest.formats.cells import guarded
 from har_keras.manifest.manifest import SPLITS, Manifest, Video
 from har_keras.manifest.parts import counted
 from har_keras.progress import plural
-from har_keras.report.html import page, section, table
+from har_keras.report.film_strips import picture_of
+from har_keras.report.html import contents_list, page, parts, section, table
 from har_keras.store.duplicates import Duplicate, leaking_groups
 from har_keras.store.scenes import (
     Scene,
@@ -32,6 +34,8 @@ Cell = str | int | float
 # Of 255. Noise changes a 16 x 16 thumbnail by less.
 _LARGEST_STILL_CHANGE = 2
 _BRIGHTEST_BLACK = 24
+# On the page: pictures of all classes, of one, pairs and groups.
+_MOST_PICTURES, _MOST_OF_CLASS, _MOST_PAIRS, _MOST_GROUPS = 400, 48, 40, 100
 # Headers may count lead-in or last frames that are not decoded.
 _MIN_DECODED = 0.9
 
@@ -88,20 +92,6 @@ class CheckReport:
 
     def html(self) -> str:
         """Renders the page."""
-        pairs = [
-            [
-                pair.first.file,
-                pair.second.file,
-                pair.kind,
-                f"{pair.agreement:.2f}",
-            ]
-            for pair in self.duplicates
-        ]
-        leaks = [
-            row
-            for row, pair in zip(pairs, self.duplicates, strict=True)
-            if pair.is_leak
-        ]
         bad = [
             [
                 video.name,
@@ -112,26 +102,95 @@ class CheckReport:
             if video.reason
         ]
         remarks = [[v.file, "; ".join(r)] for v, r in self._remarked if r]
-        groups = [
+        leaking = [
             [g, " and ".join(s)]
             for g, s in leaking_groups(self.manifest).items()
         ]
-        counts = table(self._count_columns, self.counts())
-        parts = [
-            f"<h1>{escape(self.title)}</h1>\n<p>{escape(self.headline())}</p>",
-            *(f"<p>{escape(x)}</p>" for x in group_warnings(self.manifest)),
-            *(f'<p class="note">{escape(x)}</p>' for x in self.notes()),
-            section("Classes and splits", counts),
-            section("Groups", _table(_SEEN_HEADER, self.seen())),
-            section("Scenes", _table(_SCENE_HEADER, self.places())),
-            section("Leakage between splits", _table(_PAIR_HEADER, leaks)),
-            section("Groups in several splits", _table(_GROUP_HEADER, groups)),
-            section("Videos not fully used", _table(_BAD_HEADER, bad)),
-            section("Unusual videos", _table(["video", "remark"], remarks)),
-            section("Duplicates", _table(_PAIR_HEADER, pairs)),
-            section("Properties", table(["class", *_KINDS], self.kinds())),
+        contents = {
+            "Classes and splits": table(self._count_columns, self.counts()),
+            "Videos not fully used": _table(_BAD_HEADER, bad),
+            f"Duplicates: {plural(len(self.duplicates), 'pair')}, "
+            f"{len(self.leaks)} across splits": self._pairs(),
+            "Groups in several splits": _table(_GROUP_HEADER, leaking),
+            "Unusual videos": _table(["video", "remark"], remarks),
+            "What the names say of groups": _table(_SEEN_HEADER, self.seen()),
+            self._groups_heading: _table(_GROUPS_HEADER, self.groups()),
+            "Scenes": _table(_SCENE_HEADER, self.places()),
+            "Properties": table(["class", *_KINDS], self.kinds()),
+            **{
+                f"Class {name}": self._sheet(name)
+                for name in self.manifest.class_names
+            },
+        }
+        shown = {name: content for name, content in contents.items() if content}
+        opening = parts("check.html").opening(
+            self.title,
+            self.headline(),
+            group_warnings(self.manifest),
+            self.notes(),
+        )
+        return page(
+            f"Check of {self.title}",
+            [
+                opening,
+                contents_list(list(shown)),
+                *(section(name, content) for name, content in shown.items()),
+            ],
+        )
+
+    def _sheet(self, class_name: str) -> Markup:
+        """Returns a picture of each video of a class, if there are few."""
+        videos = [
+            video
+            for video in self.manifest.videos
+            if video.class_name == class_name and video.kept_frames
+        ]
+        most = _MOST_PICTURES // max(1, len(self.manifest.class_names))
+        chosen = evenly(videos, min(_MOST_OF_CLASS, max(4, most)))
+        pictures = [picture_of(self.store, video) for video in chosen]
+        rest = len(videos) - len(chosen)
+        made: Markup = parts("check.html").sheet(pictures, rest)
+        return made if videos else Markup()
+
+    def _pairs(self) -> Markup:
+        """Returns duplicates side by side, those across splits first."""
+        found = sorted(self.duplicates, key=lambda pair: not pair.is_leak)
+        shown = [
+            (pair, *(picture_of(self.store, x, num_frames=4)
+                     for x in (pair.first, pair.second)))
+            for pair in found[:_MOST_PAIRS]
         ]  # fmt: skip
-        return page(f"Check of {self.title}", parts)
+        rest = len(found) - len(shown)
+        made: Markup = parts("check.html").pairs(shown, rest)
+        return made if found else Markup()
+
+    @functools.cached_property
+    def _by_group(self) -> dict[str, list[Video]]:
+        found: dict[str, list[Video]] = defaultdict(list)
+        for video in self.manifest.videos:
+            found[video.group].append(video)
+        return found
+
+    @property
+    def _groups_heading(self) -> str:
+        total = len(self._by_group)
+        if total <= _MOST_GROUPS:
+            return f"Groups: {total}"
+        return f"Groups: the {_MOST_GROUPS} largest of {total}"
+
+    def groups(self) -> list[list[str]]:
+        """Returns a row per group, the largest first: what is in it."""
+        found = sorted(self._by_group.items(), key=lambda x: -len(x[1]))
+        return [
+            [
+                group,
+                str(len(videos)),
+                ", ".join(sorted({video.class_name for video in videos})),
+                ", ".join(x for x in SPLITS if x in {v.split for v in videos}),
+                videos[0].file,
+            ]
+            for group, videos in found[:_MOST_GROUPS]
+        ]
 
     def headline(self) -> str:
         """Summarizes the result in a sentence."""
@@ -304,8 +363,8 @@ _SEEN_HEADER = (
     "class", "groups by", "meaning", "such as", "videos", "groups", "largest",
 )  # fmt: skip
 _SCENE_HEADER = ("classes", "videos", "groups", "joined", "such as")
-_PAIR_HEADER = ("first", "second", "what", "agreement")
 _GROUP_HEADER = ("group", "splits")
+_GROUPS_HEADER = ("group", "videos", "classes", "splits", "such as")
 _BAD_HEADER = ("video", "verdict", "reason")
 _PAIR_COLUMNS = (
     "first", "first_split", "second", "second_split", "kind", "agreement",
@@ -346,8 +405,8 @@ def _yes(value: bool) -> str:
     return "yes" if value else ""
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return table(header, rows) if rows else ""
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
+    return table(header, rows) if rows else Markup()
 
 
 def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

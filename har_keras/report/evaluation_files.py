@@ -117,7 +117,11 @@ class Results:
         plots["Confusion"] = folder.confusion_file
         plots |= self._plot_probabilities(folder)
         if history_file and history_file.is_file():
-            plot_curves(history_file, folder.curves_file)
+            plot_curves(
+                history_file,
+                folder.curves_file,
+                keeps_best=self.config.training.keep == "best",
+            )
             plots["Training"] = folder.curves_file
         self._report(title, plots).write(folder.report_file)
 

@@ -4,24 +4,32 @@ Names come from folders and files, so all text is escaped, and the page's
 content security policy forbids scripts and external resources.
 """
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
+
+from markupsafe import Markup
 
 from har_keras.files import whole_file
 from har_keras.inference.calibration import Calibration
 from har_keras.progress import plural
 from har_keras.report.film_strips import Strip
-from har_keras.report.html import contents_list, page, section, table
+from har_keras.report.html import (
+    contents_list,
+    image,
+    page,
+    paragraphs,
+    parts,
+    section,
+    table,
+)
 from har_keras.report.segment_files import segment_headline, segment_tables
 from har_keras.report.verdict import (
     big_figure,
-    headline,
     is_few,
     percent,
+    remainder,
     verdict,
 )
 
@@ -64,7 +72,10 @@ class Report:
             self._mistakes_heading(): _gallery(self.mistakes),
             "Classes": self._classes(),
             "Segments in time": self._segments(),
-            **{name: _plot(plot, name) for name, plot in self._plots.items()},
+            **{
+                name: image(plot.read_bytes(), "png", name)
+                for name, plot in self._plots.items()
+            },
             "Temporal controls": self._controls(),
             "Robustness to corruptions": self._robustness(),
             "Calibration": self._confidence(),
@@ -81,7 +92,7 @@ class Report:
         return page(
             self.title,
             [
-                self._headline(),
+                self._opening(),
                 contents_list(list(shown)),
                 *(section(name, content) for name, content in shown.items()),
             ],
@@ -98,7 +109,7 @@ class Report:
             if name not in _PLOTS_OF_MANY
         }
 
-    def _run(self) -> str:
+    def _run(self) -> Markup:
         found, options = self.evaluation, self.options
         backbone = found.get("backbone", {})
         rows = {
@@ -117,25 +128,15 @@ class Report:
     def _unit(self) -> str:
         return str(self.evaluation.get("unit", "videos"))
 
-    def _headline(self) -> str:
+    def _opening(self) -> Markup:
         found = self.evaluation
         said = verdict(found, self.videos, self.options)
-        steps = "".join(f"<li>{escape(step)}</li>" for step in said.steps)
-        rows = {
-            "How good": escape(said.good),
-            "How sure": escape(said.sure),
-            "Mixed up": escape(said.mixed),
-            "What next": f"<ol>{steps}</ol>" if steps else _NOTHING_NEXT,
-        }
-        return (
-            f"<h1>{escape(self.title)}</h1>\n"
-            f'<p class="headline">{escape(big_figure(found))}</p>\n'
-            '<dl class="verdict">'
-            + "".join(f"<dt>{a}</dt><dd>{b}</dd>" for a, b in rows.items())
-            + f'</dl>\n<p class="note">{escape(headline(found))}</p>\n'
+        made: Markup = _parts().opening(
+            self.title, big_figure(found), said, remainder(found)
         )
+        return made
 
-    def _classes(self) -> str:
+    def _classes(self) -> Markup:
         found = self.evaluation
         ranks = found.get("ranking") or [{} for _ in found["per_class"]]
         rows = [
@@ -149,71 +150,55 @@ class Report:
         header = ["class", *_CLASS_FIGURES, *_RANK_FIGURES.values()]
         return table(header, rows)
 
-    def _segments(self) -> str:
+    def _segments(self) -> Markup:
         found = self.evaluation.get("segments")
         if not found:
-            return ""
-        return f"<p>{escape(segment_headline(found))}</p>" + segment_tables(
-            found
-        )
+            return Markup()
+        return paragraphs([segment_headline(found)]) + segment_tables(found)
 
-    def _controls(self) -> str:
+    def _controls(self) -> Markup:
         controls = self.evaluation.get("controls")
         if not controls:
-            return ""
+            return Markup()
         rows = [["the whole clip", percent(self.evaluation["accuracy"])]]
         rows += [
             [text, percent(controls[name])]
             for name, text in _CONTROL_TEXTS.items()
             if name in controls
         ]
-        return table(["input of the model", "accuracy"], rows) + (
-            '<p class="note">If a single frame reaches the same accuracy, the '
-            "model uses appearance, not motion; if the background does, it "
-            "uses the scene, not the person.</p>"
-        )
+        note: Markup = _parts().controls_note()
+        return table(["input of the model", "accuracy"], rows) + note
 
-    def _robustness(self) -> str:
+    def _robustness(self) -> Markup:
         found = self.evaluation.get("robustness")
         if not found:
-            return ""
+            return Markup()
         rows = [["none", percent(self.evaluation["accuracy"])]]
         rows += [[row["what"], percent(row["accuracy"])] for row in found]
         return table(["corruption", "accuracy"], rows)
 
-    def _confidence(self) -> str:
+    def _confidence(self) -> Markup:
         found = self.evaluation["calibration"]
-        text = (
-            "<p>Expected calibration error: "
-            f"{found['ece']:.3f} (0 is best: of videos with confidence 0.8, "
-            "8 in 10 should be correct).</p>"
+        fitted = self.evaluation.get("calibrated") or {}
+        text: Markup = _parts().calibration(
+            found["ece"],
+            fitted
+            and {
+                **fitted,
+                "is_fitted": Calibration.of(fitted).is_fitted,
+                "videos": plural(fitted["num_videos"], "validation video"),
+            },
+            _of_groups(fitted),
         )
-        fitted = self.evaluation.get("calibrated")
-        if fitted and not Calibration.of(fitted).is_fitted:
-            text += (
-                "<p>No temperature was fitted, for there are "
-                f"{plural(fitted['num_videos'], 'validation video')}"
-                f"{_of_groups(fitted)}: "
-                "<code>predict</code> reports the model's own confidences.</p>"
-            )
-        elif fitted and fitted["num_videos"]:
-            text += (
-                "<p>With temperature scaling "
-                f"({fitted['temperature']:.2f}, fitted on "
-                f"{fitted['num_videos']} validation videos"
-                f"{_of_groups(fitted)}) it is "
-                f"{fitted['ece']:.3f}. <code>predict</code> reports these "
-                "calibrated confidences.</p>"
-            )
         return text + _bins_table(found["bins"])
 
-    def _acceptance(self) -> str:
+    def _acceptance(self) -> Markup:
         fitted = self.evaluation.get("calibrated", {})
         verdict = Calibration.of(fitted).verdict if fitted else ""
         found = self.evaluation.get("acceptance")
         if not verdict or not found:
-            return ""
-        text = f"<p>{escape(verdict)}</p>"
+            return Markup()
+        texts = [verdict]
         if fitted["threshold"] is not None:
             total = self.evaluation["num_videos"]
             right = (
@@ -221,28 +206,17 @@ class Report:
                 if found["num_accepted"]
                 else ""
             )
-            text += (
-                f"<p>Of these {total} {self._unit}, {found['num_accepted']} "
-                f"are accepted ({percent(found['coverage'])}){right}.</p>"
+            texts.append(
+                f"Of these {total} {self._unit}, {found['num_accepted']} are "
+                f"accepted ({percent(found['coverage'])}){right}."
             )
-        return text
+        return paragraphs(texts)
 
-    def _attention(self) -> str:
+    def _attention(self) -> Markup:
         if not self.attention:
-            return ""
-        note = (
-            '<p class="note">Attention rollout: the brighter a region, the '
-            "more it contributes to the prediction. It shows where the model "
-            "looks, not why.</p>"
-        )
-        return note + "\n".join(
-            _figure_of(
-                _image(strip.jpeg(), "jpeg", f"Frames of {strip.file}")
-                + _image(seen.jpeg(), "jpeg", f"Attention on {strip.file}"),
-                strip,
-            )
-            for strip, seen in self.attention
-        )
+            return Markup()
+        note: Markup = _parts().attention_note()
+        return note + _parts().attention(self.attention)
 
     def _mistakes_heading(self) -> str:
         wrong = self.evaluation["num_videos"] - self.evaluation["num_correct"]
@@ -251,20 +225,17 @@ class Report:
             return f"Mistakes: the {shown} most confident of {wrong}"
         return f"Mistakes: {wrong}"
 
-    def _failed(self) -> str:
+    def _failed(self) -> Markup:
         rows = [[x["file"], x["reason"]] for x in self.evaluation["failed"]]
-        return table(["video", "reason"], rows) if rows else ""
+        return table(["video", "reason"], rows) if rows else Markup()
 
-    def _damaged(self) -> str:
+    def _damaged(self) -> Markup:
         damaged = self.evaluation.get("damaged", [])
         rows = [[x["file"], x["reason"]] for x in damaged]
-        return table(["video", "reason"], rows) if rows else ""
+        return table(["video", "reason"], rows) if rows else Markup()
 
 
 _PLOTS_OF_MANY = ("Each class against the rest", "Reliability")
-_NOTHING_NEXT = (
-    "Nothing is amiss. Try it on videos of people and places of your own."
-)
 _NOT_TESTED = "not tested"
 _CLASS_FIGURES = ("precision", "recall", "f1", "support")
 _RANK_FIGURES = {"roc_auc": "ROC AUC", "average_precision": "AP"}
@@ -310,51 +281,16 @@ def _figure(value: float | int | None) -> str:
     return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
-def _plot(file: Path, text: str) -> str:
-    return _image(file.read_bytes(), "png", text)
+def _parts() -> Any:
+    return parts("evaluation.html")
 
 
-def _image(content: bytes, kind: str, text: str) -> str:
-    encoded = base64.b64encode(content).decode("ascii")
-    return (
-        f'<img alt="{escape(text)}" src="data:image/{kind};base64,{encoded}">'
-    )
+def _gallery(strips: Sequence[Strip]) -> Markup:
+    made: Markup = _parts().gallery(strips)
+    return made
 
 
-def _gallery(strips: Sequence[Strip]) -> str:
-    return "\n".join(map(_strip, strips))
-
-
-def _strip(strip: Strip) -> str:
-    image = _image(strip.jpeg(), "jpeg", f"Frames of {strip.file}")
-    if not strip.mp4:
-        return _figure_of(image, strip)
-    encoded = base64.b64encode(strip.mp4).decode("ascii")
-    video = (
-        '<video controls loop muted playsinline preload="auto" '
-        f'aria-label="{escape(strip.file)}" '
-        f'src="data:video/mp4;base64,{encoded}"></video>'
-    )
-    return _figure_of(f'<div class="clip">{video}{image}</div>', strip)
-
-
-def _figure_of(content: str, strip: Strip) -> str:
-    """Returns images of a video with a caption of its classes."""
-    predicted = f"{strip.prediction} ({strip.score:.2f})"
-    if strip.right:
-        caption = f'<span class="right">✓ {escape(predicted)}</span>'
-    else:
-        caption = (
-            f'<span class="wrong">✗ {escape(predicted)}</span>, true class '
-            f"<b>{escape(strip.truth)}</b>"
-        )
-    return (
-        f"<figure>{content}<figcaption>{caption} "
-        f'<span class="note">{escape(strip.file)}</span></figcaption></figure>'
-    )
-
-
-def _bins_table(bins: Sequence[Mapping[str, float]]) -> str:
+def _bins_table(bins: Sequence[Mapping[str, float]]) -> Markup:
     rows = [
         [
             f"{row['low']:.1f} to {row['high']:.1f}",
@@ -367,7 +303,7 @@ def _bins_table(bins: Sequence[Mapping[str, float]]) -> str:
     return table(["confidence", "videos", "mean", "accuracy"], rows)
 
 
-def _counts_table(videos: Mapping[str, Mapping[str, int]], unit: str) -> str:
+def _counts_table(videos: Mapping[str, Mapping[str, int]], unit: str) -> Markup:
     splits = list(next(iter(videos.values()), {}))
     rows = [
         [name, *(str(counts[split]) for split in splits)]
@@ -377,13 +313,11 @@ def _counts_table(videos: Mapping[str, Mapping[str, int]], unit: str) -> str:
     return table([unit, *splits], [*rows, ["all", *total]])
 
 
-def _pairs(pairs: Mapping[str, Any]) -> str:
+def _pairs(pairs: Mapping[str, Any]) -> Markup:
     rows = [[name, str(value)] for name, value in pairs.items()]
-    return table(["name", "value"], rows) if rows else ""
+    return table(["name", "value"], rows) if rows else Markup()
 
 
-def _details(summary: str, pairs: Mapping[str, Any]) -> str:
-    return (
-        f"<details><summary>{escape(summary)}</summary>"
-        f"{_pairs(pairs)}</details>"
-    )
+def _details(summary: str, pairs: Mapping[str, Any]) -> Markup:
+    made: Markup = parts("parts.html").details(summary, _pairs(pairs))
+    return made

@@ -2,18 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 
 from har_keras.clips.sampling import crop_clip
 from har_keras.config import ClipConfig, Config
-from har_keras.inference.views import spread_over_classes, view_indices
+from har_keras.inference.views import evenly, spread_over_classes, view_indices
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.store.store import Store
 from har_keras.video.writer import encode_mp4
 
 _JPEG_QUALITY = 82
+# Of a masked autoencoder: clips that are shown, and what hides their parts.
+_NUM_CLIPS = 3
+_GRAY = 127
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,42 @@ def read_strip(
         score,
         encode_mp4(frames, clip.fps) if playable else b"",
     )
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A small picture of a video.
+
+    Args:
+        video: Video. The video.
+        jpeg: bytes. One of its frames, or a few side by side.
+    """
+
+    video: Video
+    jpeg: bytes
+
+
+def picture_of(
+    store: Store, video: Video, *, num_frames: int = 1, height: int = 90
+) -> Picture:
+    """Returns a few whole frames of a video side by side.
+
+    Args:
+        store: Store. The decoded frames.
+        video: Video. A usable video.
+        num_frames: int. Frames, spread over the video. Defaults to `1`, from
+            its middle.
+        height: int. Pixels. Defaults to `90`.
+    """
+    places = (np.arange(num_frames) + 0.5) / num_frames * video.kept_frames
+    frames = store.frames(video.key, places.astype(np.int64))
+    width = max(1, round(frames.shape[2] * height / frames.shape[1]))
+    small = [
+        cv2.resize(x, (width, height), interpolation=cv2.INTER_AREA)
+        for x in frames
+    ]
+    strip = Strip(video.name, np.stack(small), video.class_name)
+    return Picture(video, strip.jpeg())
 
 
 def _thinned(frames: np.ndarray, number: int = 8) -> np.ndarray:
@@ -201,3 +241,99 @@ def _soft_label_text(label: np.ndarray, class_names: Sequence[str]) -> str:
     if len(found) == 1:
         return class_names[found[0]]
     return " + ".join(f"{class_names[i]} {label[i]:.2f}" for i in found)
+
+
+def reconstruction_strips(
+    model: Any, store: Store, manifest: Manifest, config: Config
+) -> list[Strip]:
+    """Returns three strips per clip: original, masked and reconstructed.
+
+    The model predicts normalized pixels; mean and contrast of the masked
+    tubelets are added.
+
+    Args:
+        model: MaskedAutoencoder.
+        store: Store. The decoded frames.
+        manifest: Manifest. Its validation videos are used, else its training
+            videos.
+        config: Config. The options of the run.
+
+    Returns:
+        A list of `Strip`.
+    """
+    videos = manifest.usable("val") or manifest.usable("train")
+    frames = config.clip.num_frames
+    strips = []
+    for number, video in enumerate(evenly(videos, _NUM_CLIPS)):
+        whole = read_strip(store, video, config.clip, num_frames=frames)
+        clip = whole.frames
+        rng = np.random.default_rng((config.training.seed, number))
+        places = rng.permutation(model.num_places).astype("int32")
+        shown, guessed = shown_and_guessed(model, clip, places)
+        named = {"original": clip, "masked": shown, "reconstruction": guessed}
+        strips += [
+            Strip(video.name, evenly_spaced(images), name)
+            for name, images in named.items()
+        ]
+    return strips
+
+
+def shown_and_guessed(
+    model: Any, clip: np.ndarray, places: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a clip with its masked tubelets gray, and reconstructed.
+
+    Args:
+        model: MaskedAutoencoder.
+        clip: uint8 array of shape `(T, H, W, 3)`.
+        places: int32 array of shape `(S,)`. Spatial positions, the visible
+            ones first.
+
+    Returns:
+        Two uint8 arrays of the clip's shape: masked and reconstructed.
+    """
+    import keras
+
+    guess, masked = model.guess(clip[None], places[None])
+    guess, masked = (keras.ops.convert_to_numpy(x)[0] for x in (guess, masked))
+    embedding = model.encoder.embedding
+    tubelets = keras.ops.convert_to_numpy(embedding.tubelets(clip[None]))[0]
+    grid = model.encoder.grid
+    hidden = tubelets[masked].astype("float64").reshape(len(masked), -1, 3)
+    guess = guess.reshape(hidden.shape) * hidden.std(1, keepdims=True)
+    guess = (guess + hidden.mean(1, keepdims=True)).clip(0, 255)
+    shown, guessed = tubelets.copy(), tubelets.copy()
+    shown[masked] = _GRAY
+    guessed[masked] = guess.reshape(len(masked), -1).round().astype("uint8")
+    return clip_of(shown, grid, clip.shape), clip_of(guessed, grid, clip.shape)
+
+
+def clip_of(
+    tubelets: np.ndarray, grid: tuple[int, int, int], shape: tuple[int, ...]
+) -> np.ndarray:
+    """Assembles a clip from its tubelets.
+
+    Args:
+        tubelets: Array of shape `(N, pixels)`, time slowest.
+        grid: tuple of int. Tubelets in time, height and width.
+        shape: tuple of int. Shape of the clip, `(T, H, W, 3)`.
+
+    Returns:
+        Array of the clip's shape.
+
+    Example:
+
+    >>> clip_of(np.arange(4)[:, None], (1, 2, 2), (1, 2, 2, 1))[0, ..., 0]
+    array([[0, 1],
+           [2, 3]])
+    """
+    time, rows, columns = grid
+    depth, side = shape[0] // time, shape[1] // rows
+    x = tubelets.reshape(time, rows, columns, depth, side, side, shape[3])
+    return x.transpose(0, 3, 1, 4, 2, 5, 6).reshape(shape)
+
+
+def evenly_spaced(frames: np.ndarray, number: int = 8) -> np.ndarray:
+    """Returns up to `number` of the frames, evenly spaced."""
+    places = np.linspace(0, len(frames) - 1, min(number, len(frames)))
+    return frames[places.round().astype(int)]

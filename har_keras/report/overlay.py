@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from har_keras.files import whole_file
 from har_keras.inference.timeline import NONE, Timeline
+from har_keras.report.fonts import drawn_text
 from har_keras.report.plots import plain_text
 from har_keras.report.timeline_files import class_color
 from har_keras.video.ffmpeg import FrameReader, Frames, probe, read_frames
@@ -212,21 +212,5 @@ def _rgb(label: int) -> tuple[int, int, int]:
 
 @lru_cache(maxsize=512)
 def _letters(text: str, height: int) -> np.ndarray:
-    """Renders a line of text as a mask, `uint8` `(rows, columns)`."""
-    from PIL import Image, ImageDraw
-
-    font = _font(height)
-    left, _, right, _ = (int(x) for x in font.getbbox(text))
-    image = Image.new("L", (max(1, right - left + 2), round(1.4 * height)))
-    ImageDraw.Draw(image).text((-left, 0), text, fill=255, font=font)
-    return np.asarray(image)
-
-
-@lru_cache(maxsize=8)
-def _font(height: int) -> Any:
-    """Returns the font that comes with matplotlib."""
-    from matplotlib import font_manager
-    from PIL import ImageFont
-
-    bold = font_manager.FontProperties(family="DejaVu Sans", weight="bold")
-    return ImageFont.truetype(font_manager.findfont(bold), height)
+    """Draws a line of text as a mask, `uint8` `(rows, columns)`."""
+    return drawn_text(text, height)

@@ -6,7 +6,6 @@ color is never the only cue.
 
 import csv
 import unicodedata
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,37 +16,73 @@ import numpy as np
 from har_keras.evaluation.metrics import Curve
 from har_keras.files import whole_file
 from har_keras.report.film_strips import Strip
+from har_keras.report.fonts import families_for, without_glyph_warnings
 
 BLUE, ORANGE, GRAY = "#0072B2", "#D55E00", "#666666"
 PALETTE = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#4D4D4D",
 )  # fmt: skip
 """Colors of classes."""
+WIDTH_INCHES = 8.4
+"""Width of plots, so that their letters are of one size on a page."""
 _DPI = 120
 _MAX_LABEL = 28
 # Above this many classes a cell is too small for its count.
 _MAX_COUNTED_CLASSES = 20
 
 
-def plot_curves(history_file: Path, path: Path) -> None:
+def plot_curves(
+    history_file: Path, path: Path, *, keeps_best: bool = True
+) -> None:
     """Plots loss and accuracy by epoch, for training and validation.
 
     Args:
         history_file: Path. CSV with a line per epoch: `epoch`, `loss`,
             `accuracy`, and with validation `val_loss` and `val_accuracy`.
         path: Path. The PNG file.
+        keeps_best: bool. Whether the best epoch is kept, which is then marked.
     """
     with history_file.open(newline="") as file:
         rows = list(csv.DictReader(file))
     names = [name for name in ("loss", "accuracy") if rows[0].get(name)]
-    with figure_file(path, 4.2 * len(names), 3.2) as figure:
+    with figure_file(path, WIDTH_INCHES, 3.4) as figure:
         panels = figure.subplots(1, len(names), squeeze=False)[0]
         for panel, name in zip(panels, names, strict=True):
             _draw_curves(panel, rows, name)
         panels[0].set_ylim(bottom=0)
         if len(names) > 1:
             panels[1].set_ylim(0, 1.02)
+        if kept := kept_epoch(rows) if keeps_best else None:
+            for panel in panels:
+                panel.axvline(
+                    kept, color=GRAY, linestyle=":", linewidth=1.4,
+                    label=f"kept: epoch {kept}",
+                )  # fmt: skip
         panels[-1].legend(frameon=False)
+
+
+def kept_epoch(rows: Sequence[Mapping[str, str]]) -> int | None:
+    """Returns the epoch whose weights are kept: the best on validation.
+
+    The accuracy decides, then the loss, then the later epoch. None without
+    validation.
+
+    Args:
+        rows: Sequence of Mapping. Lines of `history.csv`.
+
+    Example:
+
+    >>> kept_epoch([{"epoch": "1", "val_accuracy": "0.5", "val_loss": "0.9"},
+    ...     {"epoch": "2", "val_accuracy": "0.5", "val_loss": "0.8"},
+    ...     {"epoch": "3", "val_accuracy": "0.4", "val_loss": "0.7"}])
+    2
+    """
+    scores = [
+        (float(row["val_accuracy"]), -float(row["val_loss"]), int(row["epoch"]))
+        for row in rows
+        if row.get("val_loss") and row.get("val_accuracy")
+    ]
+    return max(scores)[2] if scores else None
 
 
 def _draw_curves(panel: Any, rows: list[dict[str, str]], name: str) -> None:
@@ -93,7 +128,7 @@ def plot_confusion(
     size = min(14.0, 2.4 + 0.75 * len(names))
     with figure_file(path, size + 0.9, size) as figure:
         panel = figure.subplots()
-        panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        drawn = panel.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         panel.set_xticks(range(len(names)), names, rotation=45, ha="right")
         panel.set_yticks(range(len(names)), names)
         if len("".join(names)) <= 24 and len(names) <= 6:
@@ -104,6 +139,8 @@ def plot_confusion(
         panel.spines[:].set_visible(False)
         if len(names) <= _MAX_COUNTED_CLASSES:
             _write_counts(panel, counts, shares)
+        else:
+            figure.colorbar(drawn, label="share of the true class", shrink=0.6)
 
 
 def _write_counts(panel: Any, counts: np.ndarray, shares: np.ndarray) -> None:
@@ -200,7 +237,7 @@ def plot_ranking(curves: Mapping[str, Curve | None], path: Path) -> None:
         curves: Mapping from class to its `Curve`; None if it has none.
         path: Path. The PNG file.
     """
-    with figure_file(path, 8.8, 3.8) as figure:
+    with figure_file(path, WIDTH_INCHES, 3.8) as figure:
         left, right = figure.subplots(1, 2)
         left.plot([0, 1], [0, 1], color="#999999", linewidth=1)
         for place, (name, found) in enumerate(curves.items()):
@@ -322,10 +359,13 @@ def figure_file(
         A `matplotlib.figure.Figure`.
     """
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
     figure = Figure((width, height), dpi=_DPI, layout=layout)
     yield figure
-    with whole_file(path) as temporary, warnings.catch_warnings():
-        # Letters that the font lacks are drawn as boxes.
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
+    texts = figure.findobj(Text)
+    families = families_for("".join(x.get_text() for x in texts))
+    for text in texts if len(families) > 1 else ():
+        text.set_fontfamily(families)
+    with whole_file(path) as temporary, without_glyph_warnings():
         figure.savefig(temporary, dpi=_DPI)

@@ -1,6 +1,7 @@
 """Predictions of many videos, their files, and a cache of them."""
 
 import dataclasses
+import errno
 import functools
 import glob
 import hashlib
@@ -26,6 +27,8 @@ from har_keras.video.sources import Source
 
 # What one machine of a pipeline takes at once; of long videos it takes one.
 _VIDEOS_AT_ONCE = 8
+# What ends a batch: no other file could be written either.
+_OF_ALL_FILES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 Named = tuple[Source, str]
 
@@ -129,7 +132,7 @@ class PredictionCache:
 
 def as_json(found: Prediction) -> dict[str, Any]:
     """Returns a prediction as `prediction_from` takes it."""
-    fields = dataclasses.asdict(found)
+    fields = dataclasses.asdict(dataclasses.replace(found, pictures=()))
     if found.timeline:
         for name in ("edges", "probabilities"):
             fields["timeline"][name] = fields["timeline"][name].tolist()
@@ -152,6 +155,7 @@ def prediction_from(fields: dict[str, Any]) -> Prediction:
             np.array(timeline["edges"]),
             np.array(timeline["probabilities"]),
             tuple(Segment(**segment) for segment in timeline["segments"]),
+            timeline["threshold"],
         )
     known = {"timeline": timeline, "files": tuple(fields.get("files", ()))}
     return Prediction(**{**fields, **known})
@@ -302,6 +306,11 @@ def _with_files(
             written += map(str, write())
         except DataError as error:  # of this file alone: the rest go on
             reasons.append(str(getattr(error, "reason", error)).rstrip("."))
+        except OSError as error:
+            if error.errno in _OF_ALL_FILES:
+                raise
+            name = error.filename2 or error.filename
+            reasons.append(f"'{name}': {error.strerror}")
     unwritten = "; ".join(dict.fromkeys(reasons))
     return dataclasses.replace(found, files=tuple(written), unwritten=unwritten)
 
@@ -320,7 +329,9 @@ def _writers(
 
     timeline, fps = found.timeline, request.images_fps
     if timeline and request.timeline_files:
-        yield functools.partial(write_timeline, timeline, found.name, base)
+        yield functools.partial(
+            write_timeline, timeline, found.name, base, found.pictures
+        )
     if timeline and request.overlay:
         path = request.overlay
         if path.suffix.lower() != ".mp4":

@@ -5,6 +5,7 @@ import json
 import sys
 import unicodedata
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -101,15 +102,15 @@ def _columns(text: str) -> int:
 
 def _line(found: Prediction) -> str:
     """Returns the line of a video: name, answer, the other classes."""
-    shares = dict(found.probabilities or {})
+    shares = whole_percents(found.calibrated or found.probabilities or {})
     label = found.label if found.accepted else NONE_OF_THESE
+    confidence = f"{found.confidence:4.0%}"
+    if found.calibrated and found.label in shares:
+        confidence = f"{shares[found.label]:3d}%"
     if found.accepted:
         shares.pop(found.label, None)
     ranked = sorted(shares, key=shares.__getitem__, reverse=True)
-    line = (
-        f"{fitted(found.name, _NAME)}  {fitted(label, _LABEL)} "
-        f"{found.confidence:4.0%} "
-    )
+    line = f"{fitted(found.name, _NAME)}  {fitted(label, _LABEL)} {confidence} "
     if found.delay_seconds is not None:  # Of a live source.
         return (
             f"{line} {found.seconds:.1f} s, {found.delay_seconds:.2f} s behind"
@@ -118,12 +119,30 @@ def _line(found: Prediction) -> str:
     if not found.accepted:  # Its share is the confidence, once calibrated.
         rest = f" nearest: {fitted(ranked.pop(0), _LABEL).rstrip()}"
     for name in ranked:
-        item = f" {fitted(name, _LABEL).rstrip()} {shares[name]:.0%}"
+        item = f" {fitted(name, _LABEL).rstrip()} {shares[name]}%"
         if _columns(line + rest + item) > _WIDTH - 2 * (name != ranked[-1]):
             rest += " …" if _columns(line + rest) <= _WIDTH - 2 else ""
             break
         rest += item
     return line + rest
+
+
+def whole_percents(shares: Mapping[str, float]) -> dict[str, int]:
+    """Rounds shares so that they still sum to 100.
+
+    Those that lose most by rounding down are rounded up.
+
+    Example:
+
+    >>> whole_percents({"gym": 0.369, "walk": 0.366, "work": 0.265})
+    {'gym': 37, 'walk': 37, 'work': 26}
+    """
+    whole = {name: int(100 * share) for name, share in shares.items()}
+    lost = {name: 100 * share - whole[name] for name, share in shares.items()}
+    missing = round(100 * sum(shares.values())) - sum(whole.values())
+    for name in sorted(lost, key=lambda x: -lost[x])[: max(0, missing)]:
+        whole[name] += 1
+    return whole
 
 
 class JsonLines:

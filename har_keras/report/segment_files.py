@@ -6,12 +6,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from har_keras.evaluation.segments import VideoSegments, joined, overlap_of
 from har_keras.files import whole_file
 from har_keras.inference.timeline import NONE, Segment
 from har_keras.manifest.formats.cells import guarded
 from har_keras.manifest.parts import BACKGROUND
-from har_keras.report.html import table
+from har_keras.report.html import paragraphs, table
 from har_keras.report.plots import PALETTE, figure_file, plain_text
 from har_keras.run import ResultFiles
 
@@ -182,14 +184,14 @@ def segment_headline(found: Mapping[str, Any]) -> str:
     )
 
 
-def segment_tables(found: Mapping[str, Any]) -> str:
-    """Returns the tables of segments for the page; "" without any.
+def segment_tables(found: Mapping[str, Any]) -> Markup:
+    """Returns the tables of segments for the page; none without any.
 
     Args:
         found: Mapping. `segments` of `evaluation.json`, or empty.
     """
     if not found:
-        return ""
+        return Markup()
     overlaps = list(found["f1"])
     header = ["class", "labelled", "predicted"]
     header += [f"F1@{key}" for key in overlaps]
@@ -205,15 +207,16 @@ def segment_tables(found: Mapping[str, Any]) -> str:
             *(_percent(scores[key]) for key in overlaps),
         ]
     )
-    none = " or ".join(f"&quot;{name}&quot;" for name in found["no_action"])
-    return table(header, rows) + (
-        '<p class="note">In percent. A segment counts as found if its '
-        "intersection over union with a label of its class reaches the number "
-        f"after @. What is {none}, or has no label, is no segment. Mean "
-        "average precision over overlaps of 0.3 to 0.7: "
-        f"{_percent(scores['0.3:0.7'])}; of 0.5 to 0.95: "
-        f"{_percent(scores['0.5:0.95'])}.</p>"
+    none = " or ".join(f'"{name}"' for name in found["no_action"])
+    note = (
+        "In percent. A segment counts as found if its intersection over union "
+        "with a label of its class reaches the number after @. What is "
+        f"{none}, or has no label, is no segment. Mean average precision over "
+        f"overlaps of 0.3 to 0.7: {_percent(scores['0.3:0.7'])}; of 0.5 to "
+        f"0.95: {_percent(scores['0.5:0.95'])}."
     )
+    made: Markup = table(header, rows) + paragraphs([note], "note")
+    return made
 
 
 def _class_cells(row: Mapping[str, Any], overlaps: Sequence[str]) -> list[str]:

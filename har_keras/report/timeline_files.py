@@ -4,7 +4,9 @@ Labels come from folder names, so they are escaped in each format.
 """
 
 import csv
+import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
@@ -15,41 +17,67 @@ import numpy as np
 from har_keras.files import whole_file
 from har_keras.inference.timeline import NONE, Timeline
 from har_keras.manifest.formats.cells import guarded
-from har_keras.report.plots import GRAY, PALETTE, figure_file, plain_text
+from har_keras.report.plots import (
+    PALETTE,
+    WIDTH_INCHES,
+    figure_file,
+    plain_text,
+)
 
-_WIDTH_INCHES = 8.4
+_NUM_FRAMES = 9
+
+Pictures = Sequence[tuple[float, np.ndarray]]
+_TEXT_KINDS = ("csv", "json", "srt", "vtt")
 
 
-def write_timeline(timeline: Timeline, name: str, base: Path) -> list[Path]:
+def write_timeline(
+    timeline: Timeline, name: str, base: Path, pictures: Pictures = ()
+) -> list[Path]:
     """Writes a timeline in all formats.
 
     Args:
         timeline: Timeline. The timeline.
         name: str. Name of the video.
         base: Path. The files' path without suffix.
+        pictures: Sequence of pairs. Frames to show above it, each with its
+            time in seconds.
 
     Returns:
         A list of Path: `.csv`, `.json`, `.srt`, `.vtt` and `.png`; without
         subtitles where every segment is "none".
     """
-    table, figures, subtitles, web, plot = (
-        base.with_name(f"{base.name}.{kind}")
-        for kind in ("csv", "json", "srt", "vtt", "png")
-    )
-    text = json.dumps(as_json(timeline, name), indent=2, allow_nan=False)
-    texts = {figures: text + "\n"}
-    if any(segment.label != NONE for segment in timeline.segments):
-        texts |= {subtitles: srt(timeline), web: webvtt(timeline)}
-    else:  # Those of an earlier timeline would be taken for its own.
-        subtitles.unlink(missing_ok=True)
-        web.unlink(missing_ok=True)
-    with whole_file(table) as file:
-        _write_csv(timeline, file)
-    for path, content in texts.items():
+    texts = timeline_texts(timeline, name)
+    written = []
+    for kind in _TEXT_KINDS:
+        path = base.with_name(f"{base.name}.{kind}")
+        if kind not in texts:
+            # That of an earlier timeline would be taken for its own.
+            path.unlink(missing_ok=True)
+            continue
         with whole_file(path) as file:
-            file.write_text(content, "utf-8", errors="replace")
-    plot_timeline(timeline, name, plot)
-    return [table, *texts, plot]
+            file.write_bytes(texts[kind].encode("utf-8", "replace"))
+        written.append(path)
+    plot = base.with_name(f"{base.name}.png")
+    plot_timeline(timeline, name, plot, pictures)
+    return [*written, plot]
+
+
+def timeline_texts(timeline: Timeline, name: str) -> dict[str, str]:
+    """Returns the text of each kind of file of a timeline.
+
+    Args:
+        timeline: Timeline. The timeline.
+        name: str. Name of the video.
+
+    Returns:
+        A dict from "csv", "json", "srt" and "vtt" to the text; without
+        subtitles where every segment is "none".
+    """
+    text = json.dumps(as_json(timeline, name), indent=2, allow_nan=False)
+    texts = {"csv": _csv(timeline), "json": text + "\n"}
+    if any(segment.label != NONE for segment in timeline.segments):
+        texts |= {"srt": srt(timeline), "vtt": webvtt(timeline)}
+    return texts
 
 
 def as_json(timeline: Timeline, name: str) -> dict[str, Any]:
@@ -118,27 +146,24 @@ def _clock(seconds: float, point: str) -> str:
     return f"{hour:02d}:{minute:02d}:{second:02d}{point}{rest:03d}"
 
 
-def _write_csv(timeline: Timeline, path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8", errors="replace") as file:
-        writer = csv.writer(file)
-        writer.writerow(["start_seconds", "end_seconds", "class", "score"])
-        for segment in timeline.segments:
-            writer.writerow(
-                [
-                    f"{segment.start_seconds:.3f}",
-                    f"{segment.end_seconds:.3f}",
-                    guarded(segment.label),
-                    f"{segment.score:.4f}",
-                ]
-            )
+def _csv(timeline: Timeline) -> str:
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)
+    writer.writerow(["start_seconds", "end_seconds", "class", "score"])
+    for segment in timeline.segments:
+        writer.writerow(
+            [
+                f"{segment.start_seconds:.3f}",
+                f"{segment.end_seconds:.3f}",
+                guarded(segment.label),
+                f"{segment.score:.4f}",
+            ]
+        )
+    return table.getvalue()
 
 
 def plot_timeline(
-    timeline: Timeline,
-    name: str,
-    path: Path,
-    *,
-    width_inches: float = _WIDTH_INCHES,
+    timeline: Timeline, name: str, path: Path, pictures: Pictures = ()
 ) -> None:
     """Plots the class probabilities over time, and the segments as a bar.
 
@@ -146,14 +171,22 @@ def plot_timeline(
         timeline: Timeline. The timeline.
         name: str. Name of the video, for the title.
         path: Path. The PNG file.
-        width_inches: float. Width; the height is 3 inches. Defaults to `8.4`.
+        pictures: Sequence of pairs. Frames to show above it, each with its
+            time in seconds.
     """
-    with figure_file(path, width_inches, 3.0) as figure:
-        curves, bar = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
+    width = WIDTH_INCHES
+    heights = [0.9, 3.2, 1] if pictures else [3.2, 1]
+    with figure_file(path, width, 3.0 + 0.8 * bool(pictures)) as figure:
+        panels = figure.subplots(
+            len(heights), 1, sharex=True, height_ratios=heights
+        )
+        *frames, curves, bar = panels
+        if pictures:
+            draw_frames(frames[0], timeline, pictures)
         draw_probabilities(curves, timeline)
-        draw_segments(bar, timeline, width_inches)
-        curves.set_title(
-            plain_text(Path(name).name, round(7 * width_inches)),
+        draw_segments(bar, timeline, width)
+        panels[0].set_title(
+            plain_text(Path(name).name, round(7 * width)),
             loc="left",
             fontweight="bold",
         )
@@ -164,9 +197,52 @@ def plot_timeline(
         )
 
 
+def draw_frames(panel: Any, timeline: Timeline, pictures: Pictures) -> None:
+    """Draws frames in a row, each above its own time.
+
+    Args:
+        panel: matplotlib Axes.
+        timeline: Timeline. The timeline.
+        pictures: Sequence of pairs. Frames and their times in seconds.
+    """
+    times = (np.arange(_NUM_FRAMES) + 0.5) / _NUM_FRAMES * timeline.seconds
+    known = np.array([seconds for seconds, _ in pictures])
+    for number, time in enumerate(times):
+        frame = pictures[int(np.abs(known - time).argmin())][1]
+        height, columns = frame.shape[:2]
+        side = min(columns, round(height * 1.15))
+        left = (columns - side) // 2
+        begin = number * timeline.seconds / _NUM_FRAMES
+        end = begin + timeline.seconds / _NUM_FRAMES
+        panel.imshow(
+            frame[:, left : left + side],
+            extent=(begin, end, 0, 1),
+            aspect="auto",
+        )
+    panel.set_xlim(0, timeline.seconds)
+    panel.set_ylim(0, 1)
+    panel.set_axis_off()
+
+
 def class_color(label: int) -> str:
     """Returns the color of a class; colors repeat after seven classes."""
     return PALETTE[label % len(PALETTE)]
+
+
+def ink_on(color: str) -> str:
+    """Returns black or white: the one that is easier to read on a color.
+
+    Example:
+
+    >>> ink_on("#0072B2"), ink_on("#E69F00")
+    ('white', 'black')
+    """
+    parts = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(
+        parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4
+    )
+    bright = float(linear @ (0.2126, 0.7152, 0.0722)) > 0.179
+    return "black" if bright else "white"
 
 
 def draw_probabilities(panel: Any, timeline: Timeline) -> None:
@@ -187,6 +263,14 @@ def draw_probabilities(panel: Any, timeline: Timeline) -> None:
             linestyle=("-", "--", ":")[label // len(PALETTE) % 3],
             linewidth=1.6,
             label=plain_text(name),
+        )
+    if timeline.threshold:
+        panel.axhline(
+            timeline.threshold,
+            color="black",
+            linestyle=(0, (4, 3)),
+            linewidth=1.1,
+            label=f"threshold {100 * timeline.threshold:.0f} %",
         )
     panel.set_ylim(0, 1.02)
     panel.set_ylabel("probability")
@@ -226,7 +310,7 @@ def draw_segments(panel: Any, timeline: Timeline, width_inches: float) -> None:
                 ha="center",
                 va="center",
                 fontsize=8.5,
-                color="white" if known else GRAY,
+                color=ink_on(color),
             )
     panel.set_yticks([])
     panel.set_xlim(0, timeline.seconds)

@@ -200,13 +200,30 @@ def headline(evaluation: Mapping[str, Any]) -> str:
         f"{percent(found['balanced_accuracy'])}. Always predicting the largest "
         f"class gives {percent(found['majority_accuracy'])}."
     )
-    if failed := found["num_failed"]:
-        verb = "is" if failed == 1 else "are"
-        text += (
-            f" {failed} of {found['num_videos'] + failed} {unit} could not be "
-            f"scored and {verb} not counted."
-        )
-    return text
+    return text + _unscored(found)
+
+
+def remainder(evaluation: Mapping[str, Any]) -> str:
+    """Returns the figures that a `Verdict` leaves out.
+
+    Example:
+
+    >>> remainder({"balanced_accuracy": 0.75, "num_failed": 0})
+    'Balanced accuracy 75.0 %.'
+    """
+    share = percent(evaluation["balanced_accuracy"])
+    return f"Balanced accuracy {share}.{_unscored(evaluation)}"
+
+
+def _unscored(found: Mapping[str, Any]) -> str:
+    failed = found["num_failed"]
+    if not failed:
+        return ""
+    unit, verb = found.get("unit", "videos"), "is" if failed == 1 else "are"
+    return (
+        f" {failed} of {found['num_videos'] + failed} {unit} could not be "
+        f"scored and {verb} not counted."
+    )
 
 
 def is_few(found: Mapping[str, Any]) -> bool:
@@ -240,10 +257,8 @@ def _caution(found: Mapping[str, Any]) -> str:
     if interval and not found["accuracy_interval"]:
         low, high = map(percent, interval)
         margin = f": between {low} and {high}, even if all are independent"
-    return (
-        f"{text}With only {found['num_videos']} test videos the accuracy is "
-        f"uncertain{margin}. "
-    )
+    number = plural(found["num_videos"], "test video")
+    return f"{text}With only {number} the accuracy is uncertain{margin}. "
 
 
 def percent(share: float) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from html import escape
 from typing import Any
 
-from har_keras.report.html import page, section, table
+from markupsafe import Markup
+
+from har_keras.report.html import page, paragraphs, parts, section, table
 
 DESCRIPTION = (
     "Classifies videos. The addresses under /v1/models and their JSON are "
@@ -346,11 +347,8 @@ def docs_page(
         base_url: URL of the server, as the reader reached it.
     """
     base = str(base_url).rstrip("/")
-    parts = [
-        f"<h1>{escape(schema['info']['title'])}</h1>",
-        f"<p>{escape(schema['info']['description'])}</p>",
-        f"<p>Models: {escape(', '.join(models))}. The same for programs: "
-        '<a href="/openapi.json">openapi.json</a>.</p>',
+    content = [
+        parts("api.html").opening(schema["info"], models),
         section(
             "Try it", _example(base, models[0], bool(schema.get("security")))
         ),
@@ -358,11 +356,11 @@ def docs_page(
     ]
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():
-            parts.append(_operation(method.upper(), path, operation))
-    return page("har_keras: API", parts)
+            content.append(_operation(method.upper(), path, operation))
+    return page("har_keras: API", content)
 
 
-def _example(base: str, model: str, with_keys: bool) -> str:
+def _example(base: str, model: str, with_keys: bool) -> Markup:
     key = " -H 'Authorization: Bearer KEY'" if with_keys else ""
     body = json.dumps(EXAMPLE)
     commands = [
@@ -370,18 +368,20 @@ def _example(base: str, model: str, with_keys: bool) -> str:
         f"curl{key} -d '{body}' {base}/v1/models/{model}:predict",
         f"python -m har_keras.predict {base}/v1/models/{model} video.mp4",
     ]
-    return "".join(f"<p><code>{escape(x)}</code></p>" for x in commands)
+    made: Markup = parts("api.html").commands(commands)
+    return made
 
 
-def _signatures() -> str:
+def _signatures() -> Markup:
     return table(
         ("signature_name", "input", "what it is"),
         [(key, name, text) for key, (name, _, text) in _ONE_OF_INPUTS.items()],
     )
 
 
-def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
-    content = f"<p>{escape(operation.get('description', ''))}</p>"
+def _operation(method: str, path: str, operation: dict[str, Any]) -> Markup:
+    said = operation.get("description", "")
+    content = paragraphs([said])
     parameters = [
         (x["name"], x["in"], x.get("description", ""))
         for x in operation.get("parameters", [])
@@ -396,5 +396,5 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     good = answers["200"]["content"]["application/json"]
     if "example" in good:
         shown = json.dumps(good["example"], indent=1)
-        content += f"<pre><code>{escape(shown)}</code></pre>"
+        content += parts("api.html").example(shown)
     return section(f"{method} {path}", content)

@@ -18,18 +18,16 @@ from har_keras.files import open_regular
 from har_keras.ranges import (
     AT_LEAST_ONE,
     NOT_NEGATIVE,
+    PORT,
     POSITIVE,
     Advanced,
     Metavar,
-    Range,
     require_ranges,
 )
+from har_keras.web.checks import LOOPBACK
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 KEYS_VARIABLE = "HAR_KERAS_API_KEYS"
 RuntimeName = Literal["auto", "saved_model", "onnx", "openvino"]
-
-_PORT = Range("a port, 0 to 65535", lambda value: 0 <= value <= 65535)
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class ServeOptions:
     """Runs, SavedModels, or .onnx or .xml files. NAME is that of the model in
     addresses: by default har, or of several runs the names of their
     folders."""
-    port: Annotated[int, _PORT] = 8501
+    port: Annotated[int, PORT] = 8501
     """Port to listen on; 0 chooses a free one."""
     host: Annotated[str, Metavar("HOST")] = "127.0.0.1"
     """Address to listen on. Another than this machine's own needs API keys."""

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from har_keras.errors import DataError, EnvironmentFault, HarError
 from har_keras.serve.batcher import Batcher
 from har_keras.serve.exports import RUNTIMES, Export, Source
-from har_keras.serve.rest import Refusal
 from har_keras.serve.trial import Plan, opened
 from har_keras.serving.checksums import require_checksums
 from har_keras.serving.runtimes import Runtime
+from har_keras.web.refusal import Refusal
 
 logger = logging.getLogger("har_keras")
 

@@ -20,56 +20,11 @@ from har_keras.errors import DataError
 from har_keras.serving.acceptance import accepted
 from har_keras.serving.frames import CLIP_FROM, pixels_from_json
 from har_keras.serving.model_info import INFO, NUM_TOP, ModelInfo
+from har_keras.web.refusal import Refusal
 
 # Model input of one request; clips of large frames are fewer.
 _MAX_INPUT_BYTES = 2**28
 _KEYS = {"signature_name", "inputs", "instances"}
-
-
-class Refusal(Exception):
-    """A response other than 200.
-
-    Args:
-        status: int. The HTTP status code.
-        sentence: str. What came, what was expected.
-        reason: str. A word for the metrics.
-        retry_seconds: int or None. When another attempt may succeed.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        sentence: str,
-        *,
-        reason: str = "invalid",
-        retry_seconds: int | None = None,
-    ) -> None:
-        super().__init__(sentence)
-        self.status = status
-        self.sentence = sentence
-        self.reason = reason
-        self.retry_seconds = retry_seconds
-
-    def headers(self) -> dict[str, str]:
-        """Returns the headers of the response."""
-        found = {}
-        if self.retry_seconds is not None:
-            found["Retry-After"] = str(self.retry_seconds)
-        if self.status == 401:
-            found["WWW-Authenticate"] = "Bearer"
-        if self.status in (408, 413, 503):
-            found["Connection"] = "close"
-        return found
-
-
-def timed_out(seconds: float) -> Refusal:
-    """Returns the refusal of a request that took too long."""
-    return Refusal(
-        504,
-        f"The request took more than {seconds:g} s. Send fewer clips, or try "
-        "again when the server is less busy.",
-        reason="timeout",
-    )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from har_keras.serve.exports import address, find_sources, read_labels
 from har_keras.serve.options import KEYS_VARIABLE, Keys, ServeOptions
 from har_keras.serve.state import ServerState, make_state
 from har_keras.serve.web import make_app
+from har_keras.web.sockets import bound_socket, url_of
 
 logger = logging.getLogger("har_keras")
 
@@ -61,8 +62,7 @@ class Server(uvicorn.Server):
     @property
     def url(self) -> str:
         """The address, with the real port."""
-        host, port = self.server_socket.getsockname()[:2]
-        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        return url_of(self.server_socket)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -129,7 +129,7 @@ def running(options: ServeOptions) -> Iterator[Server]:
     sources = find_sources(options.runs)
     labels = read_labels(options.labels, sources)
     # Before a model is loaded: a port that is taken is said at once.
-    with _bound(options.host, options.port) as server_socket:
+    with bound_socket(options.host, options.port) as server_socket:
         state = make_state(options, sources, labels, keys)
         try:
             state.repository.load()
@@ -153,28 +153,6 @@ def _require_keys(options: ServeOptions, keys: Keys) -> None:
         "Anyone who reaches %s can use the server: it asks for no key.",
         options.host,
     )
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """Returns a socket that has the port and does not listen yet."""
-    try:
-        (family, kind, protocol, _, place), *_ = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        found = socket.socket(family, kind, protocol)
-        try:
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            found.bind(place)
-        except BaseException:
-            found.close()
-            raise
-    except OSError as error:
-        raise UsageError(
-            f"The server can't listen on {host}, port {port}: the port is "
-            "taken, or the address is not this machine's. Choose others with "
-            "--port and --host."
-        ) from error
-    return found
 
 
 def _hint(state: ServerState) -> None:

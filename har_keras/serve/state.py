@@ -15,10 +15,10 @@ from har_keras.serve.exports import Export, Source
 from har_keras.serve.metrics import Metrics
 from har_keras.serve.options import Keys, ServeOptions
 from har_keras.serve.repository import Repository, Servable
-from har_keras.serve.rest import Refusal
 from har_keras.serve.trial import Plan
-from har_keras.serve.uploads import UploadFolder
 from har_keras.serving.runtimes import Runtime
+from har_keras.web.refusal import Refusal
+from har_keras.web.uploads import UploadFolder
 
 # Model input that waits, of all requests together.
 _MAX_WAITING_BYTES = 2**29
@@ -191,6 +191,6 @@ def make_state(
         labels=labels,
         max_batch=options.max_batch,
     )
-    uploads = UploadFolder(options.upload_dir)
+    uploads = UploadFolder("serve", options.upload_dir)
     state = ServerState(options, keys, repository, uploads, metrics)
     return state

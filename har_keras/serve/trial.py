@@ -117,9 +117,11 @@ def _clips_per_second(
 
     def run(_: int) -> int:
         rounds = 0
-        while rounds < _MOST_ROUNDS and time.perf_counter() < end:
+        while not rounds or time.perf_counter() < end:
             runtime.predict_on_batch(clips)
             rounds += 1
+            if rounds == _MOST_ROUNDS:
+                break
         return rounds * size
 
     done = sum(pool.map(run, range(streams)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,15 @@ from har_keras.errors import DataError
 from har_keras.inference.classifier import (
     Classifier,
     Prediction,
-    VideoLike,
 )
 from har_keras.inference.limits import BeyondLimits, Limits, require_within
 from har_keras.inference.load import exported_classifier
 from har_keras.inference.timeline import TimelineConfig
 from har_keras.serve.batcher import Closed
 from har_keras.serve.repository import Servable
-from har_keras.serve.rest import Refusal, timed_out
 from har_keras.serving.client import distinct
-from har_keras.video.ffmpeg import FrameReader
 from har_keras.video.header import probe
+from har_keras.web.refusal import Refusal, timed_out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +56,15 @@ class VideoJob:
         """Raises `Refusal` if the time is over, or nobody waits."""
         if self.cancelled.is_set() or time.monotonic() > self.end:
             raise timed_out(self.timeout_seconds)
+
+    def watch(self, seconds: float) -> None:
+        """Raises if the time is over, or the video is too long."""
+        self.require_time()
+        try:
+            self.limits.require_seconds(seconds)
+        except BeyondLimits:
+            self.beyond.set()
+            raise
 
     @property
     def seconds_left(self) -> float:
@@ -136,81 +142,16 @@ def _wants_timeline(job: VideoJob, path: Path) -> bool:
     return seconds is None or seconds >= job.timeline_seconds
 
 
-class BoundedClassifier(Classifier):
-    """A classifier that gives up on a video that is too long, or too slow.
-
-    The header of a file may be wrong about its length.
-    """
-
-    job: VideoJob
-
-    def open(
-        self,
-        video: VideoLike,
-        fps: float | None = None,
-        *,
-        rate: float | None = None,
-    ) -> FrameReader:
-        reader = super().open(video, fps, rate=rate)
-        per_second = rate or self.config.clip.store_fps
-        most = round(self.job.limits.max_seconds * per_second)
-        bounded: Any = BoundedReader(reader, most, self.job)
-        return bounded
-
-
-class BoundedReader(Iterator[np.ndarray]):
-    """A `FrameReader` that raises after a number of frames or seconds.
-
-    Args:
-        reader: FrameReader. Where frames come from.
-        max_frames: int. How many there may be.
-        job: VideoJob. The time limit.
-    """
-
-    def __init__(
-        self, reader: FrameReader, max_frames: int, job: VideoJob
-    ) -> None:
-        self._reader = reader
-        self._max_frames = max_frames
-        self._job = job
-
-    def __next__(self) -> np.ndarray:
-        frame = next(self._reader)
-        try:
-            self._job.require_time()
-            if self._reader.num_frames > self._max_frames:
-                self._job.beyond.set()
-                raise BeyondLimits(
-                    f"A video may have {self._job.limits}. Received: a longer "
-                    "one."
-                )
-        except BaseException:
-            self._reader.close()
-            raise
-        return frame
-
-    def __enter__(self) -> BoundedReader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._reader.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reader, name)
-
-
 def bounded_classifier(servable: Servable, job: VideoJob) -> Classifier:
     """Returns a classifier whose model shares its batches with all others."""
     model: Any = BatchedModel(servable, job)
     made = exported_classifier(model)
-    bounded = BoundedClassifier.__new__(BoundedClassifier)
-    vars(bounded).update(vars(made))
-    bounded.job = job
+    made.watch = job.watch
     store = dataclasses.replace(
         made.config.store, timeout_seconds=job.seconds_left
     )
-    bounded.config = dataclasses.replace(made.config, store=store)
-    return bounded
+    made.config = dataclasses.replace(made.config, store=store)
+    return made
 
 
 class BatchedModel:

@@ -16,7 +16,7 @@ from har_keras._version import __version__
 from har_keras.inference.limits import Limits
 from har_keras.serve import rest
 from har_keras.serve.batcher import Closed
-from har_keras.serve.gate import Gate, body_limit, too_large
+from har_keras.serve.gate import Gate, body_limit
 from har_keras.serve.metrics import CONTENT_TYPE
 from har_keras.serve.openapi import (
     DESCRIPTION,
@@ -29,10 +29,11 @@ from har_keras.serve.openapi import (
     without_validation_errors,
 )
 from har_keras.serve.repository import Servable
-from har_keras.serve.rest import Refusal, timed_out
 from har_keras.serve.state import ServerState
-from har_keras.serve.uploads import received
 from har_keras.serve.videos import VideoJob, classify
+from har_keras.web.checks import bounded
+from har_keras.web.refusal import Refusal, timed_out
+from har_keras.web.uploads import received
 
 Name = Annotated[str, Path(description="Name of the model, such as har.")]
 Version = Annotated[
@@ -205,12 +206,8 @@ def _decoded(
 async def _body(state: ServerState, request: Request) -> bytes:
     """Reads a body, up to its limit."""
     limit = body_limit(state, request.url.path)
-    found = bytearray()
-    async for chunk in request.stream():
-        found += chunk
-        if len(found) > limit:
-            raise too_large(limit)
-    return bytes(found)
+    chunks = [chunk async for chunk in bounded(request.stream(), limit)]
+    return b"".join(chunks)
 
 
 def _add_videos(app: FastAPI, state: ServerState) -> None:
@@ -257,12 +254,13 @@ async def _video(
         seconds,
     )
     kind = request.headers.get("content-type", "")
+    body = bounded(request.stream(), body_limit(state, request.url.path))
     file = state.uploads.new_file()
     loop = asyncio.get_running_loop()
     try:
         async with (
             asyncio.timeout(seconds),
-            received(kind, _bounded(state, request), file) as upload,
+            received(kind, body, file) as upload,
         ):
             found = await loop.run_in_executor(
                 state.video_pool, classify, servable, job, file, upload.name
@@ -274,16 +272,6 @@ async def _video(
         job.cancelled.set()
         state.metrics.videos.labels(outcome).inc()
     return _json(found)
-
-
-async def _bounded(state: ServerState, request: Request) -> Any:
-    """Yields a body, up to its limit."""
-    limit, size = body_limit(state, request.url.path), 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise too_large(limit)
-        yield chunk
 
 
 def _add_health(app: FastAPI, state: ServerState) -> None:

@@ -18,9 +18,8 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from har_keras.errors import UsageError
-from har_keras.serve.rest import Refusal
+from har_keras.web.refusal import Refusal
 
-_PREFIX = "har_keras-serve-"
 _LOCK = "lock"
 # Where files can't be locked, a folder of another server is left alone so long.
 _OLD_SECONDS = 24 * 3600.0
@@ -35,6 +34,7 @@ class UploadFolder:
     starts: the lock on its folder ends with a process, however it ends.
 
     Args:
+        kind: str. The kind of server, such as "serve".
         parent: Path or None. Where to make it. Defaults to the folder of
             temporary files.
 
@@ -42,12 +42,13 @@ class UploadFolder:
         UsageError: If it can't be made.
     """
 
-    def __init__(self, parent: Path | None = None) -> None:
+    def __init__(self, kind: str, parent: Path | None = None) -> None:
+        prefix = f"har_keras-{kind}-"
         parent = parent or Path(tempfile.gettempdir())
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            remove_abandoned(parent)
-            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+            remove_abandoned(parent, prefix)
+            self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         except OSError as error:
             raise UsageError(
                 f"--upload-dir '{parent}' can't be used: {error.strerror}."
@@ -65,10 +66,10 @@ class UploadFolder:
         self._lock.close()
 
 
-def remove_abandoned(parent: Path) -> None:
+def remove_abandoned(parent: Path, prefix: str) -> None:
     """Removes the folders of servers that no longer run."""
-    for folder in parent.glob(f"{_PREFIX}*"):
-        if re.fullmatch(rf"{_PREFIX}\w+", folder.name) and not _is_held(folder):
+    for folder in parent.glob(f"{prefix}*"):
+        if re.fullmatch(rf"{prefix}\w+", folder.name) and not _is_held(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
