@@ -13,6 +13,7 @@ import tyro
 
 VERBS = {
     "train": "train, evaluate and export a classifier from a folder of videos",
+    "label": "name, cut and mend the videos of a folder on a page",
     "check": "report bad files, duplicates and leakage before training",
     "prepare": "decode the videos once, ahead of training",
     "pretrain": "pretrain on unlabeled videos, to fine-tune from",

@@ -16,7 +16,6 @@ import tyro
 
 from har_keras import cli
 from har_keras.config import Config
-from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.ranges import Metavar
 
 if TYPE_CHECKING:
@@ -72,6 +71,7 @@ def check(
         DataError: If it has no videos, or fewer than two classes.
         EnvironmentFault: If the disk is full or can't be written to.
     """
+    from har_keras.manifest.formats.writing import require_new
     from har_keras.manifest.manifest import Manifest
     from har_keras.report.check_page import CheckReport
     from har_keras.store.preparation import decode_all
@@ -79,7 +79,7 @@ def check(
 
     config = config or Config()
     if to is not None:
-        _require_new(Path(to))
+        require_new(Path(to))
     manifest = Manifest.from_folder(
         Path(videos),
         val_fraction=config.split.val_fraction,
@@ -115,28 +115,15 @@ def write_listing(listing: FolderListing, file: Path) -> None:
         UsageError: If the file exists.
         EnvironmentFault: If it can't be written.
     """
-    from har_keras.files import whole_file
-    from har_keras.manifest.collecting import rows_of
-    from har_keras.manifest.formats.tables import manifest_text
+    from har_keras.manifest.formats.writing import (
+        manifest_text,
+        require_new,
+        rows_of,
+        write_new,
+    )
 
-    _require_new(file)
-    text = manifest_text(rows_of(listing.videos))
-    try:
-        with whole_file(file) as temporary:
-            temporary.write_text(text, "utf-8", "surrogateescape", newline="")
-    except OSError as error:
-        raise EnvironmentFault(
-            f"'{file}' can't be written: {error.strerror}. Name another place "
-            "with --to."
-        ) from error
-
-
-def _require_new(file: Path) -> None:
-    if file.exists():
-        raise UsageError(
-            f"--to must name a new file. '{file}' exists: move it away, or "
-            "choose another name."
-        )
+    require_new(file)
+    write_new(file, manifest_text(rows_of(listing.videos)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -48,6 +48,7 @@ ROOMS = {
     "web": set(),
     "app": {"inference", "report", "sample", "serving", "video", "web"},
     "serve": {"inference", "report", "serving", "video", "web"},
+    "label": {"manifest", "store", "suggestions", "video", "web"},
 }  # fmt: skip
 # What every room may import: options, names, files; no stage of the data.
 GROUND = {

@@ -20,10 +20,11 @@ from har_keras.manifest.formats.tables import (
     column_notes,
     listed_videos,
 )
-from har_keras.manifest.rows import seconds_cell
+from har_keras.manifest.layouts import NoClassFolders
 from har_keras.manifest.split_names import splits_of
 from har_keras.manifest.texts import read_text, shown
 from har_keras.manifest.video_files import VideoFiles
+from har_keras.progress import plural
 
 # Files of class names, in order of precedence.
 _NAMES_FILES = (
@@ -57,7 +58,7 @@ class Collected:
         """
         others = self._videos.setdefault(video.file, [])
         for other in others:
-            _require_other_part(place, video, other)
+            require_other_part(place, video, other)
         others.append(
             dataclasses.replace(video, reason=missing(self.root, video.file))
         )
@@ -82,10 +83,19 @@ class Collected:
         )
 
 
-def _require_other_part(
+def require_other_part(
     place: str, video: FoundVideo, other: FoundVideo
 ) -> None:
-    """Raises if two entries label the same part, or a part and the whole."""
+    """Raises if two entries label the same part, or a part and the whole.
+
+    Args:
+        place: str. Where the second stands, for the message.
+        video: FoundVideo. The second.
+        other: FoundVideo. The first, of the same file.
+
+    Raises:
+        DataError: Says which line to leave out.
+    """
     times = (video.start, video.end), (other.start, other.end)
     same = times[0] == times[1]
     if not same and (None, None) not in times:
@@ -127,6 +137,7 @@ def videos_from_table(
     """
     collected, notes = Collected(files.root), []
     listed = [listed_videos(table) for table, _ in tables]
+    _require_labels([table for table, _ in tables], listed)
     names = ClassNames(
         [files.root, *(table.path.parent for table, _ in tables)],
         (row.class_name for rows in listed for row in rows),
@@ -159,6 +170,19 @@ def videos_from_table(
         notes += [f"Listed in {file}.", *table.notes, *column_notes(table)]
         notes += [f"Paths in {file} start from {base}/."] if base else []
     return collected.listing([*notes, *names.notes()])
+
+
+def _require_labels(
+    tables: Sequence[Table], listed: Sequence[Sequence[ListedVideo]]
+) -> None:
+    """Raises if no line of any table has a class yet."""
+    number = sum(len(table.rows) for table in tables)
+    if number and not any(listed):
+        raise NoClassFolders(
+            f"'{tables[0].path}' lists no video with a class yet: "
+            f"{plural(number, 'line')} without one or left out. Label them: "
+            f"python -m har_keras.label {tables[0].path.parent}"
+        )
 
 
 def _splits(
@@ -358,19 +382,3 @@ def with_splits_of_folders(listing: FolderListing) -> FolderListing:
     ]
     notes = (*listing.notes, "Splits are the folders that the videos lie in.")
     return FolderListing(tuple(videos), notes)
-
-
-def rows_of(videos: Sequence[FoundVideo]) -> list[Mapping[str, str]]:
-    """Returns the rows of a `manifest.csv` that lists some videos."""
-    return [
-        {
-            "file": video.file,
-            "class": video.class_name,
-            "split": video.split,
-            "group": video.group,
-            "start": seconds_cell(video.start),
-            "end": seconds_cell(video.end),
-            **dict(video.others),
-        }
-        for video in videos
-    ]

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from har_keras.web.refusal import Message, Receive, Refusal
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""The names of this machine for itself."""
+
 # What surrounds a video in a form.
 FORM_BYTES = 2**16
 _DISCARDED_BYTES, _DISCARD_SECONDS = 2**24, 1.0
@@ -48,7 +50,7 @@ def require_same_site(
         Refusal: If it is one.
     """
     host = headers.get(b"host", b"").decode("latin-1")
-    if hosts and _hostname(host) not in hosts:
+    if hosts and hostname(host) not in hosts:
         raise Refusal(
             400,
             f"The server is not known as '{host[:100]}'. Use another name for "
@@ -56,7 +58,7 @@ def require_same_site(
             reason="host",
         )
     origin = headers.get(b"origin", b"").decode("latin-1")
-    if origin and _origin_host(origin) != host.lower():
+    if origin and origin_host(origin) != host.lower():
         raise Refusal(
             403,
             "Pages of other sites may not use this server.",
@@ -138,19 +140,26 @@ class Body:
                     left -= len((await self.receive()).get("body", b""))
 
 
-def _hostname(host: str) -> str:
+def hostname(host: str) -> str:
     """Returns the name in a Host header, without its port.
 
     Example:
 
-    >>> _hostname("LocalHost:8501"), _hostname("[::1]:8501")
+    >>> hostname("LocalHost:8501"), hostname("[::1]:8501")
     ('localhost', '::1')
     """
     found = re.fullmatch(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::\d+)?", host)
     return (found[1] or found[2] or "").lower() if found else ""
 
 
-def _origin_host(origin: str) -> str:
+def origin_host(origin: str) -> str:
+    """Returns the host and port in an Origin header; "" if there is none.
+
+    Example:
+
+    >>> origin_host("http://localhost:8501"), origin_host("null")
+    ('localhost:8501', '')
+    """
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:

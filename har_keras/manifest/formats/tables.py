@@ -8,20 +8,20 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from har_keras.errors import DataError
 from har_keras.manifest.formats.cells import (
-    guarded,
     is_path,
     one_label,
     seconds_between,
     unguarded,
 )
 from har_keras.manifest.texts import Text
+from har_keras.progress import plural
 
 ROLES: dict[str, tuple[str, ...]] = {
     "file": (
@@ -44,6 +44,12 @@ ROLES: dict[str, tuple[str, ...]] = {
 _OWN = frozenset(
     {"sha256", "kept_frames", "first_kept_frame", "reason", "root"}
 )
+LABEL_COLUMNS = ("labelled_by", "note", "left_out")
+"""Columns that `python -m har_keras.label` adds: who named the class, what
+else there is to say, and whether a video is not to be used."""
+
+_LEFT_OUT = frozenset({"yes", "true", "1", "x"})
+
 # Names of times that are in no unit that is known, or of the source from which
 # a clip was cut: a pair of them may be a label's part, and must be said to be.
 _BEGINS = re.compile(
@@ -275,9 +281,46 @@ def listed_videos(table: Table) -> list[ListedVideo]:
         DataError: If a column is missing or not understood, or a cell is
             wrong; names the line.
     """
+    columns = table_columns(table)
+    return [
+        _listed(row, columns) for row in table.rows if not unused(row, columns)
+    ]
+
+
+def table_columns(table: Table) -> dict[str, str]:
+    """Returns the column of each role; "" where there is none.
+
+    Args:
+        table: Table. With columns of files and classes.
+
+    Raises:
+        DataError: If a column is missing or not understood.
+    """
     columns = {role: table.role(role) for role in ROLES}
     _require_columns(table, columns)
-    return [_listed(row, columns) for row in table.rows]
+    return columns
+
+
+def is_left_out(row: Row) -> bool:
+    """Returns whether a row says that its video is not to be used."""
+    return row.cells.get("left_out", "").strip().lower() in _LEFT_OUT
+
+
+def unused(row: Row, columns: Mapping[str, str]) -> str:
+    """Returns why a row is no sample: it waits for a label, or is left out.
+
+    Only in a table of labels in progress: elsewhere an empty class is a slip.
+
+    Args:
+        row: Row. Of a table.
+        columns: Mapping. Those of the table, by role.
+    """
+    if is_left_out(row):
+        return "left out, as the column left_out says"
+    waits = not row.cells.get(columns["class"], "").strip()
+    if waits and "labelled_by" in row.cells:
+        return "without a class yet left out"
+    return ""
 
 
 def _require_columns(table: Table, columns: Mapping[str, str]) -> None:
@@ -323,7 +366,7 @@ def _listed(row: Row, columns: Mapping[str, str]) -> ListedVideo:
             f"{row.place}: no file can have this name. Received: {path[:80]!r}."
         )
     start, end = seconds_between(cells["start"], cells["end"], row.place)
-    used = {*columns.values(), *_OWN}
+    used = {*columns.values(), *_OWN, "left_out"}
     return ListedVideo(
         row.place,
         path,
@@ -343,6 +386,7 @@ def _listed(row: Row, columns: Mapping[str, str]) -> ListedVideo:
 def column_notes(table: Table) -> list[str]:
     """Returns notes on the columns that are kept and not used."""
     used = {table.role(role) for role in ROLES} - {""} | _OWN
+    used |= {*LABEL_COLUMNS}
     others = [name for name in table.columns if name not in used]
     notes = []
     index = [name for name in others if _INDEX.fullmatch(name)]
@@ -358,6 +402,7 @@ def column_notes(table: Table) -> list[str]:
             f"Columns of {table.path.name} that are kept and not used: "
             f"{listed}."
         )
+    notes += _notes_on_unused(table)
     people = [name for name in others if _PEOPLE.fullmatch(name)]
     if people and not table.role("group"):
         notes.append(
@@ -365,6 +410,16 @@ def column_notes(table: Table) -> list[str]:
             f"column '{people[0]}' to group."
         )
     return notes
+
+
+def _notes_on_unused(table: Table) -> list[str]:
+    columns = {role: table.role(role) for role in ROLES}
+    why = Counter(unused(row, columns) for row in table.rows)
+    return [
+        f"{plural(number, 'line')} of {table.path.name} {reason}."
+        for reason, number in sorted(why.items())
+        if reason
+    ]
 
 
 def _is_index(table: Table, name: str) -> bool:
@@ -381,26 +436,3 @@ def _is_index(table: Table, name: str) -> bool:
                 f"first line. Received: {cell[:40]!r}."
             )
     return cells != {""}
-
-
-MANIFEST_COLUMNS = ("file", "class", "split", "group")
-
-
-def manifest_text(rows: Iterable[Mapping[str, str]]) -> str:
-    """Returns the text of a `manifest.csv`.
-
-    Args:
-        rows: Iterable of Mapping. Cells by column, `file` and `class` at
-            least; start and end are written where any row has them.
-    """
-    listed = list(rows)
-    times = [x for x in ("start", "end") if any(row.get(x) for row in listed)]
-    others = dict.fromkeys(k for row in listed for k in row)
-    columns = [*MANIFEST_COLUMNS, *times]
-    columns += [x for x in others if x not in (*columns, "start", "end")]
-    out = io.StringIO(newline="")
-    writer = csv.writer(out)
-    writer.writerow(columns)
-    for row in listed:
-        writer.writerow([guarded(row.get(name, "")) for name in columns])
-    return out.getvalue()

@@ -1,0 +1,1 @@
+"""A page beside a folder of videos: look, cut, name, mend, train."""
