@@ -599,7 +599,7 @@ def test_a_camera_is_answered_with_its_delay(opened):
     tab.click("#start")
     tab.wait_for_selector("#history span", timeout=60_000)
     delay = float(tab.inner_text("#delay").removesuffix(" s"))
-    assert 0 < delay < 10
+    assert 0 <= delay < 10  # in tenths of a second
     assert int(tab.inner_text("#done")) >= 1
     shown = tab.inner_text("#answer")
     assert shown in (EVIL, "up", "none of these")
