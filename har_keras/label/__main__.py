@@ -14,7 +14,7 @@ import tyro
 
 from har_keras import cli
 from har_keras.errors import EnvironmentFault, UsageError
-from har_keras.manifest.formats.writing import FormatName
+from har_keras.manifest.formats import FormatName
 from har_keras.ranges import Metavar, Range
 from har_keras.terminal import printable
 

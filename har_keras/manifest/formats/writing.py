@@ -10,19 +10,19 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 from urllib.parse import quote
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.files import whole_file
 from har_keras.manifest.entries import FoundVideo
+from har_keras.manifest.formats import FormatName
 from har_keras.manifest.formats.cells import guarded
 from har_keras.manifest.rows import seconds_cell
 from har_keras.video.ffmpeg_log import VideoInfo
 from har_keras.video.header import probe
 
-FormatName = Literal["manifest", "label-studio", "cvat", "elan", "fiftyone"]
 MANIFEST_COLUMNS = ("file", "class", "split", "group")
 # What XML can't hold.
 _NO_TEXT = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
