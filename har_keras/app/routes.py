@@ -125,7 +125,7 @@ class Gate:
             await refuse(refusal, sent)
         except ClientDisconnect:
             pass
-        except Exception:
+        except Exception:  # whoever asked is told, and others are served
             logger.exception("The page failed.")
             if not begun:
                 sentence = "The program failed; its terminal has the reason."
@@ -256,7 +256,7 @@ class _Answer:
     def _run(self) -> None:
         try:
             self.job.run(self.state.classifier)
-        except Exception:
+        except Exception:  # in a thread, where nobody else would see it
             logger.exception("The page failed.")
             sentence = "The program failed; its terminal has the reason."
             self._report({"event": "error", "sentence": sentence})

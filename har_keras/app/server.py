@@ -2,21 +2,23 @@
 
 import contextlib
 import dataclasses
-import importlib
-import logging
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from har_keras.errors import EnvironmentFault
 from har_keras.inference.limits import Limits
 from har_keras.inference.load import kind_of, load
+from har_keras.web.sockets import (
+    bound_socket,
+    require_page_packages,
+    server_options,
+    url_of,
+)
 
 _MAX_CONNECTIONS = 64
 _CLOSE_SECONDS = 2
-_PACKAGES = ("python_multipart", "starlette", "uvicorn")
 
 
 @contextlib.contextmanager
@@ -53,11 +55,10 @@ def app(
         DataError: If the run doesn't exist or has no model.
         EnvironmentFault: If a package of the extra is not installed.
     """
-    require_extra()
+    require_page_packages()
     from har_keras.app.routes import make_app
     from har_keras.app.state import AppState
     from har_keras.web import checks
-    from har_keras.web.sockets import bound_socket, url_of
 
     limits = Limits(max_megabytes, max_seconds)
     hosts = checks.allowed_hosts(allowed_hosts, host not in checks.LOOPBACK)
@@ -85,17 +86,10 @@ def _running(page: object, bound: socket.socket) -> Iterator[None]:
     """Runs a server in a thread while the context is open."""
     import uvicorn
 
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = uvicorn.Config(
         page,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        ws="none",
-        lifespan="off",
         limit_concurrency=_MAX_CONNECTIONS,
-        timeout_graceful_shutdown=_CLOSE_SECONDS,
+        **server_options(_CLOSE_SECONDS),
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
@@ -107,15 +101,3 @@ def _running(page: object, bound: socket.socket) -> Iterator[None]:
     finally:
         server.should_exit = True
         thread.join()
-
-
-def require_extra() -> None:
-    """Raises `EnvironmentFault` if a package of the extra is missing."""
-    for package in _PACKAGES:
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise EnvironmentFault(
-                f"The page requires the package {error.name or package}. "
-                'Install it: pip install "har_keras[app]".'
-            ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +12,13 @@ from typing import Annotated
 import tyro
 
 from har_keras import cli
-from har_keras.errors import EnvironmentFault, UsageError
+from har_keras.errors import UsageError
 from har_keras.manifest.formats import FormatName
 from har_keras.ranges import Metavar, Range
 from har_keras.terminal import printable
+from har_keras.web.sockets import require_page_packages
 
 _PORT = Range("a port, 0 to 65535", lambda value: 0 <= value <= 65535)
-_PACKAGES = ("starlette", "uvicorn")
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def label(options: LabelOptions) -> None:
     if options.to is not None:
         _write(options, root)
         return
-    require_extra()
+    require_page_packages()
     run = Run.open(options.run).path.resolve() if options.run else None
     from har_keras.label.server import serve_page
     from har_keras.label.session import Session
@@ -128,18 +127,6 @@ def _write(options: LabelOptions, root: Path) -> None:
         print(printable(file))
     if len(files) > 10:
         print(f"and {len(files) - 10} more")
-
-
-def require_extra() -> None:
-    """Raises `EnvironmentFault` if a package of the extra is missing."""
-    for package in _PACKAGES:
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise EnvironmentFault(
-                f"The page requires the package {error.name or package}. "
-                'Install it: pip install "har_keras[app]".'
-            ) from error
 
 
 def _user() -> str:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
 from har_keras.web.checks import LOOPBACK, hostname, origin_host
-from har_keras.web.refusal import App, Message, Receive, Scope, Send
+from har_keras.web.refusal import (
+    App,
+    Message,
+    Receive,
+    Refusal,
+    Scope,
+    Send,
+    refuse,
+)
 
 # Nothing from elsewhere, and no script or style that is not a file of ours.
 _POLICY = (
@@ -54,7 +60,7 @@ class Gate:
             await send(message)
 
         if refusal:
-            await _refuse(refusal, guarded)
+            await refuse(Refusal(403, refusal), guarded)
             return
         await self.app(scope, receive, guarded)
 
@@ -86,18 +92,3 @@ def refused(method: str, headers: dict[bytes, bytes]) -> str:
     if method not in ("GET", "HEAD") and b"x-har-keras" not in headers:
         return "A change must come from the page."
     return ""
-
-
-async def _refuse(sentence: str, send: Send) -> None:
-    body = json.dumps({"error": sentence}).encode()
-    await send(
-        {
-            "type": "http.response.start",
-            "status": 403,
-            "headers": [
-                (b"content-type", b"application/json"),
-                (b"content-length", str(len(body)).encode()),
-            ],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})

@@ -240,12 +240,11 @@ def seconds_of(value: object) -> float | None:
     """
     if value is None:
         return None
-    is_real = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_real or not math.isfinite(float(value)) or float(value) < 0:  # type: ignore[arg-type]
-        raise DataError(
-            f"A time is in seconds, 0 or more. Received: {value!r}."
-        )
-    return round(float(value), SECONDS_DIGITS)  # type: ignore[arg-type]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+        if math.isfinite(seconds) and seconds >= 0:
+            return round(seconds, SECONDS_DIGITS)
+    raise DataError(f"A time is in seconds, 0 or more. Received: {value!r}.")
 
 
 def manifest_path(root: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
 import threading
 import webbrowser
@@ -16,7 +15,7 @@ from har_keras.errors import HarError
 from har_keras.files import remove
 from har_keras.label.session import Session
 from har_keras.label.web import make_app
-from har_keras.web.sockets import bound_socket
+from har_keras.web.sockets import bound_socket, server_options, url_of
 
 _HOST = "127.0.0.1"
 _CLOSE_SECONDS = 3
@@ -36,23 +35,16 @@ class PageServer(uvicorn.Server):
     ) -> None:
         config = uvicorn.Config(
             make_app(session),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            ws="none",
-            lifespan="off",
-            timeout_graceful_shutdown=_CLOSE_SECONDS,
+            **server_options(_CLOSE_SECONDS),
         )
         super().__init__(config)
-        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         self.server_socket = server_socket
         self._opens = opens
 
     @property
     def url(self) -> str:
         """The address, with the real port."""
-        return f"http://{_HOST}:{self.server_socket.getsockname()[1]}/"
+        return f"{url_of(self.server_socket)}/"
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

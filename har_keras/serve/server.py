@@ -16,7 +16,7 @@ from har_keras.serve.exports import address, find_sources, read_labels
 from har_keras.serve.options import KEYS_VARIABLE, Keys, ServeOptions
 from har_keras.serve.state import ServerState, make_state
 from har_keras.serve.web import make_app
-from har_keras.web.sockets import bound_socket, url_of
+from har_keras.web.sockets import bound_socket, server_options, url_of
 
 logger = logging.getLogger("har_keras")
 
@@ -42,18 +42,10 @@ class Server(uvicorn.Server):
     ) -> None:
         config = uvicorn.Config(
             make_app(state),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            ws="none",
-            lifespan="off",
             backlog=_BACKLOG,
-            timeout_graceful_shutdown=_CLOSE_SECONDS,
+            **server_options(_CLOSE_SECONDS),
         )
         super().__init__(config)
-        # Anyone could fill the log with warnings of what is no HTTP.
-        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         self.state = state
         self.server_socket = server_socket
         self._end = 0.0

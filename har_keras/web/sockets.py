@@ -1,10 +1,13 @@
-"""The socket of a server."""
+"""The socket of a server, and how uvicorn serves on it."""
 
 from __future__ import annotations
 
+import importlib
+import logging
 import socket
+from typing import Any
 
-from har_keras.errors import UsageError
+from har_keras.errors import EnvironmentFault, UsageError
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
@@ -41,3 +44,34 @@ def url_of(bound: socket.socket) -> str:
     """Returns the address of a server, with its real port."""
     host, port = bound.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def server_options(close_seconds: int) -> dict[str, Any]:
+    """Returns the options of uvicorn that all servers share.
+
+    Args:
+        close_seconds: int. How long requests may take when it ends.
+    """
+    # Anyone could fill the log with warnings of what is no HTTP.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    return {
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+        "ws": "none",
+        "lifespan": "off",
+        "timeout_graceful_shutdown": close_seconds,
+    }
+
+
+def require_page_packages() -> None:
+    """Raises `EnvironmentFault` if a package of the extra app is missing."""
+    for package in ("starlette", "uvicorn", "python_multipart"):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise EnvironmentFault(
+                f"The page requires the package {error.name or package}. "
+                'Install it: pip install "har_keras[app]".'
+            ) from error
