@@ -69,11 +69,15 @@ def test_a_page_of_a_file(pages, tab, name):
     require_good(tab)
 
 
-def test_the_page_of_the_api(exported_run, tab):
-    pytest.importorskip(
-        "fastapi", reason='needs pip install "har_keras[serve]"'
-    )
+def test_the_page_of_the_api(request, tab):
+    for package in ("fastapi", "onnx", "openvino", "tf2onnx"):
+        pytest.importorskip(
+            package, reason='needs pip install "har_keras[serve,export]"'
+        )
     from support.server import served
+
+    # Made only where the packages are there, which the export itself needs.
+    exported_run = request.getfixturevalue("exported_run")
 
     with served(exported_run / "saved_model") as server:
         tab.goto(f"{server.server.url}/docs")
