@@ -130,6 +130,16 @@ def test_shuffling_differs_between_videos():
     assert (orders[0] != orders[1]).any()
 
 
+def test_equal_clips_of_a_short_video_are_shuffled_alike():
+    short, long = video("a.mp4", kept_frames=4), video("a.mp4", kept_frames=90)
+    options = (CLIP, EvaluationConfig(4, 1))
+    orders = controlled(short, options, "shuffled")[:, :, 0, 0, 0]
+    assert (orders == orders[0]).all()
+    apart = controlled(long, options, "shuffled")[:, :, 0, 0, 0].astype(int)
+    ranks = apart.argsort(1)
+    assert (ranks != ranks[0]).any()
+
+
 def test_a_renamed_file_is_shuffled_as_before():
     one = video("a.mp4")
     renamed = dataclasses.replace(one, file="b.mp4")

@@ -184,7 +184,8 @@ class FeatureStore(Store):
     def _control_file(
         self, sha256: str, control: str, seed: int, num_views: int
     ) -> Path:
-        name = f"{sha256}-{control}-{num_views}-{seed}.npy"
+        # "by-start": frames were once shuffled in another order.
+        name = f"{sha256}-{control}-{num_views}-{seed}-by-start.npy"
         return self.features_dir / name
 
     def clip_features(

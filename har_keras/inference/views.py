@@ -246,7 +246,14 @@ def views_of_frames(
     indices = view_indices(num_frames, clip, evaluation.num_clips)
     rng = np.random.default_rng(seed)
     if control and control != "background":
-        indices = np.stack([reordered(row, control, rng) for row in indices])
+        # By where a clip begins: equal clips of a short video stay equal, and
+        # what is computed of one is that of all.
+        indices = np.stack(
+            [
+                reordered(row, control, np.random.default_rng((seed, row[0])))
+                for row in indices
+            ]
+        )
     # Clips overlap in a short video: each of its frames is read once.
     needed, places = np.unique(indices, return_inverse=True)
     read = frames(needed)
