@@ -5,6 +5,7 @@ import errno
 import functools
 import hashlib
 import io
+import logging
 import os
 import re
 import secrets
@@ -18,9 +19,13 @@ from pathlib import Path
 
 from har_keras.errors import EnvironmentFault
 
+logger = logging.getLogger("har_keras")
+
 # Machine, process and a random number; earlier versions had only the last.
 _TEMPORARY = re.compile(r"\.([0-9a-f]{6})([0-9a-f]{8})[0-9a-f]{4}-")
 _EARLIER_TEMPORARY = re.compile(r"\.[0-9a-f]{8}-")
+# Disks of a network without a lock service answer so.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 _SPECIAL = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -226,6 +231,24 @@ def full_disk_named(path: Path) -> Iterator[None]:
             f"The disk is full: '{path}' could not be written. Free some "
             "space, or choose another disk with --run-dir or --store-dir."
         ) from error
+
+
+def warn_of_no_locks(folder: Path, error: Exception) -> None:
+    """Says that a disk has no locks, if that is why there is none.
+
+    Args:
+        folder: Path. In which the lock was to be.
+        error: Exception. What taking it raised. That there is no right to
+            write is said by whoever writes the first file.
+    """
+    number = getattr(error, "errno", None)
+    if not isinstance(error, NotImplementedError) and number not in _NO_LOCKS:
+        return
+    logger.warning(
+        "The disk of '%s' has no file locks. Let only one process write there "
+        "at a time.",
+        folder,
+    )
 
 
 def sync(path: Path) -> None:

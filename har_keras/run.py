@@ -12,7 +12,7 @@ from typing import Any
 
 from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
-from har_keras.files import remove_leftovers, whole_file
+from har_keras.files import remove_leftovers, warn_of_no_locks, whole_file
 from har_keras.hub import hub_name, hub_options
 from har_keras.toml import read_toml, write_toml
 
@@ -166,9 +166,8 @@ class Run(ResultFiles):
                 f"'{self.path}' is being written by {owner or 'a process'}. "
                 "Wait until it ends, or choose another --run-dir."
             ) from None
-        except (OSError, NotImplementedError):
-            # No right to write, which the first file says, or no locks on a
-            # disk of a network.
+        except (OSError, NotImplementedError) as error:
+            warn_of_no_locks(self.path, error)
             return None
         with contextlib.suppress(OSError):  # on Windows nobody else may
             self.lock_file.write_text(_process(os.getpid()), "utf-8")

@@ -1,5 +1,6 @@
 """A run directory has one writer."""
 
+import errno
 import os
 import platform
 import subprocess
@@ -95,6 +96,20 @@ def test_where_the_folder_cant_be_written_there_is_no_lock(tmp_path):
     (tmp_path / "file").touch()
     with Run(tmp_path / "file" / "run").writing():
         pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [NotImplementedError("flock"), OSError(errno.ENOLCK, "No locks available")],
+)
+def test_a_disk_without_locks_is_named(tmp_path, monkeypatch, caplog, error):
+    def acquire(*_):
+        raise error
+
+    monkeypatch.setattr("filelock.FileLock.acquire", acquire)
+    with Run(tmp_path / "run").writing():
+        (tmp_path / "run/config.toml").touch()
+    assert f"The disk of '{tmp_path / 'run'}' has no file locks." in caplog.text
 
 
 def test_a_run_that_is_opened_makes_no_store_where_it_says(tmp_path):

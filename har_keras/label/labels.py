@@ -21,7 +21,7 @@ from typing import Any
 import filelock
 
 from har_keras.errors import DataError, EnvironmentFault, HarError
-from har_keras.files import whole_file
+from har_keras.files import warn_of_no_locks, whole_file
 from har_keras.label.rows import (
     Key,
     LabelRow,
@@ -212,8 +212,9 @@ class Labels:
             ) from None
         except PermissionError as error:
             raise _not_written(self.path, error) from error
-        except (OSError, NotImplementedError):
-            yield  # a disk of a network without locks
+        except (OSError, NotImplementedError) as error:
+            warn_of_no_locks(self.root, error)
+            yield
             return
         try:
             yield
