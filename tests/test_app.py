@@ -523,7 +523,7 @@ def opened(chromium, address, request):
 
 def sent(tab, file):
     tab.set_input_files("#file", file)
-    tab.wait_for_selector("#choose:not([disabled])", timeout=60_000)
+    tab.wait_for_selector("#choose:not([disabled])", timeout=90_000)
     return tab
 
 
@@ -588,16 +588,26 @@ def test_a_video_that_the_browser_can_not_play_has_its_frames(
     command = [ffmpeg_binary(), "-v", "error", "-i", video, "-c:v", "mpeg4"]
     subprocess.run([*command, file], check=True)
     tab = sent(opened(), file)
-    tab.wait_for_selector("#unplayable:not([hidden])", timeout=30_000)
+    tab.wait_for_selector("#unplayable:not([hidden])", timeout=90_000)
     first = tab.get_attribute("#still", "src")
     tab.get_by_role("slider", name="Moment of the video").press("End")
     assert tab.get_attribute("#still", "src") != first
 
 
+def test_a_player_that_says_nothing_is_not_waited_for(opened, video):
+    tab = opened()
+    tab.evaluate(
+        "Object.defineProperty(HTMLMediaElement.prototype, 'src', {set() {}})"
+    )
+    sent(tab, video)
+    assert tab.is_visible("#player")
+    tab.wait_for_selector("#unplayable:not([hidden])", timeout=90_000)
+
+
 def test_a_camera_is_answered_with_its_delay(opened):
     tab = opened("/live")
     tab.click("#start")
-    tab.wait_for_selector("#history span", timeout=60_000)
+    tab.wait_for_selector("#history span", timeout=90_000)
     delay = float(tab.inner_text("#delay").removesuffix(" s"))
     assert 0 <= delay < 10  # in tenths of a second
     assert int(tab.inner_text("#done")) >= 1
@@ -615,6 +625,6 @@ def test_a_program_that_ended_is_said(chromium, run, tmp_path):
         tab = chromium.new_page()
         tab.goto(address)
     tab.set_input_files("#file", Path(__file__))
-    tab.wait_for_selector("[role=alert] p", timeout=30_000)
+    tab.wait_for_selector("[role=alert] p", timeout=90_000)
     assert "Is it still running?" in tab.inner_text("[role=alert]")
     tab.close()

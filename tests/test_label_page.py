@@ -517,7 +517,7 @@ def opened(chromium, program, size=(1280, 800)):
 
 
 def until(page, what, argument=None):
-    page.wait_for_function(f"x => {what}", arg=argument, timeout=60_000)
+    page.wait_for_function(f"x => {what}", arg=argument, timeout=90_000)
 
 
 def press(page, *keys):

@@ -5,7 +5,8 @@ import { Timeline } from "/timeline.js";
 
 const known = await model();
 const player = find("player");
-let request = null, timeline = null, kept = [];
+const PATIENCE_MS = 5000;
+let request = null, timeline = null, patience = null, kept = [];
 
 find("limits").textContent =
   `Or drop it here. Videos of ${known.limits} are accepted, also in formats ` +
@@ -112,9 +113,13 @@ function show(answer, file) {
   })));
   find("result").hidden = false;
   timeline = new Timeline(answer, known.classes, seek);
-  player.hidden = false;
-  find("unplayable").hidden = true;
+  playable();
   player.src = address(file);
+  // A player that is busy may never say that it can't play a file.
+  clearTimeout(patience);
+  patience = setTimeout(() => {
+    if (!player.videoWidth) unplayable();
+  }, PATIENCE_MS);
   const base = file.name.replace(/\.[^.]*$/, "") || "video";
   const kinds = { csv: "text/csv", json: "application/json",
                   srt: "application/x-subrip", vtt: "text/vtt" };
@@ -132,6 +137,11 @@ function seek(seconds) {
   else player.currentTime = seconds;
 }
 
+function playable() {
+  player.hidden = false;
+  find("unplayable").hidden = true;
+}
+
 function unplayable() {
   if (!timeline) return;
   player.hidden = true;
@@ -142,7 +152,8 @@ function unplayable() {
 
 player.addEventListener("error", unplayable);
 player.addEventListener("loadedmetadata", () => {
-  if (!player.videoWidth) unplayable();
+  if (player.videoWidth) playable();
+  else unplayable();
 });
 player.addEventListener("timeupdate", () => timeline?.moveTo(player.currentTime));
 
