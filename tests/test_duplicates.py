@@ -6,9 +6,10 @@ from support.videos import X264, ffmpeg, scene, write_video
 
 from har_keras.config import ClipConfig, StoreConfig
 from har_keras.errors import DataError
-from har_keras.manifest.manifest import Manifest
+from har_keras.manifest.manifest import Manifest, Video
 from har_keras.store.alignment import Footage
 from har_keras.store.duplicates import (
+    Duplicate,
     _is_still,
     find_duplicates,
     leaking_groups,
@@ -135,6 +136,24 @@ def test_leaks_are_warned_of_by_name_and_refused_if_strict(tmp_path, caplog):
     assert "'test/a/copy.mp4' (test) and 'train/a/0.mp4' (train)" in caplog.text
     with pytest.raises(DataError, match=r"copy\.mp4.*--strict"):
         report_leaks(duplicates, manifest, strict=True)
+
+
+def test_many_leaks_are_counted_and_the_gravest_named(tmp_path, caplog):
+    videos = [
+        Video(f"{place}.mp4", "a", split, group=str(place))
+        for place, split in enumerate(["train", "val", "val", "val", "test"])
+    ]
+    leaks = [
+        Duplicate(videos[0], video, "nearly the same") for video in videos[1:]
+    ]
+    leaks.append(Duplicate(videos[1], videos[4], "same file"))
+    manifest = Manifest(tmp_path, ("a",), tuple(videos))
+    assert len(report_leaks(leaks, manifest)) == 5
+    first, second, third, rest = caplog.messages
+    assert first.startswith("A leak between splits: '1.mp4' (val) and '4.mp4'")
+    assert "'0.mp4' (train) and '4.mp4' (test)" in second
+    assert "'0.mp4' (train) and '1.mp4' (val)" in third
+    assert rest == "And 2 more leaks. har-keras check lists all of them."
 
 
 def test_a_group_in_two_splits_is_a_leak(tmp_path, caplog):

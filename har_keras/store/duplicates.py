@@ -55,6 +55,7 @@ _LEAST_CONTRAST = 4.0
 _STILL_LOOK = 0.99
 # Frames that are compared at once.
 _BLOCK = 4096
+_NUM_NAMED = 3  # leaks, on the terminal
 
 _SAME_FILE = "same file"
 _SAME = "the same or nearly the same footage"
@@ -171,6 +172,9 @@ def report_leaks(
 ) -> list[Duplicate]:
     """Logs a warning for footage and groups that are in several splits.
 
+    Three of each are named, and how many more there are: they are to be seen in
+    the list of `check`.
+
     Args:
         duplicates: Iterable of Duplicate. As `find_duplicates` returns them.
         manifest: Manifest. The videos.
@@ -184,13 +188,23 @@ def report_leaks(
     """
     leaks = [pair for pair in duplicates if pair.is_leak]
     groups = leaking_groups(manifest)
-    for pair in leaks:
-        # Appearance and motion can coincide by chance; equal bytes can't.
-        what = "A leak" if pair.kind == _SAME_FILE else "A likely leak"
-        logger.warning("%s between splits: %s.", what, pair)
-    for group, splits in groups.items():
-        where = " and ".join(splits)
-        logger.warning("Group '%s' is in %s.", group, where)
+    sure = sorted(leaks, key=_importance)
+    _warn_of_some(
+        [
+            # Appearance and motion can coincide by chance; equal bytes can't.
+            f"A {'' if pair.kind == _SAME_FILE else 'likely '}leak between "
+            f"splits: {pair}."
+            for pair in sure
+        ],
+        "leaks",
+    )
+    _warn_of_some(
+        [
+            f"Group '{group}' is in {' and '.join(splits)}."
+            for group, splits in groups.items()
+        ],
+        "groups in several splits",
+    )
     if strict and (leaks or groups):
         first = str(leaks[0]) if leaks else f"group '{next(iter(groups))}'"
         raise DataError(
@@ -199,6 +213,23 @@ def report_leaks(
             "--strict."
         )
     return leaks
+
+
+def _importance(pair: Duplicate) -> tuple[bool, bool]:
+    """Puts equal files first, and then what makes the test flatter."""
+    splits = {pair.first.split, pair.second.split}
+    return pair.kind != _SAME_FILE, "test" not in splits
+
+
+def _warn_of_some(sentences: Sequence[str], kind: str) -> None:
+    for sentence in sentences[:_NUM_NAMED]:
+        logger.warning("%s", sentence)
+    if len(sentences) > _NUM_NAMED:
+        logger.warning(
+            "And %d more %s. har-keras check lists all of them.",
+            len(sentences) - _NUM_NAMED,
+            kind,
+        )
 
 
 def leaking_groups(manifest: Manifest) -> dict[str, list[str]]:
