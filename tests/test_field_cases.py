@@ -397,6 +397,17 @@ def test_links_name_the_way_out(tmp_path):
         assert "leads out of the folder; put the file itself" in video.reason
 
 
+def test_classes_that_are_links_are_why_there_is_no_video(tmp_path):
+    root = tmp_path / "data"
+    root.mkdir()
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.mp4").write_text(name)
+        (root / name).symlink_to(tmp_path / name)
+    with pytest.raises(DataError, match="folder 'a' is a link and is not foll"):
+        Manifest.from_folder(root)
+
+
 def test_unlabelled_videos_in_splits_are_not_mixed(tmp_path):
     for name in ("train/1.mp4", "train/2.mp4", "test/3.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

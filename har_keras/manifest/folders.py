@@ -187,6 +187,10 @@ def _in_folders(
             f"There is no video in '{files.root}', but an archive, "
             f"'{files.archives[0]}'. Unpack it first."
         )
+    if not files.videos and not files.image_folders and files.links:
+        raise DataError(
+            f"There is no video in '{files.root}'. {files.links[0]}"
+        )
     try:
         found = videos_in_folders(files, known)
     except NoClassFolders as error:

@@ -127,14 +127,19 @@ class VideoFiles:
         """The archives, which are not opened, sorted."""
         return tuple(sorted(self._content.archives))
 
-    def notes(self) -> list[str]:
-        """Returns notes on links and files that are left out."""
-        notes = [
+    @property
+    def links(self) -> list[str]:
+        """A note on each folder that is a link."""
+        return [
             f"The folder '{link}' is a link and is not followed. Put the "
             "folder itself there, or list its videos in a manifest.csv beside "
             "them."
             for link in self._content.links
         ]
+
+    def notes(self) -> list[str]:
+        """Returns notes on links and files that are left out."""
+        notes = self.links
         notes += [
             f"{plural(number, 'video')} in '{name}', a folder of the system, "
             f"{'is' if number == 1 else 'are'} left out."
