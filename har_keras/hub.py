@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 _FILES = (".safetensors", ".keras", ".bin", ".pt", ".pth", ".h5", ".onnx")
 _SECONDS = 20.0  # that the hub has to name a commit
 
+SCHEME = "hf://"
+"""Begins the address of a model on a hub, where it stands for a run."""
+
 
 @dataclass(frozen=True)
 class HubName:
@@ -42,6 +46,8 @@ class HubName:
         repo: str. `owner/name`.
         revision: str or None. A branch, a tag or a commit. Defaults to the
             main branch.
+        scheme: str. "hf://" where it was written as an address, which can't be
+            meant for a file here.
 
     Example:
 
@@ -51,14 +57,21 @@ class HubName:
 
     repo: str
     revision: str | None = None
+    scheme: str = ""
 
     def __str__(self) -> str:
-        return f"{self.repo}@{self.revision}" if self.revision else self.repo
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"{self.scheme}{self.repo}{revision}"
 
     @property
     def is_exact(self) -> bool:
         """Whether the revision is a commit, whose files never change."""
         return bool(self.revision and _COMMIT.fullmatch(self.revision))
+
+    @property
+    def is_no_file(self) -> str:
+        """For messages, what else than a model on a hub was looked for."""
+        return "" if self.scheme else "is no file or folder here and "
 
 
 def hub_name(weights: str) -> HubName | None:
@@ -84,6 +97,31 @@ def hub_name(weights: str) -> HubName | None:
     name = HubName(**match.groupdict())
     is_path = Path(name.repo).parent.is_dir() or name.repo.endswith(_FILES)
     return None if is_path and not name.revision else name
+
+
+def hub_address(text: str) -> HubName | None:
+    """Returns the name in `hf://owner/name[@revision]`; None without `hf://`.
+
+    Raises:
+        UsageError: If what follows is no name.
+
+    Example:
+
+    >>> hub_address("hf://owner/name@v1")
+    HubName(repo='owner/name', revision='v1', scheme='hf://')
+    >>> hub_address("owner/name") is None
+    True
+    """
+    if not text.startswith(SCHEME):
+        return None
+    rest = text.removeprefix(SCHEME)
+    match = _NAME.fullmatch(rest)
+    if match is None or ".." in rest:
+        raise UsageError(
+            f"'{text}' is no address of a model. Expected "
+            f"{SCHEME}owner/name or {SCHEME}owner/name@revision."
+        )
+    return HubName(**match.groupdict(), scheme=SCHEME)
 
 
 def hub_options(name: HubName) -> dict[str, Any]:
@@ -122,8 +160,8 @@ def download(name: HubName) -> tuple[HubName, Path]:
     """
     exact = _exact(name)
     family = family_of(_settings(exact), str(name))
-    _file(exact, _SCALING)
-    file = _file(exact, _WEIGHTS)
+    hub_file(exact, _SCALING)
+    file = hub_file(exact, _WEIGHTS)
     if file is None:
         raise _without_weights(exact)
     _require_weights_of(family, file, exact)
@@ -131,17 +169,38 @@ def download(name: HubName) -> tuple[HubName, Path]:
 
 
 def _exact(name: HubName) -> HubName:
-    """Returns the name with its commit; without a network, the cached one."""
-    if name.is_exact and _cached(name, _WEIGHTS):
+    return exact_name(name, _CONFIG, _WEIGHTS, _without_config)
+
+
+def exact_name(
+    name: HubName,
+    first: str,
+    last: str,
+    without: Callable[[HubName], HarError],
+) -> HubName:
+    """Returns a name with its commit; without a network, the cached one.
+
+    Args:
+        name: HubName. The model.
+        first: str. The small file that tells that it is of the right kind.
+        last: str. The file that is downloaded last.
+        without: Callable. Returns the error for a model without `first`.
+
+    Raises:
+        HarError: Of `without`; or as for `download`.
+    """
+    if name.is_exact and _cached(name, last):
         return name
-    hub = _package(name)
+    hub = hub_package(name)
     try:
-        _files_of(name)  # fails at once, where a download would try on
+        files_on_hub(name)  # fails at once, where a download would try on
         # By the name that was given: the cache then knows its commit.
-        config = hub.hf_hub_download(name.repo, _CONFIG, revision=name.revision)
+        found = hub.hf_hub_download(name.repo, first, revision=name.revision)
     except Exception as error:
-        return _exact_of_cache(name, error)
-    exact = replace(name, revision=Path(config).parent.name)
+        if _is_missing(name, error):
+            raise without(name) from error
+        return _exact_of_cache(name, first, error)
+    exact = replace(name, revision=Path(found).parent.name)
     if not exact.is_exact:
         raise EnvironmentFault(
             f"The hub {hub.constants.ENDPOINT} names no commit of '{name}'. "
@@ -150,38 +209,40 @@ def _exact(name: HubName) -> HubName:
     return exact
 
 
-def _exact_of_cache(name: HubName, error: Exception) -> HubName:
+def _exact_of_cache(name: HubName, file: str, error: Exception) -> HubName:
     """Returns the name with the cached commit, where the hub gave none."""
-    if _is_missing(name, error):
-        raise _without_config(name) from error
     fault = _fault(name, error)
     if not isinstance(fault, EnvironmentFault):
         raise fault from error
-    cached = _cached(name, _CONFIG)
+    cached = _cached(name, file)
     if cached is None:
         raise fault from error
-    if not _is_offline(_package(name)):
+    if not is_offline(hub_package(name)):
         logger.warning(
             "'%s' is taken from the cache, as the hub gave no answer (%s).",
             name,
-            _reason(error),
+            reason_of(error),
         )
     return replace(name, revision=cached.parent.name)
 
 
-def _files_of(name: HubName) -> list[str]:
+def files_on_hub(name: HubName) -> list[str]:
     """Returns the names of a model's files, as the hub lists them."""
-    found = (
-        _package(name)
+    return [file.rfilename for file in model_on_hub(name).siblings or ()]
+
+
+def model_on_hub(name: HubName) -> Any:
+    """Returns what the hub tells of a model, as huggingface_hub has it."""
+    return (
+        hub_package(name)
         .HfApi()
         .model_info(name.repo, revision=name.revision, timeout=_SECONDS)
     )
-    return [file.rfilename for file in found.siblings or ()]
 
 
 def _is_missing(name: HubName, error: Exception) -> bool:
     """Returns whether the hub was asked for a file that it does not have."""
-    errors = _package(name).errors
+    errors = hub_package(name).errors
     return isinstance(error, errors.EntryNotFoundError) and not isinstance(
         error, errors.LocalEntryNotFoundError
     )
@@ -189,20 +250,31 @@ def _is_missing(name: HubName, error: Exception) -> bool:
 
 def _cached(name: HubName, filename: str) -> Path | None:
     """Returns a file of the cache, without asking the hub."""
-    found = _package(name).try_to_load_from_cache(
+    found = hub_package(name).try_to_load_from_cache(
         name.repo, filename, revision=name.revision
     )
     return Path(found) if isinstance(found, str) else None
 
 
-def _file(exact: HubName, filename: str) -> Path | None:
-    """Returns a file, downloaded if need be; None if the model has none."""
-    hub = _package(exact)
+def hub_file(
+    exact: HubName, filename: str, large: str = _WEIGHTS
+) -> Path | None:
+    """Returns a file, downloaded if need be; None if the model has none.
+
+    Args:
+        exact: HubName. The model, with its commit.
+        filename: str. The file.
+        large: str. The file whose download is told.
+
+    Raises:
+        HarError: As for `download`.
+    """
+    hub = hub_package(exact)
     place = {"filename": filename, "revision": exact.revision}
     found = hub.try_to_load_from_cache(exact.repo, **place)
     if found is not None:  # else a path, or the mark of one that is missing
         return Path(found) if isinstance(found, str) else None
-    if filename == _WEIGHTS:
+    if filename == large:
         logger.info("Downloading the weights of '%s'.", exact)
     try:
         return Path(hub.hf_hub_download(exact.repo, **place))
@@ -214,7 +286,7 @@ def _file(exact: HubName, filename: str) -> Path | None:
 
 def _settings(exact: HubName) -> dict[str, Any]:
     """Returns the content of a model's `config.json`."""
-    file = _file(exact, _CONFIG)
+    file = hub_file(exact, _CONFIG)
     if file is None:
         raise _without_config(exact)
     try:
@@ -222,7 +294,7 @@ def _settings(exact: HubName) -> dict[str, Any]:
     except OSError as error:
         raise _unreadable(file, error) from error
     except (ValueError, TypeError, RecursionError) as error:
-        raise _damaged(exact, file, error) from error
+        raise damaged_file(exact, file, error) from error
 
 
 def _require_weights_of(family: str, file: Path, exact: HubName) -> None:
@@ -233,7 +305,7 @@ def _require_weights_of(family: str, file: Path, exact: HubName) -> None:
     except OSError as error:
         raise _unreadable(file, error) from error
     except safetensors.SafetensorError as error:
-        raise _damaged(exact, file, error) from error
+        raise damaged_file(exact, file, error) from error
     if f"{family}.embeddings.patch_embeddings.projection.weight" not in names:
         raise UsageError(
             f"'{exact}' is a {family} by its {_CONFIG}, but not by "
@@ -242,7 +314,7 @@ def _require_weights_of(family: str, file: Path, exact: HubName) -> None:
         )
 
 
-def _damaged(exact: HubName, file: Path, error: Exception) -> DataError:
+def damaged_file(exact: HubName, file: Path, error: Exception) -> DataError:
     """Removes a file from the cache; returns the error to raise."""
     for path in (file.resolve(), file):  # the content, and the link to it
         path.unlink(missing_ok=True)
@@ -269,7 +341,7 @@ def _without_config(name: HubName) -> UsageError:
 def _without_weights(exact: HubName) -> HarError:
     """Returns the error for a model without `model.safetensors`."""
     try:
-        files = _files_of(exact)
+        files = files_on_hub(exact)
     except Exception as error:
         return _fault(exact, error)
     if _INDEX in files:
@@ -285,7 +357,7 @@ def _without_weights(exact: HubName) -> HarError:
     )
 
 
-def _package(name: HubName) -> Any:
+def hub_package(name: HubName) -> Any:
     """Returns the module huggingface_hub."""
     # It reads this when it is imported.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -294,9 +366,9 @@ def _package(name: HubName) -> Any:
         import huggingface_hub.errors
     except ImportError as error:
         raise EnvironmentFault(
-            f"'{name}' is no file or folder here, and a model of a "
-            f"hub needs the package huggingface_hub ({error}). Install it "
-            'with: pip install "har_keras[hub]".'
+            f"'{name}' {name.is_no_file}needs the package huggingface_hub "
+            f"({error}), as a model of a hub. Install it with: pip install "
+            '"har_keras[hub]".'
         ) from error
     return huggingface_hub
 
@@ -305,7 +377,7 @@ def _package(name: HubName) -> Any:
 # where it is called.
 def _fault(name: HubName, error: Exception) -> HarError:
     """Returns an error of huggingface_hub as one of this package."""
-    hub = _package(name)
+    hub = hub_package(name)
     found, place = hub.errors, str(hub.constants.ENDPOINT)
     if isinstance(error, found.GatedRepoError):
         return EnvironmentFault(
@@ -315,21 +387,21 @@ def _fault(name: HubName, error: Exception) -> HarError:
     if isinstance(
         error, found.RepositoryNotFoundError | found.HFValidationError
     ):
+        kind = "no" if name.scheme else "neither a file or folder here nor a"
         return UsageError(
-            f"'{name}' is neither a file or folder here nor a model "
-            f"of the hub {place}. Check the name; a private model needs "
-            "HF_TOKEN."
+            f"'{name}' is {kind} model of the hub {place}. Check the name; a "
+            "private model needs HF_TOKEN."
         )
     if isinstance(error, found.RevisionNotFoundError):
         return UsageError(
             f"The hub {place} has {name.repo}, but no revision "
             f"'{name.revision}' of it. Give a branch, a tag or a commit."
         )
-    if _is_offline(hub):
+    if is_offline(hub):
         return EnvironmentFault(
-            f"'{name}' is no file or folder here and not in the "
-            "cache of huggingface_hub, which is offline. Unset HF_HUB_OFFLINE "
-            "to download it."
+            f"'{name}' {name.is_no_file}is not in the cache of "
+            "huggingface_hub, which is offline. Unset HF_HUB_OFFLINE to "
+            "download it."
         )
     return _not_downloaded(name, error, place)
 
@@ -344,16 +416,17 @@ def _not_downloaded(
     if getattr(error, "errno", None) == errno.ENOSPC:
         way = "Free some space, or set HF_HUB_CACHE to a folder elsewhere."
     return EnvironmentFault(
-        f"'{name}' is no file or folder here, and could not be "
-        f"downloaded from the hub {place} ({_reason(error)}). {way}"
+        f"'{name}' {name.is_no_file}could not be downloaded from the hub "
+        f"{place} ({reason_of(error)}). {way}"
     )
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Returns what went wrong, in one line."""
     first = str(error.__cause__ or error).strip().partition("\n")[0]
     return first.rstrip(".") or type(error).__name__
 
 
-def _is_offline(hub: Any) -> bool:
+def is_offline(hub: Any) -> bool:
+    """Returns whether huggingface_hub was told to ask no hub."""
     return bool(hub.constants.HF_HUB_OFFLINE)

@@ -1,5 +1,8 @@
 import importlib.util
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ from support.tiny_serving import smooth_clips
 
 from har_keras.benchmark import server
 from har_keras.benchmark.__main__ import main
+from har_keras.benchmark.features import benchmark_features
 from har_keras.benchmark.flops import step_flops
 from har_keras.benchmark.job import benchmark_job, measured
 from har_keras.benchmark.step import benchmark_step, measure_steps
@@ -72,6 +76,83 @@ def test_the_parts_are_listed(capsys):
     assert main([]) == 0
     assert "step" in capsys.readouterr().out
     assert main(["steps"]) == 2
+
+
+SMALL = [
+    "--num-frames", "2", "--crop-size", "16", "--num-layers", "1",
+    "--hidden-dim", "8", "--mlp-dim", "8", "--batch-size", "4",
+]  # fmt: skip
+SITE = """
+import sys
+sys.path.insert(0, {programs!r})
+from without_tensorflow import hide
+hide()
+"""
+
+
+@pytest.mark.parametrize(
+    ("part", "flags", "heading"),
+    [
+        ("step", SMALL, "clips/s  cpu ms/clip"),
+        ("features", ["--crop-size", "64", "--num-frames", "8"], "frames/s"),
+    ],
+)
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_another_backend_is_measured_without_tensorflow(
+    backend, part, flags, heading, tmp_path
+):
+    """Also in the processes that it starts."""
+    if not importlib.util.find_spec(backend):
+        pytest.skip(f"needs the extra {backend}")
+    programs = Path(__file__).parent / "programs"
+    site = SITE.format(programs=str(programs))
+    (tmp_path / "sitecustomize.py").write_text(site)
+    paths = [str(tmp_path), str(programs.parents[1])]
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "har_keras.benchmark", part, *flags,
+            "--backend", backend, "--rounds", "1",
+        ],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert heading in done.stdout
+    assert f"n {backend}, " in done.stdout
+
+
+def test_what_reads_videos_says_that_it_needs_tensorflow(tmp_path):
+    programs = Path(__file__).parent / "programs"
+    site = SITE.format(programs=str(programs))
+    (tmp_path / "sitecustomize.py").write_text(site)
+    paths = [str(tmp_path), str(programs.parents[1])]
+    done = subprocess.run(
+        [sys.executable, "-m", "har_keras.benchmark", "input"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 4
+    assert "(No module named 'tensorflow'). Install" in done.stderr
+
+
+def test_the_features_of_a_backbone_are_measured(capsys):
+    cost = benchmark_features(
+        Config().replace(recipe="transfer", crop_size=64, num_frames=8),
+        rounds=1,
+    )
+    assert cost.backbone == "efficientnet-lite0"
+    assert (
+        cost.num_frames
+        == 8 // Config().replace(recipe="transfer").features.backbone_stride
+    )
+    assert 0 < cost.cpu_seconds < 10
+    assert "GFLOP/s; the backbone reaches" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="no backbone to measure"):
+        benchmark_features(Config())
+    with pytest.raises(UsageError, match="--rounds"):
+        benchmark_features(rounds=0)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Initial weights by their name on a hub, from a stand-in for it."""
 
-import importlib
 import json
 import logging
 import os
@@ -13,7 +12,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from support.moving_squares import SquaresStore, squares_manifest
-from support.stand_in_hub import Model, StandInHub, config_of, model_files
+from support.stand_in_hub import (
+    Model,
+    StandInHub,
+    config_of,
+    model_files,
+    point_client_to,
+)
 
 from har_keras import cli, pretrain, train
 from har_keras.config import Config
@@ -36,7 +41,6 @@ from har_keras.training.initial_weights import (
 huggingface_hub = pytest.importorskip(
     "huggingface_hub", reason="needs the extra hub"
 )
-constants = importlib.import_module("huggingface_hub.constants")
 
 FAMILIES = ("vivit", "videomae", "timesformer", "vit")
 BASE = {
@@ -61,18 +65,11 @@ def server():
 def point_to(monkeypatch, tmp_path):
     """Returns a function that sets what huggingface_hub read as it started."""
     cache = tmp_path / "cache"
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
     monkeypatch.chdir(tmp_path)
 
     def point(endpoint, *, offline=False):
-        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-        template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+        point_client_to(monkeypatch, cache, endpoint, offline=offline)
         return cache
 
     return point

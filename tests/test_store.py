@@ -350,7 +350,7 @@ def test_a_killed_program_leaves_whole_shards(tmp_path):
         if len(list(tmp_path.glob("store/*/[!.]*.npz"))) > 2:
             program.send_signal(signal.SIGKILL)
         time.sleep(0.01)
-    (folder,) = tmp_path.glob("store/*")
+    (folder,) = tmp_path.glob("store/*px*")
     store = Store(folder, StoreSpec(128, 16.0, "jpeg"))
     assert len(store) >= 3
     for sha256 in store:
@@ -387,7 +387,7 @@ def test_two_programs_at_once_do_no_harm(tmp_path):
     root = draw_folder(tmp_path / "videos", per_class=4)
     programs = [start(root, tmp_path) for _ in range(2)]
     assert [program.wait(120) for program in programs] == [0, 0]
-    (folder,) = tmp_path.glob("store/*")
+    (folder,) = tmp_path.glob("store/*px*")
     store = Store(folder, StoreSpec(128, 16.0, "jpeg"))
     assert len(store) == 8
     for sha256 in store:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from har_keras import cli
 from har_keras.benchmark.options import (
+    FeaturesOptions,
     InputOptions,
     JobOptions,
     LabelingOptions,
@@ -24,6 +25,7 @@ USAGE = """usage: python -m har_keras.benchmark PART [options]
 
 Parts:
   step     training step: throughput, CPU time, memory and utilization
+  features what a pretrained backbone costs, in frames per second
   input    input pipeline: decoding, frame store and augmentation, in clips
            per CPU second and relative to a training step
   job      a whole training, from a folder to a report: time, processor time
@@ -38,10 +40,17 @@ PART -h shows the options of a part.
 
 
 def _step(options: StepOptions) -> None:
-    start_backend(options.settings.training.backend)
+    start_backend(options.settings.training.backend, reads_data=False)
     from har_keras.benchmark.step import benchmark_step
 
     benchmark_step(options.settings, rounds=options.rounds, peers=options.peers)
+
+
+def _features(options: FeaturesOptions) -> None:
+    start_backend(options.settings.training.backend, reads_data=False)
+    from har_keras.benchmark.features import benchmark_features
+
+    benchmark_features(options.settings, rounds=options.rounds)
 
 
 def _input(options: InputOptions) -> None:
@@ -138,6 +147,7 @@ def _sizes(options: RecipesOptions) -> tuple[int, ...]:
 
 OPTIONS: dict[str, type] = {
     "step": StepOptions,
+    "features": FeaturesOptions,
     "input": InputOptions,
     "job": JobOptions,
     "server": ServerOptions,
@@ -146,6 +156,7 @@ OPTIONS: dict[str, type] = {
 }
 _PARTS: dict[str, Callable[..., None]] = {
     "step": _step,
+    "features": _features,
     "input": _input,
     "job": _job,
     "server": _server,

@@ -15,6 +15,10 @@ _STEP = Flags(
     without=("weights",),
     common=("crop_size", "batch_size", "micro_batch_size", "backend"),
 )
+_FEATURES = Flags(
+    ("clip", "features", "backend"),
+    common=("backbone", "crop_size", "num_frames", "backend"),
+)
 _INPUT = Flags(
     (
         "clip", "store", "model", "recipe", "batch_size", "micro_batch_size",
@@ -48,6 +52,22 @@ class StepOptions:
     Face's ViViT, and on TensorFlow the step without `fit`. Needs a checkout of
     the repository and the extra peers."""
     settings: Annotated[Config, _STEP] = field(default_factory=Config)
+
+
+def _transfer() -> Config:
+    return Config().replace(recipe="transfer")
+
+
+@dataclass(frozen=True)
+class FeaturesOptions:
+    """Measures a pretrained backbone on frames of noise.
+
+    As recipe transfer runs it, without decoding and the store.
+    """
+
+    rounds: int = 5
+    """Measurements."""
+    settings: Annotated[Config, _FEATURES] = field(default_factory=_transfer)
 
 
 @dataclass(frozen=True)

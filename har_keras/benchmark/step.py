@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from har_keras.config import Config
+from har_keras.environment import device_name
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.toml import write_toml
 
@@ -79,6 +80,7 @@ def benchmark_step(
             names, config, rounds=rounds, progress=bar.advance
         )
     print(_table(costs))
+    print(f"On {device_name()}.")
     if config.model.model == "vit":
         print(_utilization(config, costs[0], rate))
     return costs

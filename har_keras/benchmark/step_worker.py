@@ -5,6 +5,7 @@ one per line, and writes the cost of each to standard output as JSON.
 """
 
 import importlib
+import itertools
 import json
 import os
 import sys
@@ -75,14 +76,25 @@ def ours(config: Config) -> Train:
 
 
 def _fitting(model: Any, batch: tuple[np.ndarray, np.ndarray]) -> Train:
-    import tensorflow as tf
-
-    data = tf.data.Dataset.from_tensors(batch).repeat()
+    data_of = _repeating(batch)
 
     def train(steps: int) -> None:
-        model.fit(data, steps_per_epoch=steps, verbose=0, shuffle=False)
+        model.fit(data_of(), steps_per_epoch=steps, verbose=0, shuffle=False)
 
     return train
+
+
+def _repeating(batch: tuple[np.ndarray, np.ndarray]) -> Callable[[], Any]:
+    """Returns what gives a batch without end: of tf.data, as in training.
+
+    Of a generator where only another backend is installed.
+    """
+    try:
+        import tensorflow as tf
+    except ImportError:
+        return lambda: (item for item in itertools.repeat(batch))
+    data = tf.data.Dataset.from_tensors(batch).repeat()
+    return lambda: data
 
 
 def bare(config: Config) -> Train:

@@ -15,6 +15,7 @@ from har_keras.errors import DataError, EnvironmentFault
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.manifest.parts import counted
 from har_keras.store.decoding import Fill, Task, fill
+from har_keras.store.limit import keep_within_limit, limit_of
 from har_keras.store.parts import (
     is_cut,
     is_padded,
@@ -24,6 +25,7 @@ from har_keras.store.parts import (
     with_background,
 )
 from har_keras.store.store import Store, StoreSpec, default_store_dir
+from har_keras.store.use import hold
 from har_keras.video.ffmpeg import VideoError
 from har_keras.video.ffmpeg_log import reason_from_content
 from har_keras.video.images import probe_video
@@ -63,6 +65,7 @@ def decode_all(
     tasks = _tasks(manifest, shard)
     opened = open_store(clip, store, tasks)
     require_within(manifest, opened, {task.sha256 for task in tasks})
+    is_new = any(task.sha256 not in opened for task in tasks)
     reasons = fill(
         opened,
         tasks,
@@ -76,6 +79,8 @@ def decode_all(
     if manifest.background:
         kept = with_background(kept, opened, clip)
     _say_what_failed(kept, opened, clip)
+    if is_new and store.cache != "off":
+        keep_within_limit(opened.folder.parent)
     return opened, kept
 
 
@@ -239,12 +244,27 @@ def open_store(
         tasks: Sequence of Task. The videos.
 
     Returns:
-        A `Store`. With `off`, a temporary one.
+        A `Store`. With `off`, a temporary one. What it has of the videos is
+        not removed while it is used.
+
+    Raises:
+        UsageError: If the limit in `HAR_KERAS_STORE_LIMIT` is no size.
+        EnvironmentFault: If its folder is a link.
     """
     if config.cache == "off":
         return Store.passing(_spec(clip, config, "jpeg"))
     folder = config.store_dir or default_store_dir()
-    if config.cache != "auto":
+    limit_of(folder)  # refused before something is decoded
+    store = _open_chosen(folder, clip, config, tasks)
+    hold(store, (task.sha256 for task in tasks))
+    return store
+
+
+def _open_chosen(
+    folder: Path, clip: ClipConfig, config: StoreConfig, tasks: Sequence[Task]
+) -> Store:
+    """Opens the store in the form that was chosen, or that is best here."""
+    if config.cache in ("jpeg", "raw"):
         return _open(folder, _spec(clip, config, config.cache))
     for form in ("raw", "jpeg"):
         store = _open(folder, _spec(clip, config, form))

@@ -196,12 +196,28 @@ class Store:
                 for video in read_index(index):
                     self._add(video)
 
+    def drop_missing(self) -> None:
+        """Forgets the videos whose shards were removed since."""
+        shards = {video.shard for video in self._videos.values()}
+        gone = {x for x in shards if x and not _is_whole(x)}
+        self._seen -= {x.with_suffix(".npz").name for x in gone}
+        self._videos = {
+            key: video
+            for key, video in self._videos.items()
+            if video.shard not in gone
+        }
+
     def _add(self, video: StoredVideo) -> None:
         """Takes an entry, unless it says what another ffmpeg could not do."""
         if not video.reason:
             self._videos[video.sha256] = video
         elif video.decoder == ffmpeg_id():
             self._videos.setdefault(video.sha256, video)
+
+
+def _is_whole(shard: Path) -> bool:
+    """Whether a shard has its index, and its frames if it has any."""
+    return shard.with_suffix(".npz").is_file() and shard.is_file()
 
 
 def _part_of(key: str) -> tuple[str, range | None]:

@@ -27,7 +27,11 @@ from support.tiny_serving import gif, jpegs, pngs
 
 from har_keras.config import EvaluationConfig
 from har_keras.environment import start_backend
-from har_keras.inference.load import load_model, model_info_of
+from har_keras.inference.load import (
+    calibration_of,
+    load_model,
+    model_info_of,
+)
 from har_keras.inference.views import evenly, view_clips
 from har_keras.manifest.manifest import Manifest
 from har_keras.run import Run
@@ -89,16 +93,16 @@ def installed(name):
     return all(importlib.util.find_spec(x) for x in PACKAGES[name])
 
 
-def parity(model, class_names, usage, clips, folder):
+def parity(model, class_names, usage, clips, folder, reference=None):
     """Returns a `Way` for each way to ask, the model's own answers known."""
     expected = np.asarray(model.predict_on_batch(clips))
     base = folder / "saved_model"
-    version = export_saved_model(model, class_names, usage, base)
+    version = export_saved_model(model, class_names, usage, base, reference)
     return [
         compared(name, expected, found, usage.lossless)
         for answers in (
             by_signature(version, clips),
-            by_format(model, class_names, usage, clips, folder),
+            by_format(model, class_names, usage, clips, folder, reference),
             by_client(base, clips),
         )
         for name, found in answers
@@ -130,8 +134,8 @@ def by_signature(version, clips):
         yield name, found["probabilities"].numpy()
 
 
-def by_format(model, class_names, usage, clips, folder):
-    source = formats.ExportSource(model, class_names, usage)
+def by_format(model, class_names, usage, clips, folder, reference=None):
+    source = formats.ExportSource(model, class_names, usage, reference)
     for name in filter(installed, formats.FORMATS):
         _, opened = formats.export_format(name, source, folder, clips)
         yield name, opened.predict_on_batch(clips)
@@ -172,9 +176,10 @@ def main():
     videos = odd_videos([v for v in manifest.videos if v.kept_frames])
     clips = middle_clips(store, videos, config.clip)
     with tempfile.TemporaryDirectory() as folder:
+        model = load_model(run)
         ways = parity(
-            load_model(run), manifest.class_names, model_info_of(run), clips,
-            Path(folder),
+            model, manifest.class_names, model_info_of(run), clips,
+            Path(folder), calibration_of(run, model).reference,
         )  # fmt: skip
     print(f"{len(clips)} clips\n{table(ways)}")
     sys.exit(not all(way.holds for way in ways))
