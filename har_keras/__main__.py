@@ -21,6 +21,7 @@ VERBS = {
     "compare": "hold runs against each other on the same test videos",
     "predict": "classify videos, cameras and streams, and localize actions",
     "export": "export for TensorFlow Serving, ONNX, OpenVINO, LiteRT",
+    "push": "put a trained model on Hugging Face's hub, private by default",
     "serve": "serve models over HTTP, as TensorFlow Serving does, and videos",
     "app": "classify videos on a page in the browser",
     "cache": "show what decoded frames take on disk, and remove them",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
 from har_keras.evaluation.result import Evaluation
+from har_keras.progress import is_unseen
 from har_keras.run import Run, with_model_of_weights
 
 if TYPE_CHECKING:
@@ -35,12 +36,13 @@ class VideoClassifier:
 
     Args:
         where: Path or str. The folder of a run, an exported model, or the
-            address of one on TensorFlow Serving.
+            address of one: `hf://owner/name[@revision]` on Hugging Face's hub,
+            or on TensorFlow Serving.
 
     Example:
 
     ```python
-    classifier = VideoClassifier.train("videos", recipe="quick", epochs=40)
+    classifier = VideoClassifier.train("videos", recipe="quick", epochs=24)
     print(classifier.evaluation.accuracy, classifier.evaluation.interval)
     print(classifier.predict("video.mp4").label)
     classifier.export("onnx")
@@ -48,8 +50,11 @@ class VideoClassifier:
     """
 
     def __init__(self, where: Path | str) -> None:
+        from har_keras.hub_run import pinned
         from har_keras.inference.load import kind_of, load
 
+        with _messages():
+            where = pinned(where)
         self.run = Run(where) if kind_of(where) == "run" else None
         self._where = where
         self._classifier: Classifier = load(where)
@@ -61,6 +66,7 @@ class VideoClassifier:
         run_dir: Path | str | None = None,
         *,
         config: Config | None = None,
+        resume: bool = False,
         **options: Any,
     ) -> VideoClassifier:
         """Trains on a folder of videos, evaluates and exports.
@@ -71,6 +77,9 @@ class VideoClassifier:
                 `runs/<date>-<time>`.
             config: Config or None. Options to start from. Defaults to
                 `Config()`.
+            resume: bool. Whether to go on with what is in `run_dir` already:
+                an interrupted run is resumed, a finished one loaded. Defaults
+                to `False`.
             **options: Options by name, as flags have them: `recipe="quick"`,
                 `epochs=40`, `weights="runs/pretrained"`.
 
@@ -78,12 +87,18 @@ class VideoClassifier:
             The trained `VideoClassifier`; `run` is its folder.
 
         Raises:
-            UsageError: If a path or an option is wrong.
+            UsageError: If a path or an option is wrong, or is another than
+                that of the run to resume.
             DataError: If the videos can't be trained on.
             EnvironmentFault: If the disk is full or a package is missing.
         """
         from har_keras.train import train
 
+        begun = Run(run_dir) if resume and run_dir else None
+        if begun and begun.config_file.is_file():
+            given = {**(config.flat() if config else {}), **options}
+            with _messages():
+                return cls(_gone_on(begun, Path(videos), given).path)
         given = with_model_of_weights(options)
         chosen = (config or Config()).replace(**given)
         with _messages():
@@ -113,13 +128,15 @@ class VideoClassifier:
 
         Args:
             where: Path or str. The folder of a run, an exported model, or the
-                address of one on TensorFlow Serving.
+                address of one: `hf://owner/name[@revision]` on Hugging Face's
+                hub, where `python -m har_keras.push` put it, or on TensorFlow
+                Serving.
 
         Raises:
             UsageError: If it is no exported model, or no address.
             DataError: If there is no run, or it has no model.
-            EnvironmentFault: If a server can't be reached, or a package is
-                missing.
+            EnvironmentFault: If a server or a hub can't be reached, or a
+                package is missing.
         """
         return cls(where)
 
@@ -136,7 +153,9 @@ class VideoClassifier:
     @property
     def model(self) -> Any:
         """The network: a `keras.Model` for a run, such as a `VideoViT`."""
-        return self._classifier.model
+        from har_keras.inference.distance import keras_model_of
+
+        return keras_model_of(self._classifier.model)
 
     @property
     def evaluation(self) -> Evaluation:
@@ -192,6 +211,53 @@ class VideoClassifier:
             has a reason and no probabilities.
         """
         return self._classifier.predict_all(videos, fps=fps, timeline=timeline)
+
+    def watch(
+        self,
+        source: str | Iterable[np.ndarray],
+        *,
+        timeline: TimelineConfig | None = None,
+        max_seconds: float = 0.0,
+        allow_network: bool = False,
+    ) -> Iterator[Prediction]:
+        """Classifies what is live: a camera, a stream, or frames of a program.
+
+        Args:
+            source: str or iterable. "camera:0", an address, or an iterable of
+                `uint8` arrays of shape `(T, H, W, 3)` in RGB: the newest
+                frames at each moment, at the rate of the model's clips.
+            timeline: TimelineConfig or None. Time between predictions,
+                smoothing and threshold. Defaults to `TimelineConfig()`.
+            max_seconds: float. When to stop a camera or stream; 0 never does.
+                Defaults to `0.0`.
+            allow_network: bool. Whether an address may be opened. Defaults to
+                `False`.
+
+        Yields:
+            A `Prediction` each, its label smoothed over time.
+
+        Raises:
+            UsageError: If the source is not live.
+            DataError: If there is no such camera.
+        """
+        from har_keras.inference.live import watch, watch_clips
+        from har_keras.inference.timeline import TimelineConfig
+        from har_keras.video.live import require_camera
+        from har_keras.video.sources import find_sources
+
+        options = timeline or TimelineConfig()
+        if not isinstance(source, str):
+            return watch_clips(self._classifier, source, options)
+        found = find_sources([source], lines=(), allow_network=allow_network)
+        if [x.kind for x in found] != ["live"]:
+            raise UsageError(
+                "`watch` is for a camera or a stream, and `predict` for videos "
+                f"that end. Received: {source}."
+            )
+        require_camera(found[0])
+        return watch(
+            self._classifier, found[0], options, max_seconds=max_seconds
+        )
 
     def evaluate(
         self,
@@ -310,6 +376,44 @@ class VideoClassifier:
 load = VideoClassifier.load
 
 
+def _gone_on(run: Run, videos: Path, options: dict[str, Any]) -> Run:
+    """Resumes a run; one that is finished stays as it is.
+
+    Raises:
+        UsageError: If it was begun with other videos or options.
+    """
+    from har_keras.manifest.manifest import Manifest
+    from har_keras.train import resume
+    from har_keras.training.fingerprint import RunFingerprint
+
+    own = run.config()
+    config = own.replace(**_but_those_settled(options, own))
+    if run.manifest_file.is_file():
+        folder = Manifest.read(run.manifest_file).root
+        if folder.resolve() != videos.resolve():
+            raise UsageError(
+                f"The run in '{run.path}' was begun with the videos in "
+                f"'{folder}'. Received: '{videos}'. Choose another run_dir."
+            )
+    if not run.phases_file.is_file():  # the last one that training writes
+        return resume(run, config)
+    began = RunFingerprint.read(run.fingerprint_file)
+    began.refuse_options(config, run.path)
+    logger.info("The run in '%s' is finished and is loaded.", run.path)
+    return run
+
+
+def _but_those_settled(options: dict[str, Any], own: Config) -> dict[str, Any]:
+    """Returns options without those that a run records more exactly."""
+    weights = own.model.weights
+    return {
+        name: value
+        for name, value in options.items()
+        if not (name in ("backend", "cache") and value == "auto")
+        and not (name == "weights" and weights.startswith(f"{value}@"))
+    }
+
+
 @contextlib.contextmanager
 def _messages() -> Iterator[None]:
     """Prints progress and warnings, unless the program logs them itself."""
@@ -318,6 +422,7 @@ def _messages() -> Iterator[None]:
         return
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.addFilter(is_unseen)
     before = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

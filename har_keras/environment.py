@@ -19,13 +19,15 @@ from har_keras.errors import EnvironmentFault, UsageError
 Backend = Literal["auto", "tensorflow", "jax", "torch"]
 
 
-def start_backend(backend: Backend = "auto") -> str:
+def start_backend(backend: Backend = "auto", *, reads_data: bool = True) -> str:
     """Imports keras on a backend, without the noise of its start.
 
     Args:
         backend: str. "tensorflow", "jax" or "torch". Defaults to `"auto"`,
             which is the one that runs, else `KERAS_BACKEND`, else
             TensorFlow.
+        reads_data: bool. Whether videos are read, for which TensorFlow is
+            needed under any backend. Defaults to `True`.
 
     Returns:
         The name of the backend in use.
@@ -45,7 +47,11 @@ def start_backend(backend: Backend = "auto") -> str:
     try:
         with quiet_libraries():
             import keras
-            import tensorflow as tf
+
+            if reads_data or chosen == "tensorflow":
+                import tensorflow as tf
+
+                tf.get_logger().setLevel("ERROR")
     except ImportError as error:
         name = (error.name or "").partition(".")[0]
         extra = f"har_keras[{chosen}]" if name == chosen else name
@@ -54,7 +60,6 @@ def start_backend(backend: Backend = "auto") -> str:
             f"The backend '{chosen}' can't start ({error}). Install what is "
             f'missing with: pip install "{extra}".'
         ) from error
-    tf.get_logger().setLevel("ERROR")
     running = str(keras.backend.backend())
     if running != chosen:
         raise UsageError(
@@ -110,6 +115,29 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
     }
+
+
+def device_name() -> str:
+    """Returns the backend that runs, and the device it computes on."""
+    import keras
+
+    backend = str(keras.config.backend())
+    if backend == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        return f"{backend}, {device.device_kind or device.platform}"
+    if backend == "torch":
+        import torch
+
+        is_gpu = torch.cuda.is_available()
+        return f"{backend}, {torch.cuda.get_device_name() if is_gpu else 'cpu'}"
+    import tensorflow as tf
+
+    for gpu in tf.config.list_physical_devices("GPU"):
+        details = tf.config.experimental.get_device_details(gpu)
+        return f"{backend}, {details.get('device_name', 'gpu')}"
+    return f"{backend}, cpu"
 
 
 def num_cores() -> int:

@@ -13,6 +13,7 @@ import tyro
 
 from har_keras import cli
 from har_keras.errors import UsageError
+from har_keras.hub_run import pinned
 from har_keras.predict import TimelineOptions
 from har_keras.ranges import RATIO, Metavar
 from har_keras.run import ResultFiles, Run
@@ -36,8 +37,9 @@ class EvaluateOptions(TimelineOptions):
     """
 
     run: Annotated[str, tyro.conf.Positional, Metavar("RUN")]
-    """Folder of a run; or, with --videos and --output, an exported model or
-    the address of one on TensorFlow Serving, as for predict."""
+    """Folder of a run; or, with --videos and --output, one on a hub, an
+    exported model or the address of one on TensorFlow Serving, as for
+    predict."""
     videos: Path | None = None
     """Another folder of videos, laid out as for train. Default: the run's."""
     split: Literal["train", "val", "test"] | None = None
@@ -96,7 +98,7 @@ def evaluate(
 
     if accept_errors is not None:
         _require_accept_errors(accept_errors, videos, run)
-    where = run.path if isinstance(run, Run) else run
+    where = pinned(run.path if isinstance(run, Run) else run)
     other = None if videos is None else Path(videos)
     chosen_output = None if output is None else Path(output)
     if kind_of(where) != "run":

@@ -87,15 +87,23 @@ def export(run: Run, formats: Sequence[str] = ()) -> Path:
 
 def _export(run: Run, formats: Sequence[str]) -> Path:
     """Exports a run in this process, which has the TensorFlow backend."""
-    from har_keras.inference.load import load_model, model_info_of
-    from har_keras.manifest.manifest import Manifest
+    from har_keras.inference.load import (
+        calibration_of,
+        class_names_of,
+        load_model,
+        model_info_of,
+    )
     from har_keras.serving.signatures import export_saved_model
     from har_keras.serving.tensorflow_serving import write_serving_files
 
-    class_names = Manifest.read(run.manifest_file).class_names
+    class_names = class_names_of(run)
     model = load_model(run)
     version = export_saved_model(
-        model, class_names, model_info_of(run, model), run.saved_model_dir
+        model,
+        class_names,
+        model_info_of(run, model),
+        run.saved_model_dir,
+        calibration_of(run, model).reference,
     )
     write_serving_files(run.serving_dir, run.saved_model_dir)
     refused = _export_formats(run, version, formats) if formats else []
@@ -113,7 +121,11 @@ def _export_formats(
     import platform
 
     from har_keras.evaluation.measure import RunVideos
-    from har_keras.inference.load import load_model, model_info_of
+    from har_keras.inference.load import (
+        calibration_of,
+        load_model,
+        model_info_of,
+    )
     from har_keras.serving.formats import (
         ExportSource,
         compare,
@@ -125,7 +137,10 @@ def _export_formats(
     model = load_model(run)
     videos = RunVideos(run)
     source = ExportSource(
-        model, videos.manifest.class_names, model_info_of(run, model)
+        model,
+        videos.manifest.class_names,
+        model_info_of(run, model),
+        calibration_of(run, model).reference,
     )
     clips = videos.clips("test", _NUM_COMPARED)
     found = {

@@ -127,7 +127,7 @@ def passing_file(path: Path) -> Iterator[Path]:
         EnvironmentFault: If the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    mark = f"{_machine()}{os.getpid():08x}{secrets.token_hex(2)}"
+    mark = f"{machine_mark()}{os.getpid():08x}{secrets.token_hex(2)}"
     temporary = path.with_name(f".{mark}-{path.name}")
     try:
         with full_disk_named(path):
@@ -173,9 +173,9 @@ def _is_temporary(name: str) -> bool:
 def _is_left(name: str) -> bool:
     """Whether the process that was writing a temporary file has ended."""
     mark = _TEMPORARY.match(name)
-    if mark is None or mark[1] != _machine():
+    if mark is None or mark[1] != machine_mark():
         return False
-    return _has_ended(int(mark[2], 16))
+    return has_ended(int(mark[2], 16))
 
 
 def temporary_prefix() -> str:
@@ -190,27 +190,28 @@ def temporary_prefix() -> str:
     '/tmp/har_keras-3f09aa00004e21-x1yz'
     """
     _remove_temporary_folders()
-    return f"har_keras-{_machine()}{os.getpid():08x}-"
+    return f"har_keras-{machine_mark()}{os.getpid():08x}-"
 
 
 @functools.cache
 def _remove_temporary_folders() -> None:
-    left = re.compile(rf"har_keras-{_machine()}([0-9a-f]{{8}})-")
+    left = re.compile(rf"har_keras-{machine_mark()}([0-9a-f]{{8}})-")
     for path in Path(tempfile.gettempdir()).glob("har_keras-*"):
         mark = left.match(path.name)
         with contextlib.suppress(OSError):
-            if mark and _has_ended(int(mark[1], 16)) and not path.is_symlink():
+            if mark and has_ended(int(mark[1], 16)) and not path.is_symlink():
                 remove(path)
 
 
-def _has_ended(number: int) -> bool:
+def has_ended(number: int) -> bool:
+    """Returns whether a process of this machine, by its number, has ended."""
     import psutil
 
     return not psutil.pid_exists(number)
 
 
 @functools.cache
-def _machine() -> str:
+def machine_mark() -> str:
     """Returns a mark of this machine and of what numbers its processes."""
     namespace = ""
     with contextlib.suppress(OSError):  # a container has numbers of its own
@@ -261,8 +262,15 @@ def sync(path: Path) -> None:
         return
     try:
         os.fsync(number)
+    except OSError as error:
+        # Some disks of a network, such as Google Drive, sync no folder.
+        if not path.is_dir() or error.errno not in _NO_SYNC:
+            raise
     finally:
         os.close(number)
+
+
+_NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 
 
 def remove(path: Path) -> None:

@@ -16,6 +16,7 @@ import tyro
 from har_keras import cli
 from har_keras.beam import Pool, require_pool
 from har_keras.errors import DataError, UsageError
+from har_keras.hub_run import pinned
 from har_keras.progress import plural
 from har_keras.ranges import Metavar
 
@@ -41,6 +42,9 @@ class TimelineOptions:
     threshold: float | None = None
     """Smallest calibrated probability of a segment's class; else "none".
     Default: that of the model, chosen on validation."""
+    max_distance: Annotated[float | None, cli.Advanced] = None
+    """Largest distance of a segment from the training videos; else "none".
+    Default: that of the model, chosen on validation."""
     hysteresis: Annotated[float, cli.Advanced] = 0.1
     """Lead in probability that another class needs to end a segment."""
     min_seconds: Annotated[float, cli.Advanced] = 2.0
@@ -65,9 +69,10 @@ class PredictOptions(TimelineOptions):
     """
 
     run: Annotated[str, tyro.conf.Positional, Metavar("RUN")]
-    """Folder of a run; an exported model (a folder of saved_model, or a file
-    .onnx, .tflite or .xml); or the address of a model on TensorFlow Serving,
-    as http://HOST:8501/v1/models/har or grpc://HOST:8500/har."""
+    """Folder of a run; one on Hugging Face's hub, hf://OWNER/NAME[@REVISION];
+    an exported model (a folder of saved_model, or a file .onnx, .tflite or
+    .xml); or the address of a model on TensorFlow Serving, as
+    http://HOST:8501/v1/models/har or grpc://HOST:8500/har."""
     videos: Annotated[
         tuple[str, ...], tyro.conf.Positional, Metavar("VIDEO ...")
     ]
@@ -160,6 +165,7 @@ def predict(
     from har_keras.video.sources import own_names
 
     require_camera(sources[0])
+    request = dataclasses.replace(request, run=pinned(request.run))
     classifier = load(request.run)
     if sources[0].kind == "live":
         live = live or TimelineConfig()
@@ -324,10 +330,10 @@ def _require_possible(request: PredictRequest, pool: Pool, live: bool) -> None:
             "--pool beam loads a model on each of its machines and reads "
             "videos that end: give a run or an exported model, and files."
         )
-    if request.attention and kind != "run":
+    if request.attention and kind not in ("run", "hub"):
         raise UsageError(
-            "--attention needs the weights, which only the folder of a run "
-            f"has. Received: {request.run}."
+            "--attention needs the weights, which only a run has. Received: "
+            f"{request.run}."
         )
 
 

@@ -1,9 +1,11 @@
-"""Progress for a person: a bar on a terminal, plain lines elsewhere."""
+"""Progress for a person: a bar on a terminal and in a notebook, else lines."""
 
+import html
 import logging
 import sys
 import time
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -17,15 +19,17 @@ from rich.progress import (
 logger = logging.getLogger("har_keras")
 
 _SECONDS_BETWEEN_LINES = 20.0
+_SECONDS_BETWEEN_BARS = 0.2
+_IN_BAR = "in_bar"
 
 
 class ProgressBar:
     """Counts steps towards a total, with the time left.
 
-    On a terminal it is one line that moves. Elsewhere, in a log file or a
-    notebook's output, it is a plain line after 20 seconds without any. The
-    time left is that of the steps after the first, in which a model is
-    compiled or a network started.
+    On a terminal it is one line that moves, and in a notebook a bar in the
+    output of the cell. Elsewhere, as in a log file, it is a plain line after 20
+    seconds without any. The time left is that of the steps after the first, in
+    which a model is compiled or a network started.
 
     Args:
         title: str. What is being done, such as "Decoding".
@@ -47,6 +51,7 @@ class ProgressBar:
         self._said = time.monotonic()
         self._first: tuple[float, int] | None = None
         self._bar: Progress | None = None
+        self._output = _Output() if in_notebook() else None
         if sys.stderr.isatty():
             self._bar = Progress(
                 TextColumn("{task.description}"),
@@ -61,6 +66,8 @@ class ProgressBar:
     def __enter__(self) -> "ProgressBar":
         if self._bar:
             self._bar.start()
+        if self._output:
+            self._output.show(self)
         return self
 
     def __exit__(
@@ -71,6 +78,8 @@ class ProgressBar:
     ) -> None:
         if self._bar:
             self._bar.stop()
+        if self._output:
+            self._output.show(self)
 
     def advance(self, steps: int = 1, text: str = "") -> None:
         """Counts finished steps.
@@ -84,16 +93,29 @@ class ProgressBar:
             self._first = (time.monotonic(), self.done)
         if self._bar:
             self._bar.update(self._task, advance=steps, text=text)
-            return
-        now = time.monotonic()
-        if now - self._said >= _SECONDS_BETWEEN_LINES:
-            parts = [f"{self.title}: {self.done}/{self.total}", self.left, text]
-            self.say(", ".join(filter(None, parts)))
+        elif self._output:
+            self._output.show_sometimes(self, text)
+        elif time.monotonic() - self._said >= _SECONDS_BETWEEN_LINES:
+            self.say(self.line(text))
 
     def say(self, text: str) -> None:
         """Prints a line that stays, above the bar if there is one."""
         self._said = time.monotonic()
         logger.info("%s", text)
+
+    def note(self, text: str) -> None:
+        """Prints a line that stays; in a notebook, below the bar and folded."""
+        if not self._output:
+            self.say(text)
+            return
+        self._output.notes.append(text)
+        self._output.show(self)
+        logger.info("%s", text, extra={_IN_BAR: True})
+
+    def line(self, text: str = "") -> str:
+        """Returns how it stands, such as "Decoding: 3/7, 42 s left"."""
+        parts = [f"{self.title}: {self.done}/{self.total}", self.left, text]
+        return ", ".join(filter(None, parts))
 
     def restart_clock(self) -> None:
         """Takes the time left from the steps that come now."""
@@ -109,6 +131,61 @@ class ProgressBar:
             return ""
         each = (time.monotonic() - began) / (self.done - first)
         return f"{duration(each * (self.total - self.done))} left"
+
+
+class _Output:
+    """A bar in the output of a notebook's cell, drawn anew in its place.
+
+    As HTML, which every kind of notebook shows; widgets need a package, and a
+    saved notebook loses them.
+    """
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self._handle: Any = None
+        self._shown = 0.0
+
+    def show_sometimes(self, bar: ProgressBar, text: str) -> None:
+        """Draws the bar if that is due: each time is a message."""
+        if time.monotonic() - self._shown >= _SECONDS_BETWEEN_BARS:
+            self.show(bar, text)
+
+    def show(self, bar: ProgressBar, text: str = "") -> None:
+        """Draws the bar as it stands."""
+        from IPython.display import display
+
+        line = bar.line(text)
+        bundle = {
+            "text/plain": "\n".join([line, *self.notes[-1:]]),
+            "text/html": f'<progress max="{bar.total}" value="{bar.done}" '
+            f'style="width: 12em"></progress> {html.escape(line)}'
+            f"{self._folded()}",
+        }
+        if self._handle is None:
+            self._handle = display(bundle, raw=True, display_id=True)
+        else:
+            self._handle.update(bundle, raw=True)
+        self._shown = time.monotonic()
+
+    def _folded(self) -> str:
+        """Returns the newest note; the others unfold at a click."""
+        if not self.notes:
+            return ""
+        *earlier, newest = map(html.escape, self.notes)
+        lines = "<br>".join(earlier)
+        return f"<details><summary>{newest}</summary>{lines}</details>"
+
+
+def is_unseen(record: logging.LogRecord) -> bool:
+    """Whether a message is not in a bar already; filters those to print."""
+    return not getattr(record, _IN_BAR, False)
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return hasattr(shell, "kernel")
 
 
 def duration(seconds: float) -> str:

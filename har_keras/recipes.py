@@ -33,7 +33,7 @@ RECIPES: dict[RecipeName, Recipe] = {
         {
             "crop_size": 64,
             "batch_size": 32,
-            "epochs": 40,
+            "epochs": 24,
             "warmup_epochs": 1.0,
             "schedule": "cosine",
             "augment": "light",

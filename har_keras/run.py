@@ -13,7 +13,7 @@ from typing import Any
 from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
 from har_keras.files import remove_leftovers, warn_of_no_locks, whole_file
-from har_keras.hub import hub_name, hub_options
+from har_keras.hub import SCHEME, hub_name, hub_options
 from har_keras.toml import read_toml, write_toml
 
 
@@ -49,6 +49,8 @@ class Run(ResultFiles):
         super().__init__(path)
         self.config_file = self.path / "config.toml"
         self.manifest_file = self.path / "manifest.csv"
+        # In its place in what is on a hub, without the names of the videos.
+        self.class_names_file = self.path / "class_names.json"
         self.history_file = self.path / "history.csv"
         self.checkpoint_dir = self.path / "checkpoint"
         # The name that every version gave it.
@@ -190,7 +192,9 @@ class Run(ResultFiles):
 
         Raises:
             DataError: If there is no run in it.
+            UsageError: If it is an address on a hub.
         """
+        require_here(path)
         run = cls(path)
         if not run.config_file.is_file():
             raise DataError(
@@ -226,6 +230,19 @@ class Run(ResultFiles):
             del model[name]
         features = dataclasses.asdict(config.features)
         return model | features | dataclasses.asdict(config.clip)
+
+
+def require_here(path: Path | str) -> None:
+    """Raises `UsageError` for a run on a hub, where a folder is needed."""
+    scheme, *name = Path(path).parts or ("",)
+    if scheme == SCHEME.rstrip("/"):
+        raise UsageError(
+            f"Expected a folder on this machine. Received: {SCHEME}"
+            f"{'/'.join(name)}, which predict, evaluate, app and "
+            "har_keras.load take. To make it a folder: hf download "
+            f"{'/'.join(name).partition('@')[0]} --local-dir FOLDER; to serve "
+            "that: python -m har_keras.export FOLDER"
+        )
 
 
 def with_model_of_weights(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from har_keras.progress import in_notebook, is_unseen
+
 logger = logging.getLogger("har_keras")
 
 # Join letters and emoji, and steer nothing.
@@ -73,6 +75,7 @@ def messages_on_stderr() -> Iterator[None]:
     handler = _Stderr()
     handler.setFormatter(_Sentence())
     handler.setLevel(logging.INFO)
+    handler.addFilter(is_unseen)
     logger.addHandler(handler)
     level = logger.level
     logger.setLevel(logging.DEBUG)  # the rest is for `log_file`
@@ -120,11 +123,12 @@ class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
     """Writes to what is the standard error now.
 
     While a progress bar moves that is another stream, which puts lines above
-    the bar.
+    the bar. A notebook shows what is on it as a fault, and has the standard
+    output instead.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.stream = sys.stderr
+        self.stream = sys.stdout if in_notebook() else sys.stderr
         super().emit(record)
 
 

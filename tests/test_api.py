@@ -1,6 +1,7 @@
 """`har_keras.VideoClassifier`, as a program uses it."""
 
 import logging
+import shutil
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import har_keras
+from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
 from har_keras.run import Run
 
@@ -94,6 +96,63 @@ def test_a_run_gives_a_model_its_dimensions(trained, few_videos, tmp_path):
     )  # fmt: skip
     assert tuned.model.hidden_dim == 8
     assert Run(tmp_path / "run").config().model.weights == str(trained.run.path)
+
+
+def test_a_finished_run_is_loaded_and_not_trained_again(
+    trained, few_videos, capsys
+):
+    before = trained.run.model_file.stat().st_mtime_ns
+    again = har_keras.VideoClassifier.train(
+        few_videos, trained.run.path, resume=True, **OPTIONS
+    )
+    assert "is finished and is loaded" in capsys.readouterr().out
+    assert again.evaluation == trained.evaluation
+    assert trained.run.model_file.stat().st_mtime_ns == before
+    with pytest.raises(UsageError, match="--epochs was 1 and is now 2"):
+        har_keras.VideoClassifier.train(
+            few_videos, trained.run.path, resume=True, epochs=2
+        )
+    with pytest.raises(UsageError, match="Choose another run_dir"):
+        har_keras.VideoClassifier.train(
+            few_videos / "up", trained.run.path, resume=True
+        )
+    with pytest.raises(UsageError, match="is not empty"):
+        har_keras.VideoClassifier.train(few_videos, trained.run.path)
+
+
+def test_a_run_that_is_not_finished_is_resumed(trained, few_videos, tmp_path):
+    run = Run(shutil.copytree(trained.run.path, tmp_path / "run"))
+    for file in (run.phases_file, run.evaluation_file, run.model_file):
+        file.unlink()
+    shutil.rmtree(run.checkpoint_dir)
+    found = har_keras.VideoClassifier.train(
+        few_videos, run.path, resume=True, config=Config().replace(**OPTIONS)
+    )
+    assert found.evaluation.accuracy == trained.evaluation.accuracy
+    assert run.phases_file.is_file()
+
+
+def test_it_watches_frames_as_they_come(trained, few_videos):
+    clips = [np.zeros((4, 40, 60, 3), np.uint8)] * 3
+    found = list(trained.watch(iter(clips)))
+    assert len(found) == 3
+    assert {x.label for x in found} <= {"down", "up", "none"}
+    times = [x.seconds for x in found]
+    assert times == sorted(times)
+    assert all(x.delay_seconds >= 0 for x in found)
+
+
+def test_it_watches_nothing_that_ends_and_no_camera_that_is_not_there(
+    trained, few_videos
+):
+    video = str(next(few_videos.rglob("*.mp4")))
+    with pytest.raises(UsageError, match="`predict` for videos"):
+        trained.watch(video)
+    with pytest.raises(UsageError):
+        trained.watch("rtsp://127.0.0.1/x")
+    if sys.platform == "linux":
+        with pytest.raises(DataError, match="There is no 'camera:97'"):
+            trained.watch("camera:97")
 
 
 def test_a_folder_that_is_no_run(tmp_path):

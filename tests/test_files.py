@@ -78,3 +78,24 @@ def test_temporary_folders_of_killed_processes_go(tmp_path, monkeypatch):
     files.temporary_prefix()
     assert not left.exists()
     assert all((folder / "file").exists() for folder in kept)
+
+
+def test_a_disk_that_syncs_no_folder_is_written_to(tmp_path, monkeypatch):
+    real = os.fsync
+
+    def fsync(number):
+        if os.path.isdir(f"/proc/self/fd/{number}"):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with whole_file(tmp_path / "a.txt") as file:
+        file.write_text("new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+    def broken(number):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        files.sync(tmp_path)

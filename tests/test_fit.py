@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -140,7 +141,7 @@ def test_the_same_seed_gives_the_same_run(whole, tmp_path):
     ],
 )
 def test_a_stopped_run_goes_on_exactly(
-    whole, tmp_path, stop_after, monkeypatch
+    whole, tmp_path, stop_after, monkeypatch, caplog
 ):
     steps = 0
     after_batch = callbacks.Checkpoints.on_train_batch_end
@@ -154,8 +155,9 @@ def test_a_stopped_run_goes_on_exactly(
 
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.Checkpoints, "on_train_batch_end", stop)
-        with pytest.raises(Interrupted):
+        with pytest.raises(Interrupted), caplog.at_level("INFO"):
             train(tmp_path / "run")
+    assert f"train --resume {tmp_path / 'run'}" in caplog.text
     assert_same_run(whole, train(tmp_path / "run"))
 
 
@@ -293,6 +295,20 @@ def test_weights_and_biases_offline(tmp_path, monkeypatch):
     log.finish({"test_accuracy": 0.5}, {"curves": run.curves_file})
     assert list((run.path / "wandb").glob("offline-run-*/run-*.wandb"))
     assert last_state(run)["wandb_id"]
+    # A second one of this process has its files in its own folder.
+    other = new_run(tmp_path / "other", config)
+    wandb_log.start_wandb(other, config, TrainingState()).finish({}, {})
+    assert list((other.path / "wandb").glob("offline-run-*/run-*.wandb"))
+
+
+def test_what_wandb_wrote_is_named_as_the_run_was(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = Run("runs/first")
+    inside = tmp_path / "runs" / "first" / "wandb" / "offline-run-1"
+    assert wandb_log._as_named(inside, run) == Path(
+        "runs/first/wandb/offline-run-1"
+    )
+    assert wandb_log._as_named(tmp_path / "other", run) == tmp_path / "other"
 
 
 def test_every_epoch_is_a_line_that_stays(tmp_path, caplog):

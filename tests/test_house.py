@@ -37,14 +37,18 @@ ROOMS = {
         "inference", "features", "backbones", "store", "manifest",
     },
     "evaluation": {
-        "inference", "features", "clips", "store", "video", "manifest",
+        "inference", "serving", "features", "clips", "store", "video",
+        "manifest",
     },
     "report": {
-        "evaluation", "inference", "model", "clips", "store", "video",
-        "manifest",
+        "evaluation", "inference", "serving", "model", "clips", "store",
+        "video", "manifest",
     },
     "compare": {"report", "evaluation", "training", "manifest"},
     "doctor": {"store", "video"},
+    "notebook": {
+        "doctor", "evaluation", "inference", "sample", "training", "video",
+    },
     "web": set(),
     "app": {"inference", "report", "sample", "serving", "video", "web"},
     "serve": {"inference", "report", "serving", "video", "web"},
@@ -53,8 +57,9 @@ ROOMS = {
 # What every room may import: options, names, files; no stage of the data.
 GROUND = {
     "_version", "beam", "cli", "config", "damaged", "environment", "errors",
-    "files", "hub", "hub_config", "interrupts", "phases", "processes",
-    "progress", "ranges", "recipes", "run", "terminal", "toml",
+    "files", "hub", "hub_config", "hub_place", "hub_run", "interrupts",
+    "phases", "processes", "progress", "ranges", "recipes", "run", "terminal",
+    "toml",
 }  # fmt: skip
 # The command line is for verbs: a library file does not import it.
 VERBS_ONLY = {"cli"}

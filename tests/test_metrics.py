@@ -3,8 +3,9 @@ import pytest
 
 from har_keras.errors import DataError
 from har_keras.evaluation import metrics
+from har_keras.evaluation.fitting import fit_calibration
 from har_keras.evaluation.metrics import curve, ranking
-from har_keras.inference.calibration import Calibration, fit_calibration
+from har_keras.inference.calibration import Calibration
 from har_keras.inference.coverage import error_bound
 from har_keras.report.verdict import headline
 

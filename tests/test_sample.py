@@ -1,9 +1,11 @@
 import csv
+import itertools
 
 import cv2
 import numpy as np
 import pytest
 
+from har_keras.manifest.manifest import Manifest
 from har_keras.sample import __main__ as sample_verb
 from har_keras.sample.actions import ACTIONS
 from har_keras.sample.camera import Camera
@@ -220,3 +222,39 @@ def test_the_verb_draws_into_a_new_folder(tmp_path, capsys):
     assert sample_verb.main([str(tmp_path / "d"), "--num-videos", "3"]) == 0
     assert len(list((tmp_path / "d").rglob("*.mp4"))) == 9
     assert str(tmp_path / "d") in capsys.readouterr().out
+
+
+def test_untrimmed_videos_have_their_actions_one_after_the_other(tmp_path):
+    folder = draw_samples(
+        tmp_path / "long", videos_per_class=3, seed=7, untrimmed=True
+    )
+    rows = manifest(folder)
+    assert len(rows) == 9
+    by_file = {}
+    for row in rows:
+        by_file.setdefault(row["file"], []).append(row)
+    assert sorted(by_file) == [
+        "test/g0002.mp4", "train/g0000.mp4", "val/g0001.mp4",
+    ]  # fmt: skip
+    for file, parts in by_file.items():
+        assert {row["class"] for row in parts} == set(ACTIONS)
+        assert parts[0]["start"] == "0.00"
+        for row, after in itertools.pairwise(parts):
+            start, end, begins = map(
+                float, (row["start"], row["end"], after["start"])
+            )
+            assert begins == end
+            assert 3.9 <= end - start <= 8.1
+        video = cv2.VideoCapture(str(folder / file))
+        frames = video.get(cv2.CAP_PROP_FRAME_COUNT)
+        seconds = frames / video.get(cv2.CAP_PROP_FPS)
+        assert float(parts[-1]["end"]) == pytest.approx(seconds, abs=0.01)
+
+
+def test_untrimmed_videos_train_as_labels_in_time(tmp_path):
+    folder = draw_samples(
+        tmp_path / "long", videos_per_class=3, seed=7, untrimmed=True
+    )
+    found = Manifest.from_folder(folder)
+    assert len(found.videos) == 9
+    assert all(video.end is not None for video in found.videos)

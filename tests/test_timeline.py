@@ -9,11 +9,8 @@ import pytest
 
 from har_keras.config import ClipConfig
 from har_keras.errors import UsageError
-from har_keras.inference.calibration import (
-    Calibration,
-    fit_calibration,
-    fit_temperature,
-)
+from har_keras.evaluation.fitting import fit_calibration, fit_temperature
+from har_keras.inference.calibration import Calibration
 from har_keras.inference.timeline import (
     NONE,
     Segment,

@@ -34,8 +34,8 @@ class AppOptions:
     """
 
     run: Annotated[str, tyro.conf.Positional, Metavar("RUN")]
-    """The model, as for predict: the folder of a run, an exported model, or
-    the address of a model on TensorFlow Serving."""
+    """The model, as for predict: the folder of a run, hf://OWNER/NAME, an
+    exported model, or the address of a model on TensorFlow Serving."""
     port: Annotated[int, PORT] = 7860
     """Port of the page; 0 chooses a free one."""
     host: Annotated[str, Metavar("HOST")] = "127.0.0.1"

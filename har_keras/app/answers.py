@@ -10,6 +10,7 @@ from har_keras.inference.classifier import Classifier, Prediction
 from har_keras.inference.timeline import NONE
 from har_keras.report.printing import NONE_OF_THESE
 from har_keras.report.timeline_files import class_color, timeline_texts
+from har_keras.serving.acceptance import FAR
 from har_keras.terminal import printable
 
 _MAX_SIDE = 160
@@ -94,6 +95,11 @@ def in_words(found: Prediction) -> str:
     >>> in_words(Prediction("a", "walk", 0.4, {}, 3.0, accepted=False))
     'The nearest class is walk, with a confidence of 40 %, which is too low to
     be accepted.'
+    >>> in_words(
+    ...     Prediction("a", "gym", 0.9, {}, accepted=False, refusal="far")
+    ... )
+    'The video is unlike those that the model was trained on. The nearest class
+    is gym.'
     """
     name, times = printable(found.label), time_of_labels(found)
     confidence = found.confidence
@@ -106,6 +112,11 @@ def in_words(found: Prediction) -> str:
         note += f" Besides: {', '.join(rest)}." if rest else ""
     elif found.accepted:
         note = f"With a confidence of {confidence:.0%}."
+    elif found.refusal == FAR:
+        note = (
+            "The video is unlike those that the model was trained on. The "
+            f"nearest class is {name}."
+        )
     else:
         note = (
             f"The nearest class is {name}, with a confidence of "

@@ -15,6 +15,7 @@ import numpy as np
 from har_keras.app.answers import answer_as_json, label_as_json
 from har_keras.errors import DataError
 from har_keras.inference.classifier import Classifier
+from har_keras.inference.distance import answer_on_batch
 from har_keras.inference.limits import Limits, require_within
 from har_keras.inference.live import LiveLabels
 from har_keras.inference.timeline import TimelineConfig
@@ -211,8 +212,14 @@ class WatchedModel:
 
     def predict_on_batch(self, clips: np.ndarray) -> Any:
         """Returns the probabilities of clips."""
-        rows = self._model.predict_on_batch(clips)
-        self._number += len(clips)
+        return self._counted(self._model.predict_on_batch(clips))
+
+    def answer_on_batch(self, clips: np.ndarray) -> np.ndarray:
+        """Returns the probabilities and distances of clips."""
+        return self._counted(answer_on_batch(self._model, clips))
+
+    def _counted(self, rows: np.ndarray) -> np.ndarray:
+        self._number += len(rows)
         self._watch(self._number)
         return rows
 

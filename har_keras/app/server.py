@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from har_keras.hub_run import pinned
 from har_keras.inference.limits import Limits
 from har_keras.inference.load import kind_of, load
 from har_keras.web.sockets import (
@@ -35,7 +36,8 @@ def app(
     """Serves the page of a model while the context is open.
 
     Args:
-        run: str. A run, an exported model, or the address of a server.
+        run: str. A run, an exported model, or the address of one on a hub or
+            a server.
         host: str. Address to listen on. Defaults to `"127.0.0.1"`.
         port: int. Port of the page; 0 chooses a free one. Defaults to `7860`.
         max_megabytes: float. Maximum size of an uploaded file. Defaults to
@@ -63,12 +65,13 @@ def app(
     limits = Limits(max_megabytes, max_seconds)
     hosts = checks.allowed_hosts(allowed_hosts, host not in checks.LOOPBACK)
     with bound_socket(host, port) as bound:
-        classifier = load(run)
+        classifier = load(pinned(run))
         config = classifier.config
         store = dataclasses.replace(config.store, timeout_seconds=max_seconds)
         classifier.config = dataclasses.replace(config, store=store)
-        attention = kind_of(run) == "run" and config.model.model == "vit"
-        name = run if kind_of(run) == "server" else Path(run).resolve().name
+        is_run = kind_of(run) in ("run", "hub")
+        attention = is_run and config.model.model == "vit"
+        name = run if "://" in run else Path(run).resolve().name
         state = AppState(classifier, name, limits, attention, max_waiting)
         try:
             state.warm_up()

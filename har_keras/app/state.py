@@ -14,6 +14,7 @@ import numpy as np
 from har_keras.app.jobs import LIVE_OPTIONS
 from har_keras.errors import DataError
 from har_keras.inference.classifier import Classifier
+from har_keras.inference.distance import answer_on_batch
 from har_keras.inference.limits import Limits
 from har_keras.inference.live import LiveLabels
 from har_keras.web.refusal import Refusal
@@ -129,7 +130,7 @@ class AppState:
         clip = self.classifier.config.clip
         size = clip.crop_size
         clips = np.zeros((1, clip.num_frames, size, size, 3), np.uint8)
-        self.classifier.model.predict_on_batch(clips)
+        answer_on_batch(self.classifier.model, clips)
 
     def close(self) -> None:
         """Ends the threads and removes the uploads."""
@@ -157,6 +158,11 @@ class OneAtATime:
         """Returns the probabilities of clips."""
         with self.turn:
             return self.wrapped.predict_on_batch(clips)
+
+    def answer_on_batch(self, clips: np.ndarray) -> np.ndarray:
+        """Returns the probabilities and distances of clips."""
+        with self.turn:
+            return answer_on_batch(self.wrapped, clips)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.wrapped, name)

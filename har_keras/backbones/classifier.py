@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from har_keras.backbones.backbone import Backbone
 from har_keras.backbones.catalog import load_backbone
@@ -107,6 +108,14 @@ class BackboneClassifier(Nested):
         """Returns the logits of clips, float32 of shape `(B, K)`."""
         features = self.backbone.of_clips(clips)
         return self.reader.logits(features, training=training)
+
+    def answers(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns probabilities, and the reader's features before its head."""
+        features = self.backbone.of_clips(clips)
+        # As Keras does for `call`.
+        return self.reader.answers(
+            ops.cast(features, self.reader.compute_dtype)
+        )
 
     def predict_on_batch(self, x: Any) -> np.ndarray:
         """Returns the probabilities of clips, or of their features.

@@ -6,6 +6,8 @@ graph 8.4, ONNX Runtime 8.2, OpenVINO 8.8; PyTorch by way of Keras 55, XLA 79,
 which is slow at depthwise convolutions.
 """
 
+import importlib.util
+import logging
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +21,8 @@ import numpy as np
 from har_keras.backbones.backbone import Backbone
 from har_keras.environment import run_with_tensorflow
 from har_keras.files import temporary_prefix
+
+logger = logging.getLogger(__name__)
 
 # Constant, the last batch filled up, so that the network is compiled once and
 # the features of a frame don't depend on its company. Larger ones gain nothing
@@ -229,6 +233,13 @@ def _fastest(backbone: Backbone, shape: tuple[int, ...]) -> Run:
         return _by_graph(lambda x: backbone(x, training=False), shape)
     if _has_accelerator():
         return _by_backend(backbone)
+    if not _has_tensorflow():
+        logger.warning(
+            "TensorFlow, whose graph is the fastest on a CPU, is not "
+            "installed: the backbone runs on %s, several times slower.",
+            keras.backend.backend(),
+        )
+        return _by_backend(backbone)
     key = (backbone.weights_hash, shape)
     if key not in _GRAPHS:
         _GRAPHS.clear()  # one is enough, and it is large
@@ -270,6 +281,13 @@ def _has_accelerator() -> bool:
     import torch
 
     return bool(torch.cuda.is_available() or torch.backends.mps.is_available())
+
+
+def _has_tensorflow() -> bool:
+    try:
+        return importlib.util.find_spec("tensorflow") is not None
+    except ImportError:
+        return False
 
 
 def _by_graph_of_other_process(

@@ -367,17 +367,8 @@ class FeatureViT(VideoViT):
             rows = statistics(found, self.num_moving, self.num_flow)
             self.linear_scale.adapt(ops.convert_to_numpy(rows))
 
-    def logits(self, clips: Tensor, training: bool | None = None) -> Tensor:
-        """Returns the logits, from which `call` computes probabilities.
-
-        Args:
-            clips: float tensor of shape `(B, t, g, g, C)`. Features.
-            training: bool or None. Whether dropout is applied.
-
-        Returns:
-            float32 tensor of shape `(B, K)`.
-        """
-        logits = super().logits(clips, training=training)
+    def _logits_of(self, features: Tensor, clips: Tensor) -> Tensor:
+        logits = super()._logits_of(features, clips)
         if not self.linear_path:
             return logits
         x = statistics(clips, self.num_moving, self.num_flow)

@@ -13,6 +13,11 @@ from har_keras.config import Config, EvaluationConfig
 from har_keras.environment import versions
 from har_keras.errors import UsageError
 from har_keras.evaluation.controls import predict_controls
+from har_keras.evaluation.fitting import (
+    FAR_SHARE,
+    fit_calibration,
+    fit_reference,
+)
 from har_keras.evaluation.metrics import (
     calibration,
     evaluate_predictions,
@@ -20,10 +25,12 @@ from har_keras.evaluation.metrics import (
 )
 from har_keras.evaluation.robustness import CORRUPTIONS
 from har_keras.evaluation.timelines import require_labels_in_time
-from har_keras.inference.calibration import Calibration, fit_calibration
+from har_keras.inference.calibration import Calibration
 from har_keras.inference.classifier import Classifier
 from har_keras.inference.controls import CONTROLS
-from har_keras.inference.coverage import accuracy_coverage
+from har_keras.inference.coverage import accuracy_coverage, groups_needed
+from har_keras.inference.distance import Measured, has_features
+from har_keras.inference.forward import answers_of, features_of
 from har_keras.inference.timeline import TimelineConfig
 from har_keras.inference.views import (
     predict_videos,
@@ -35,10 +42,15 @@ from har_keras.manifest.division import has_known_group
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.progress import ProgressBar
 from har_keras.run import Run
+from har_keras.serving.acceptance import Reference, parted
 from har_keras.store.parts import with_background
 from har_keras.store.preparation import decode_usable
 from har_keras.store.scenes import group_by_scenes
 from har_keras.store.store import Store
+
+# Training videos that are looked at again, to know what others are unlike.
+_MOST_TRAINING_VIDEOS = 200
+_LEAST_OF_A_CLASS = 3
 
 
 def measure(
@@ -78,7 +90,12 @@ def measure(
         def accuracy(found: np.ndarray) -> float:
             return float((found.argmax(1) == labels).mean())
 
-        probabilities = predicted()
+        rows = predict_views_of_videos(
+            classifier.model, store, manifest, scored,
+            config.clip, config.evaluation,
+            progress=bar.advance, run=answers_of,
+        ).mean(1)  # fmt: skip
+        probabilities, distances = parted(rows)
         controls = predict_controls(
             classifier.model, store, scored,
             config.clip, config.evaluation, progress=bar.advance,
@@ -119,26 +136,32 @@ def measure(
     figures["frames"] = store.spec.form
     calibrated = classifier.calibration.calibrated(probabilities)
     figures["calibrated"] = {
-        **dataclasses.asdict(classifier.calibration),
+        **classifier.calibration.figures(),
         **calibration(labels, calibrated),
     }
     figures["acceptance"] = acceptance(
         labels == probabilities.argmax(1),
         calibrated.max(1),
-        classifier.calibration.accepts(probabilities),
+        classifier.calibration.accepts(probabilities, distances),
+        classifier.calibration.is_far(distances),
     )
     return figures, probabilities
 
 
 def acceptance(
-    right: np.ndarray, confidences: np.ndarray, accepts: np.ndarray
+    right: np.ndarray,
+    confidences: np.ndarray,
+    accepts: np.ndarray,
+    far: np.ndarray,
 ) -> dict[str, Any]:
-    """Returns what the threshold accepts, and what others would.
+    """Returns what is accepted, and what other thresholds alone would accept.
 
     Args:
         right: bool array of shape `(num_videos,)`.
         confidences: float array of shape `(num_videos,)`, calibrated.
         accepts: bool array of shape `(num_videos,)`.
+        far: bool array of shape `(num_videos,)`. Which are too far from
+            the training videos.
 
     Example:
 
@@ -146,6 +169,7 @@ def acceptance(
     ...     np.array([True, False]),
     ...     np.array([0.9, 0.6]),
     ...     np.array([True, False]),
+    ...     np.array([False, False]),
     ... )
     >>> found["coverage"], found["accuracy"], found["curve"][-1]
     (0.5, 1.0, [0.6, 1.0, 0.5])
@@ -154,6 +178,7 @@ def acceptance(
     kept = int(accepts.sum())
     return {
         "num_accepted": kept,
+        "num_far": int(far.sum()),
         "coverage": kept / len(right),
         "accuracy": float(right[accepts].mean()) if kept else None,
         # Rows of threshold, coverage and accuracy.
@@ -166,10 +191,13 @@ def acceptance(
 def fit_on_validation(
     run: Run, model: Any, store: Store, manifest: Manifest, config: Config
 ) -> Calibration:
-    """Fits temperatures and threshold on a run's validation videos; keeps them.
+    """Fits a calibration on a run's validation videos, and keeps it.
+
+    Distances are from training videos, which are looked at once more; not if
+    there are too few validation videos to choose a limit by.
 
     Args:
-        run: Run. Where they are written.
+        run: Run. Where it is written.
         model: `keras.Model` from uint8 clips to probabilities `(B, K)`.
         store: Store. The decoded frames.
         manifest: Manifest. The run's own videos.
@@ -180,23 +208,56 @@ def fit_on_validation(
     """
     videos = manifest.usable("val")
     labels = np.array([manifest.label(video) for video in videos], dtype=int)
-    with ProgressBar("Calibrating", len(videos)) as bar:
-        views = predict_views_of_videos(
-            model, store, manifest, videos, config.clip, config.evaluation,
-            progress=bar.advance,
-        )  # fmt: skip
     known = has_known_group(manifest.videos, videos)
     if config.split.group_by == "file":  # The user says that they are.
         known = [True] * len(videos)
+    groups = [video.group for video in videos]
+    several = {x for x, is_known in zip(groups, known, strict=True) if is_known}
+    reference = None
+    if has_features(model) and len(several) >= groups_needed(FAR_SHARE):
+        reference = _reference(model, store, manifest, config)
+    measured = model if reference is None else Measured(model, reference)
+    with ProgressBar("Calibrating", len(videos)) as bar:
+        rows = predict_views_of_videos(
+            measured, store, manifest, videos, config.clip, config.evaluation,
+            progress=bar.advance, run=answers_of,
+        )  # fmt: skip
+    views, distances = parted(rows) if len(videos) else (rows, None)
     found = fit_calibration(
         labels,
         views,
-        [video.group for video in videos],
+        groups,
         known=known,
         accept_errors=config.evaluation.accept_errors,
+        distances=distances,
+        reference=reference,
     )
+    if has_features(model):
+        found = dataclasses.replace(found, far_share=FAR_SHARE)
     found.write(run)
     return found
+
+
+def _reference(
+    model: Any, store: Store, manifest: Manifest, config: Config
+) -> Reference | None:
+    """Returns what a run's training videos look like to its model."""
+    number = max(
+        _MOST_TRAINING_VIDEOS, _LEAST_OF_A_CLASS * len(manifest.class_names)
+    )
+    videos = spread_over_classes(manifest, "train", number)
+    if not videos:
+        return None
+    config = config.changed({"num_crops": 1})
+    store = with_views(store, model, config, videos)
+    with ProgressBar("Looking at training videos", len(videos)) as bar:
+        rows = predict_views_of_videos(
+            Measured(model), store, manifest, videos,
+            config.clip, config.evaluation,
+            progress=bar.advance, run=features_of,
+        )  # fmt: skip
+    labels = np.array([manifest.label(video) for video in videos], dtype=int)
+    return fit_reference(rows[..., len(manifest.class_names) :], labels)
 
 
 def usable(videos: Sequence[Video]) -> list[Video]:

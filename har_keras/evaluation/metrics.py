@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from har_keras.errors import DataError
-from har_keras.inference.calibration import log_loss
+from har_keras.evaluation.fitting import log_loss
 
 _NUM_RESAMPLES = 2000
 _INTERVAL_LEVEL = 0.95

@@ -73,9 +73,9 @@ def require_labels_in_time(
     """
     if options and options.validated() and not any(map(is_part, videos)):
         raise UsageError(
-            "--hop-seconds, --smooth-seconds, --threshold, --hysteresis and "
-            "--min-seconds are for videos with labels in time, and there are "
-            "none. Leave them out."
+            "--hop-seconds, --smooth-seconds, --threshold, --max-distance, "
+            "--hysteresis and --min-seconds are for videos with labels in "
+            "time, and there are none. Leave them out."
         )
 
 

@@ -1,6 +1,7 @@
 """Features of a run's videos, computed before they are needed."""
 
 import functools
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from har_keras.features.dataset import training_views
 from har_keras.features.extraction import Wanted, extract
 from har_keras.features.feature_store import FeatureStore, View
 from har_keras.manifest.manifest import Manifest, Video
+from har_keras.store.limit import keep_within_limit
 from har_keras.store.store import Store, StoreSpec
 
 
@@ -108,7 +110,15 @@ def _extracted(
 ) -> FeatureStore:
     num_clips = config.evaluation.num_clips
     found = FeatureStore(store, backbone, config.clip, num_clips)
-    extract(found, wanted, FeatureExtractor(backbone, config.clip.crop_size))
+    written = itertools.count()
+    extract(
+        found,
+        wanted,
+        FeatureExtractor(backbone, config.clip.crop_size),
+        advance=lambda: next(written),
+    )
+    if next(written) and config.store.cache != "off":
+        keep_within_limit(store.folder.parent)
     return found
 
 

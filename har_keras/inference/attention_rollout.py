@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from har_keras.errors import UsageError
+from har_keras.inference.distance import keras_model_of
 from har_keras.video.ffmpeg import Frames
 
 _GRAY_BRIGHTNESS = 0.75
@@ -45,6 +46,7 @@ def attention_rollout(model: Any, clips: Frames) -> np.ndarray:
         - [Abnar and Zuidema, 2020](https://arxiv.org/abs/2005.00928), section
           3.
     """
+    model = keras_model_of(model)
     if not has_attention(model):
         raise UsageError(
             "Attention rollout needs the model 'vit'. Received: "
@@ -57,6 +59,7 @@ def has_attention(model: Any) -> bool:
     """Returns whether a model is a transformer that is at hand."""
     from har_keras.model.vit import VideoViT
 
+    model = keras_model_of(model)
     return isinstance(getattr(model, "reader", model), VideoViT)
 
 

@@ -13,6 +13,7 @@ from har_keras.clips.read_ahead import read_ahead
 from har_keras.config import Config, Form
 from har_keras.errors import DataError
 from har_keras.inference.calibration import Calibration
+from har_keras.inference.forward import answers_of
 from har_keras.inference.limits import Watch, watched
 from har_keras.inference.pictures import Pictures
 from har_keras.inference.timeline import (
@@ -23,6 +24,7 @@ from har_keras.inference.timeline import (
 )
 from har_keras.inference.views import predict_views, views_of_frames
 from har_keras.inference.windows import windows
+from har_keras.serving.acceptance import FAR, UNSURE, parted
 from har_keras.serving.model_info import ModelInfo
 from har_keras.store.spool import FrameSpool
 from har_keras.video.ffmpeg import FrameReader, VideoError
@@ -50,14 +52,17 @@ class Prediction:
         unwritten: str. Why its files, such as an overlay, are not there.
         delay_seconds: float or None. Of a live source: from the arrival of
             the newest frame to the prediction.
-        accepted: bool. Whether it is sure enough, by the threshold that was
-            chosen on validation. Otherwise the video shows none of the
-            classes, as far as the model can tell; `label` is the nearest.
+        accepted: bool. Whether it is sure enough, and the video enough like
+            those of the training, by what was chosen on validation. Otherwise
+            the video shows none of the classes, as far as the model can tell;
+            `label` is the nearest.
         files: tuple of str. What was written of it.
         calibrated: dict from class to float, or None. The calibrated
             probabilities, which sum to 1; `confidence` is one of them.
         pictures: tuple of pairs. Of a timeline: a few frames, spread over
             the video, each with its time in seconds.
+        refusal: str. Why it is not accepted: "unsure" or "far".
+        distance: float or None. From the training videos, where it counts.
     """
 
     name: str
@@ -75,6 +80,8 @@ class Prediction:
     pictures: tuple[tuple[float, np.ndarray], ...] = field(
         default=(), repr=False, compare=False
     )
+    refusal: str = ""
+    distance: float | None = None
 
     @property
     def failed(self) -> bool:
@@ -115,9 +122,8 @@ class Classifier:
         form: Form = "jpeg",
         info: ModelInfo | None = None,
     ) -> None:
-        self.model = model
+        self.model, self.config = model, config
         self.class_names = class_names
-        self.config = config
         self.calibration = calibration or Calibration()
         self.form = form
         self.info = info
@@ -244,7 +250,9 @@ class Classifier:
         seconds = _seconds_of(reader, clip.store_fps)
         return views, replace(known, seconds=seconds, reason=_told(reader))
 
-    def with_classes(self, known: Prediction, row: np.ndarray) -> Prediction:
+    def with_classes(
+        self, known: Prediction, row: np.ndarray, distance: Any = 0.0
+    ) -> Prediction:
         """Returns a prediction with its classes filled in.
 
         What a timeline says decides, so that the two never disagree.
@@ -252,21 +260,26 @@ class Classifier:
         Args:
             known: Prediction. Of `read_views`, or with a timeline.
             row: float array of shape `(K,)`. Probabilities.
+            distance: float. From the training videos. Defaults to 0.
         """
         name = self.class_names[int(row.argmax())]
-        accepts = bool(self.calibration.accepts(row))
+        accepts = bool(self.calibration.accepts(row, distance))
+        is_far = bool(self.calibration.is_far(distance))
         if known.timeline:
             longest = known.timeline.longest
             name, accepts = longest or name, bool(longest)
-        label = self.class_names.index(name)
+            is_far = known.timeline.is_far
+        label, limit = self.class_names.index(name), self.calibration.limit
         calibrated = self.calibration.calibrated(row)
         return replace(
             known,
             label=name,
             accepted=accepts,
+            refusal="" if accepts else FAR if is_far else UNSURE,
             confidence=float(calibrated[label]),
             probabilities=self._named(row),
             calibrated=self._named(calibrated),
+            distance=None if limit is None else float(distance),
         )
 
     def _named(self, row: np.ndarray) -> dict[str, float]:
@@ -281,8 +294,12 @@ class Classifier:
         several = len(videos) if isinstance(videos, Sized) else 0
         views = self.config.evaluation
         num_clips = several * views.num_clips * views.num_crops
-        for rows, known in predict_views(self.model, read, videos, num_clips):
-            yield self.with_classes(known, rows.mean(0)) if len(rows) else known
+        for rows, known in predict_views(
+            self.model, read, videos, num_clips, run=answers_of
+        ):
+            if len(rows):
+                known = self.with_classes(known, *parted(rows.mean(0)))
+            yield known
 
     def _predict_timeline(
         self, video: VideoLike, fps: float, options: TimelineConfig
@@ -304,7 +321,7 @@ class Classifier:
             timeline=timeline,
             pictures=tuple((i / clip.fps, x) for i, x in pictures.kept),
         )
-        return self.with_classes(known, rows.mean(0))
+        return self.with_classes(known, *parted(rows.mean(0)))
 
     def stored_timeline(
         self, frames: Iterable[np.ndarray], options: TimelineConfig
@@ -339,20 +356,18 @@ class Classifier:
         form: Form,
         seconds: float = 0.0,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the first frame of each window, and its probabilities.
+        """Returns the first frame of each window, and its answer, `(K + 1,)`.
 
         It is faster where the seconds of video are known, about.
         """
         found = windows(frames, self.config.clip, options.hop_seconds, form)
-        several, number = (
-            _some(read_ahead(found)),
-            seconds / options.hop_seconds,
+        number = int(seconds / options.hop_seconds)
+        several = _some(read_ahead(found))
+        answered = predict_views(
+            self.model, lambda x: x, several, number, run=answers_of
         )
-        views = list(
-            predict_views(self.model, lambda x: x, several, int(number))
-        )
-        starts = np.concatenate([known for _, known in views])
-        return starts, np.concatenate([rows for rows, _ in views])
+        rows, starts = zip(*answered, strict=True)
+        return np.concatenate(starts), np.concatenate(rows)
 
     def _timeline(
         self,
@@ -362,9 +377,11 @@ class Classifier:
         options: TimelineConfig,
     ) -> Timeline:
         clip = self.config.clip
+        probabilities, distances = parted(rows)
         return build_timeline(
             starts / clip.fps,
-            rows,
+            probabilities,
+            distances=distances,
             class_names=self.class_names,
             seconds=seconds,
             window_seconds=clip.span_seconds,

@@ -13,6 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from har_keras.inference.distance import (
+    Measured,
+    answer_on_batch,
+    keras_model_of,
+)
+
 BATCH_SIZE = 24
 """Clips given to a model at once. Constant, the last batch filled up, so that
 a model is compiled once and a video's figures don't depend on its company."""
@@ -41,14 +47,60 @@ def forward_of(model: Any, num_clips: float = 0) -> Forward:
         Callable from `BATCH_SIZE` clips, `uint8` of shape `(B, T, H, W, 3)`, to
         probabilities `(B, K)`.
     """
+    network = keras_model_of(model)
+    if _is_compiled(network, network, num_clips):
+        return _compiled[network]
+    return lambda clips: np.asarray(network.predict_on_batch(clips))
+
+
+def features_of(model: Measured, num_clips: float = 0) -> Forward:
+    """Returns the function from a batch to probabilities and features.
+
+    Args:
+        model: Measured. With or without a reference.
+        num_clips: float. As for `forward_of`.
+
+    Returns:
+        Callable to a `float32` array of shape `(B, K + D)`.
+    """
+    if _is_compiled(model.wrapped, model.network, num_clips):
+        return _compiled[model.network]
+    return model.features_on_batch
+
+
+def answers_of(model: Any, num_clips: float = 0) -> Forward:
+    """Returns the function from a batch to probabilities and distances.
+
+    Args:
+        model: `keras.Model`, `Measured`, or another object with
+            `predict_on_batch`.
+        num_clips: float. As for `forward_of`.
+
+    Returns:
+        Callable to an array of shape `(B, K + 1)`, as of `answer_on_batch`.
+    """
+    if isinstance(model, Measured):
+        forward = features_of(model, num_clips)
+        return lambda clips: model.measured(forward(clips))
+    return lambda clips: answer_on_batch(model, clips)
+
+
+def _is_compiled(model: Any, network: Any, num_clips: float) -> bool:
+    """Returns whether a network is in the table, compiled if that repays.
+
+    Args:
+        model: Any. The model of a run, or what was exported.
+        network: Any. What is run of it.
+        num_clips: float. How many clips there will be.
+    """
     # What was exported is run without Keras, which takes seconds to import.
     vit = sys.modules.get("har_keras.model.vit")
-    if vit and isinstance(model, vit.VideoViT):
-        if model in _compiled:
-            return _compiled[model]
-        if num_clips >= _MANY_CLIPS and _runs_on_cpu_of_tensorflow():
-            return _compiled.setdefault(model, _by_micro_batches(model))
-    return lambda clips: np.asarray(model.predict_on_batch(clips))
+    if not vit or not isinstance(model, vit.VideoViT):
+        return False
+    many = num_clips >= _MANY_CLIPS and _runs_on_cpu_of_tensorflow()
+    if many and network not in _compiled:
+        _compiled[network] = _by_micro_batches(network)
+    return network in _compiled
 
 
 def _runs_on_cpu_of_tensorflow() -> bool:

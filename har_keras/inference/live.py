@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +10,15 @@ import numpy as np
 from har_keras.clips.sampling import crop_clip
 from har_keras.errors import DataError
 from har_keras.inference.classifier import Classifier, Prediction
+from har_keras.inference.distance import answer_on_batch
 from har_keras.inference.timeline import NONE, TimelineConfig, next_label
-from har_keras.serving.acceptance import apply_temperature
+from har_keras.serving.acceptance import (
+    FAR,
+    UNSURE,
+    apply_temperature,
+    parted,
+)
+from har_keras.serving.frames import clip_from_frames
 from har_keras.store.spool import as_stored
 from har_keras.video.live import LiveReader
 from har_keras.video.sources import Source
@@ -46,9 +53,7 @@ def watch(
     """
     clip = classifier.config.clip
     labels = LiveLabels(classifier, source.name, options)
-    # The first call compiles the model, before frames arrive.
-    shape = (1, clip.num_frames, clip.crop_size, clip.crop_size, 3)
-    classifier.model.predict_on_batch(np.zeros(shape, np.uint8))
+    _compile(classifier)
     hop = max(1, round(options.hop_seconds * clip.fps))
     began = time.monotonic()
     last, connection = 0, 0
@@ -85,6 +90,40 @@ def watch(
             )
 
 
+def watch_clips(
+    classifier: Classifier,
+    clips: Iterable[np.ndarray],
+    options: TimelineConfig,
+) -> Iterator[Prediction]:
+    """Classifies clips as they come, as `watch` does those of a camera.
+
+    Args:
+        classifier: Classifier. The model.
+        clips: Iterable of `uint8` arrays of shape `(T, H, W, 3)` in RGB: the
+            newest frames, at the rate of the model's clips.
+        options: TimelineConfig. Smoothing, threshold and hysteresis.
+
+    Yields:
+        A `Prediction` each.
+    """
+    labels = LiveLabels(classifier, "frames", options)
+    _compile(classifier)
+    began = time.monotonic()
+    for frames in clips:
+        arrived = time.monotonic()
+        clip = clip_from_frames(frames, classifier.config.clip)
+        known = labels.next(clip)
+        now = time.monotonic()
+        yield replace(known, seconds=now - began, delay_seconds=now - arrived)
+
+
+def _compile(classifier: Classifier) -> None:
+    """Calls the model once, which compiles it, before frames arrive."""
+    clip = classifier.config.clip
+    shape = (1, clip.num_frames, clip.crop_size, clip.crop_size, 3)
+    answer_on_batch(classifier.model, np.zeros(shape, np.uint8))
+
+
 class LiveLabels:
     """The labels of a live source, clip by clip.
 
@@ -117,20 +156,22 @@ class LiveLabels:
 
         Returns:
             A `Prediction`, its label smoothed over `smooth_seconds`; "none"
-            below the threshold.
+            below the threshold, or too far from the training videos.
         """
-        model, names = self.classifier.model, self.classifier.class_names
-        row = np.asarray(model.predict_on_batch(clip[None]))[0]
+        names = self.classifier.class_names
+        row = answer_on_batch(self.classifier.model, clip[None])[0]
         self._rows.append(row.astype("float64"))
-        mean = np.mean(self._rows, axis=0)
+        mean, distance = parted(np.mean(self._rows, axis=0))
         temperature = self.classifier.calibration.window_temperature
         calibrated = apply_temperature(mean, temperature)
-        self._label = label = next_label(
+        most = self.options.max_distance
+        is_far = most is not None and bool(distance > most)
+        self._label = label = -1 if is_far else next_label(
             self._label,
             calibrated,
             self.options.threshold or 0.0,
             self.options.hysteresis,
-        )
+        )  # fmt: skip
         return Prediction(
             self.name,
             NONE if label < 0 else names[label],
@@ -138,4 +179,6 @@ class LiveLabels:
             dict(zip(names, map(float, mean), strict=True)),
             accepted=label >= 0,
             calibrated=dict(zip(names, map(float, calibrated), strict=True)),
+            refusal="" if label >= 0 else FAR if is_far else UNSURE,
+            distance=None if most is None else float(distance),
         )

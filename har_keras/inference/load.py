@@ -15,8 +15,11 @@ from har_keras.config import Config, Form, StoreConfig
 from har_keras.damaged import read_json, read_model
 from har_keras.environment import quiet_libraries, start_backend
 from har_keras.errors import DataError
+from har_keras.hub import SCHEME
+from har_keras.hub_run import local_run
 from har_keras.inference.calibration import Calibration
 from har_keras.inference.classifier import Classifier
+from har_keras.inference.distance import Measured, fits
 from har_keras.manifest.manifest import Manifest
 from har_keras.run import Run
 from har_keras.serving.client import Remote, ServingClient
@@ -28,7 +31,7 @@ from har_keras.serving.runtimes import (
     saved_model_in,
 )
 
-Kind = Literal["run", "exported", "server"]
+Kind = Literal["run", "hub", "exported", "server"]
 
 
 def kind_of(where: str | Path) -> Kind:
@@ -38,7 +41,11 @@ def kind_of(where: str | Path) -> Kind:
 
     >>> kind_of("grpc://localhost:8500/har"), kind_of("model.onnx")
     ('server', 'exported')
+    >>> kind_of("hf://owner/name")
+    'hub'
     """
+    if str(where).startswith(SCHEME):
+        return "hub"
     if "://" in str(where):
         return "server"
     path = Path(where)
@@ -54,7 +61,8 @@ def load(where: str | Path, model: Any = None) -> Classifier:
     Starts the backend of a run, where none runs yet.
 
     Args:
-        where: Path or str. The folder that training made; an exported model
+        where: Path or str. The folder that training made; a run on Hugging
+            Face's hub, `hf://owner/name[@revision]`; an exported model
             (see `open_exported`); or the address of a model on TensorFlow
             Serving, such as `http://localhost:8501/v1/models/har`. A
             SavedModel is a program: load only one that you trust.
@@ -67,9 +75,10 @@ def load(where: str | Path, model: Any = None) -> Classifier:
         UsageError: If it is no exported model, or no address.
         DataError: If there is no run, it has no model, or what was exported
             was not written by `har_keras.export`.
-        EnvironmentFault: If a server can't be reached, or a package is
-            missing.
+        EnvironmentFault: If a server or a hub can't be reached, or a package
+            is missing.
     """
+    where = local_run(where)
     kind = kind_of(where)
     start_backend_of(where)
     if kind == "server":
@@ -77,19 +86,42 @@ def load(where: str | Path, model: Any = None) -> Classifier:
     if kind == "exported":
         return exported_classifier(open_exported(Path(where)))
     run = Run.open(Path(where))
-    names = Manifest.read(run.manifest_file).class_names
+    names = class_names_of(run)
     model = model or load_model(run)
     _require_classes(run, model, names)
     if extractor := getattr(model, "extractor", None):
         # Windows of a timeline and of a stream overlap.
         extractor.num_remembered = 2 * model.num_frames
+    calibration = calibration_of(run, model)
+    if calibration.reference is not None:
+        model = Measured(model, calibration.reference)
     return Classifier(
         model,
         names,
         run.config_to_open(),
-        calibration=Calibration.read(run),
+        calibration=calibration,
         form=stored_form(run),
     )
+
+
+def calibration_of(run: Run, model: Any) -> Calibration:
+    """Returns the calibration of a run.
+
+    Args:
+        run: Run. A trained one.
+        model: `keras.Model`. Its own.
+
+    Raises:
+        DataError: If it is damaged, or was fitted to another model.
+    """
+    found = Calibration.read(run)
+    if found.reference is not None and not fits(model, found.reference):
+        raise DataError(
+            f"'{run.calibration_file}' was fitted to another model than "
+            f"'{run.model_file.name}' beside it. Make it again with: python "
+            f"-m har_keras.evaluate {run.path}"
+        )
+    return found
 
 
 def _require_classes(run: Run, model: Any, names: Sequence[str]) -> None:
@@ -105,6 +137,28 @@ def _require_classes(run: Run, model: Any, names: Sequence[str]) -> None:
             f"manifest.csv, with {len(names)} classes. Copy the whole run "
             "again from where it was made."
         )
+
+
+def class_names_of(run: Run) -> tuple[str, ...]:
+    """Returns the classes of a run in label order.
+
+    Raises:
+        DataError: If neither its manifest nor the list of a model on a hub
+            can be read.
+    """
+    if run.manifest_file.is_file() or not run.class_names_file.is_file():
+        return Manifest.read(run.manifest_file).class_names
+    names = read_json(run.class_names_file).get("class_names")
+    if (
+        not isinstance(names, list)
+        or not all(isinstance(x, str) for x in names)
+        or len(set(names)) != len(names)
+    ):
+        raise DataError(
+            f"'{run.class_names_file}' must have the key class_names, a list "
+            "of different texts. Download it again."
+        )
+    return tuple(names)
 
 
 def exported_classifier(model: Runtime) -> Classifier:
@@ -125,6 +179,8 @@ def exported_classifier(model: Runtime) -> Classifier:
             info.window_temperature,
             threshold=info.threshold,
             accept_errors=info.accept_errors,
+            limit=info.limit,
+            window_limit=info.window_limit,
         ),
         form=info.form,
         info=info,
@@ -137,6 +193,7 @@ def start_backend_of(where: str | Path) -> None:
     Any backend loads the model of a run, and of what was exported only a
     SavedModel needs TensorFlow.
     """
+    where = local_run(where)
     kind = kind_of(where)
     if kind == "run":
         config = Run.open(Path(where)).config()
@@ -166,6 +223,8 @@ def model_info_of(run: Run, model: Any = None) -> ModelInfo:
         backbone=backbone.described() if backbone else {},
         threshold=calibration.threshold,
         accept_errors=calibration.accept_errors,
+        limit=calibration.limit,
+        window_limit=calibration.window_limit,
     )
 
 

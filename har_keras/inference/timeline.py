@@ -26,6 +26,9 @@ class TimelineConfig:
     threshold: float | None = None
     """Minimum calibrated probability of a class; "none" below it. Default:
     the model's own, chosen on validation."""
+    max_distance: float | None = None
+    """Maximum distance from the training videos; "none" beyond it. Default:
+    the model's own, chosen on validation."""
     hysteresis: float = 0.1
     """Margin by which another class must lead, or the threshold be missed, to
     end a segment."""
@@ -38,7 +41,9 @@ class TimelineConfig:
         Raises:
             UsageError: If a value is out of its range.
         """
-        for name, high in (("hop_seconds", 3600.0), ("threshold", 1.0)):
+        for name, high in (
+            ("hop_seconds", 3600.0), ("threshold", 1.0), ("max_distance", 1e9),
+        ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not 0 < value <= high:
                 raise UsageError(
@@ -54,10 +59,24 @@ class TimelineConfig:
         return self
 
     def of_model(self, calibration: Calibration) -> "TimelineConfig":
-        """Returns it with the model's threshold, unless another is given."""
-        if self.threshold is not None:
-            return self
-        return replace(self, threshold=calibration.segment_threshold)
+        """Returns it with the model's criteria, unless others are given.
+
+        Raises:
+            UsageError: If there is a distance, and the model knows of none.
+        """
+        found = self
+        if found.threshold is None:
+            found = replace(found, threshold=calibration.segment_threshold)
+        if found.max_distance is None:
+            return replace(found, max_distance=calibration.window_limit)
+        if calibration.window_limit is None:
+            raise UsageError(
+                "--max-distance needs a model that knows its training videos, "
+                "and this one has no limit of its own: its run has less than 9 "
+                "known groups of validation videos, or is of an earlier "
+                "version. Leave it out."
+            )
+        return found
 
 
 @dataclass(frozen=True)
@@ -90,6 +109,9 @@ class Timeline:
             smoothed.
         segments: tuple of Segment. They cover the video without gaps.
         threshold: float. Smallest probability of a class; 0 accepts all.
+        distances: float array of shape `(num_windows,)`, or None. From the
+            training videos, smoothed.
+        max_distance: float or None. Largest of a class; None accepts all.
     """
 
     class_names: tuple[str, ...]
@@ -97,6 +119,8 @@ class Timeline:
     probabilities: np.ndarray
     segments: tuple[Segment, ...]
     threshold: float = 0.0
+    distances: np.ndarray | None = None
+    max_distance: float | None = None
 
     @property
     def seconds(self) -> float:
@@ -113,6 +137,23 @@ class Timeline:
                 seconds[segment.label] += length
         name = max(seconds, key=seconds.__getitem__)
         return name if seconds[name] else ""
+
+    @property
+    def far_spans(self) -> list[tuple[float, float]]:
+        """Start and end of each window too far from the training videos."""
+        if self.distances is None or self.max_distance is None:
+            return []
+        beyond = np.flatnonzero(self.distances > self.max_distance)
+        return [
+            (float(self.edges[i]), float(self.edges[i + 1])) for i in beyond
+        ]
+
+    @property
+    def is_far(self) -> bool:
+        """Whether most of it is too far from the training videos."""
+        return (
+            2 * sum(end - begin for begin, end in self.far_spans) > self.seconds
+        )
 
     def at(self, seconds: float) -> tuple[Segment, np.ndarray]:
         """Returns the segment and the probabilities `(K,)` at a time."""
@@ -132,6 +173,7 @@ def build_timeline(
     window_seconds: float,
     options: TimelineConfig,
     temperature: float = 1.0,
+    distances: np.ndarray | None = None,
 ) -> Timeline:
     """Calibrates, smooths and merges window predictions into segments.
 
@@ -146,6 +188,8 @@ def build_timeline(
             probable class is accepted whatever its probability.
         temperature: float. Calibration temperature of single windows.
             Defaults to `1`.
+        distances: float array of shape `(num_windows,)`, or None. From the
+            training videos.
 
     Returns:
         A `Timeline`.
@@ -153,18 +197,21 @@ def build_timeline(
     middles = starts + window_seconds / 2
     between = (middles[1:] + middles[:-1]) / 2
     edges = np.array([0.0, *np.minimum(between, seconds), seconds])
-    smooth = smoothed(
-        apply_temperature(probabilities, temperature),
-        round(options.smooth_seconds / options.hop_seconds),
-    )
+    width = round(options.smooth_seconds / options.hop_seconds)
+    smooth = smoothed(apply_temperature(probabilities, temperature), width)
+    threshold, most = options.threshold or 0.0, options.max_distance
+    near = None
+    if distances is not None and most is not None:
+        distances = smoothed(distances[:, None], width)[:, 0]
+        near = np.asarray(distances <= most)
     labels = without_short(
-        with_hysteresis(smooth, options.threshold or 0.0, options.hysteresis),
+        with_hysteresis(smooth, threshold, options.hysteresis, near),
         edges,
         options.min_seconds,
     )
     segments = _segments(labels, edges, smooth, class_names)
-    threshold = options.threshold or 0.0
-    return Timeline(class_names, edges, smooth, segments, threshold)
+    known = (None, None) if near is None else (distances, most)
+    return Timeline(class_names, edges, smooth, segments, threshold, *known)
 
 
 def smoothed(probabilities: np.ndarray, num_windows: int) -> np.ndarray:
@@ -194,7 +241,10 @@ def smoothed(probabilities: np.ndarray, num_windows: int) -> np.ndarray:
 
 
 def with_hysteresis(
-    probabilities: np.ndarray, threshold: float, hysteresis: float
+    probabilities: np.ndarray,
+    threshold: float,
+    hysteresis: float,
+    near: np.ndarray | None = None,
 ) -> np.ndarray:
     """Returns the label of each window; -1 is "none".
 
@@ -205,6 +255,8 @@ def with_hysteresis(
         probabilities: float array of shape `(num_windows, K)`.
         threshold: float. Minimum probability of a class.
         hysteresis: float. 0 is the most probable class of each window.
+        near: bool array of shape `(num_windows,)`, or None. Which windows are
+            like the training videos; any other has no class. Defaults to all.
 
     Returns:
         `int64` array of shape `(num_windows,)`.
@@ -218,7 +270,10 @@ def with_hysteresis(
     labels = np.empty(len(probabilities), np.int64)
     current = _NO_CLASS
     for index, row in enumerate(probabilities):
-        current = next_label(current, row, threshold, hysteresis)
+        if near is None or near[index]:
+            current = next_label(current, row, threshold, hysteresis)
+        else:
+            current = _NO_CLASS
         labels[index] = current
     return labels
 

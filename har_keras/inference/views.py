@@ -72,6 +72,7 @@ def predict_views_of_videos(
     *,
     change: Change | None = None,
     progress: Callable[[], object] | None = None,
+    run: Callable[[Any, float], Forward] = forward_of,
 ) -> np.ndarray:
     """Returns the probabilities of each view of videos.
 
@@ -87,6 +88,7 @@ def predict_views_of_videos(
         evaluation: EvaluationConfig. Number of views in time and in space.
         change: Callable or None. As for `predict_videos`.
         progress: Callable or None. Called after each video.
+        run: Callable. As for `predict_views`.
 
     Returns:
         `float64` array of shape `(num_videos, V, K)`.
@@ -98,13 +100,15 @@ def predict_views_of_videos(
         return view_clips(store, video, clip, evaluation, change=change), None
 
     num_views = evaluation.num_clips * evaluation.num_crops
-    found = np.empty((len(videos), num_views, len(manifest.class_names)))
-    views = predict_views(model, read, videos, len(videos) * num_views)
-    for index, (rows, _) in enumerate(views):
-        found[index] = rows
+    found = []
+    number = len(videos) * num_views
+    for rows, _ in predict_views(model, read, videos, number, run=run):
+        found.append(rows)
         if progress:
             progress()
-    return found
+    if not found:
+        return np.empty((0, num_views, len(manifest.class_names)))
+    return np.stack(found)
 
 
 def predict_views(
@@ -112,6 +116,8 @@ def predict_views(
     read: Callable[[Item], tuple[np.ndarray, Known]],
     items: Iterable[Item],
     num_clips: float = 0,
+    *,
+    run: Callable[[Any, float], Forward] = forward_of,
 ) -> Iterator[tuple[np.ndarray, Known]]:
     """Yields the probabilities of each item's views, in the items' order.
 
@@ -126,12 +132,14 @@ def predict_views(
         items: Iterable. What `read` takes.
         num_clips: float. How many views there will be, about. Defaults to `0`:
             nobody knows.
+        run: Callable. What is asked of the model: `forward_of`, or another
+            of `har_keras.inference.forward`, whose rows are longer.
 
     Yields:
         Pairs: a `float64` array of shape `(V, K)`, `(0, 0)` for an item
         without views; and what `read` knew of the item.
     """
-    forward = forward_of(model, num_clips)
+    forward = run(model, num_clips)
     waiting: collections.deque[tuple[int, Known]] = collections.deque()
     rows: collections.deque[np.ndarray] = collections.deque()
 

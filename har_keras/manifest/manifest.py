@@ -323,6 +323,12 @@ class Manifest:
                 raise ValueError("a line has too many cells")
             videos = tuple(Video(**fields_of(row)) for row in rows)
             folder = root or Path(rows[0]["root"])
+        except FileNotFoundError as error:
+            raise DataError(
+                f"'{file.parent}' has no {file.name}, as a model from a hub "
+                "has none: its videos are not known here. Name others, such "
+                "as with --videos and --output of evaluate."
+            ) from error
         except (
             OSError,
             csv.Error,

@@ -1,6 +1,7 @@
 """Baseline networks (`--model frame-vit` and `--model cnn3d`)."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -81,13 +82,31 @@ class FrameViT(keras.Model):
 
     def logits(self, clips: Tensor, training: bool | None = None) -> Tensor:
         """Returns the logits averaged over frames, `(B, K)`."""
+        frames, over_frames = self._frames(clips)
+        return over_frames(self.frame_model.logits(frames, training=training))
+
+    def answers(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns probabilities `(B, K)`, and features of the same pass."""
+        frames, over_frames = self._frames(clips)
+        features = self.frame_model.features(frames, training=False)
+        logits = self.frame_model.head(features)
+        return (
+            ops.softmax(over_frames(logits)),
+            over_frames(ops.cast(features, "float32")),
+        )
+
+    def _frames(
+        self, clips: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Returns the frames, and what averages over those of a clip."""
         frames = clips[:, :: self.tubelet_frames]
         num_frames = frames.shape[1]
-        frames = ops.reshape(frames, (-1, 1, *frames.shape[2:]))
-        logits = self.frame_model.logits(frames, training=training)
-        return ops.mean(
-            ops.reshape(logits, (-1, num_frames, logits.shape[-1])), axis=1
-        )
+
+        def over_frames(x: Tensor) -> Tensor:
+            rows = ops.reshape(x, (-1, num_frames, x.shape[-1]))
+            return ops.mean(rows, axis=1)
+
+        return ops.reshape(frames, (-1, 1, *frames.shape[2:])), over_frames
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape[0], self.options["num_classes"]
@@ -199,10 +218,19 @@ class CNN3D(keras.Model):
 
     def logits(self, clips: Tensor, training: bool | None = None) -> Tensor:
         """Returns the logits, `(B, K)`."""
+        return self.head(self._features(clips))
+
+    def answers(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns probabilities `(B, K)`, and features of the same pass."""
+        features = self._features(clips)
+        probabilities = ops.softmax(self.head(features))
+        return probabilities, ops.cast(features, "float32")
+
+    def _features(self, clips: Tensor) -> Tensor:
         x = ops.cast(clips, self.compute_dtype) / 127.5 - 1
         for layer in self.stages:
             x = layer(x)
-        return self.head(ops.mean(x, axis=(1, 2, 3)))
+        return ops.mean(x, axis=(1, 2, 3))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape[0], self.num_classes

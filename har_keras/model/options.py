@@ -53,3 +53,21 @@ def preset_options(name: str) -> dict[str, Any]:
         "crop_size": config.clip.crop_size,
         **transformer_options(config.model),
     }
+
+
+def require_arguments(num_classes: int, pooling: str, attention: str) -> None:
+    """Raises `ValueError` for arguments of a `VideoViT` that don't exist."""
+    if num_classes < 2:
+        raise ValueError(
+            f"`num_classes` must be at least 2. Received: {num_classes=}."
+        )
+    if pooling not in ("mean", "mean_norm", "class_token"):
+        raise ValueError(
+            "`pooling` must be 'mean', 'mean_norm' or 'class_token'. "
+            f"Received: {pooling=}."
+        )
+    if attention not in ("joint", "factorised", "divided"):
+        raise ValueError(
+            "`attention` must be 'joint', 'factorised' or 'divided'. "
+            f"Received: {attention=}."
+        )

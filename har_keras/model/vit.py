@@ -16,7 +16,7 @@ from har_keras.model.layers import (
     Tensor,
     TubeletEmbedding,
 )
-from har_keras.model.options import preset_options
+from har_keras.model.options import preset_options, require_arguments
 from har_keras.model.weights import load_weights
 
 STEMS: dict[str, type[TubeletEmbedding]] = {
@@ -119,7 +119,7 @@ class VideoViT(keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _check_arguments(num_classes, pooling, attention)
+        require_arguments(num_classes, pooling, attention)
         self.num_classes = num_classes
         self.num_frames = num_frames
         self.crop_size = crop_size
@@ -340,7 +340,16 @@ class VideoViT(keras.Model):
         Returns:
             float32 tensor of shape `(B, K)`.
         """
-        return self.head(self.features(clips, training=training))
+        return self._logits_of(self.features(clips, training=training), clips)
+
+    def answers(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns probabilities `(B, K)`, and `features` of the same pass."""
+        features = self.features(clips, training=False)
+        probabilities = ops.softmax(self._logits_of(features, clips))
+        return probabilities, ops.cast(features, "float32")
+
+    def _logits_of(self, features: Tensor, clips: Tensor) -> Tensor:
+        return self.head(features)
 
     def features(self, clips: Tensor, training: bool | None = None) -> Tensor:
         """Returns the features of each clip before the head, `(B, D)`."""
@@ -423,23 +432,6 @@ class VideoViT(keras.Model):
             "drop_path_rate": self.drop_path_rate,
             "stem": self.stem,
         }
-
-
-def _check_arguments(num_classes: int, pooling: str, attention: str) -> None:
-    if num_classes < 2:
-        raise ValueError(
-            f"`num_classes` must be at least 2. Received: {num_classes=}."
-        )
-    if pooling not in ("mean", "mean_norm", "class_token"):
-        raise ValueError(
-            "`pooling` must be 'mean', 'mean_norm' or 'class_token'. "
-            f"Received: {pooling=}."
-        )
-    if attention not in ("joint", "factorised", "divided"):
-        raise ValueError(
-            "`attention` must be 'joint', 'factorised' or 'divided'. "
-            f"Received: {attention=}."
-        )
 
 
 def _build(class_token: ClassToken | None, shape: Shape) -> Shape:

@@ -146,7 +146,7 @@ class Results:
             plot_coverage(
                 found["curve"],
                 folder.coverage_file,
-                threshold=self.figures["calibrated"]["threshold"],
+                criteria=_criteria(self.figures["calibrated"]),
                 kept=(found["coverage"], found["accuracy"]),
             )
             drawn["Accuracy against coverage"] = folder.coverage_file
@@ -263,6 +263,14 @@ class Results:
             score=float(row.max()),
             playable=True,
         )
+
+
+def _criteria(calibrated: Mapping[str, Any]) -> str:
+    """Returns what an answer is accepted by, in a few words."""
+    threshold, limit = calibrated["threshold"], calibrated.get("limit")
+    texts = [] if threshold is None else [f"threshold {100 * threshold:.1f} %"]
+    texts += [] if limit is None else [f"distance {limit:.1f}"]
+    return ", ".join(texts)
 
 
 def count_videos(manifest: Manifest) -> dict[str, dict[str, int]]:

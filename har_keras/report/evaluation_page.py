@@ -199,7 +199,8 @@ class Report:
         if not verdict or not found:
             return Markup()
         texts = [verdict]
-        if fitted["threshold"] is not None:
+        limit = fitted.get("limit")
+        if fitted["threshold"] is not None or limit is not None:
             total = self.evaluation["num_videos"]
             right = (
                 f", {percent(found['accuracy'])} of them right"
@@ -209,6 +210,12 @@ class Report:
             texts.append(
                 f"Of these {total} {self._unit}, {found['num_accepted']} are "
                 f"accepted ({percent(found['coverage'])}){right}."
+            )
+        if limit is not None:
+            number = found["num_far"]
+            texts.append(
+                f"{number or 'None'} of them {'is' if number == 1 else 'are'} "
+                f"farther from the training videos than {limit:.1f}."
             )
         return paragraphs(texts)
 

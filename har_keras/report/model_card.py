@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -11,12 +12,30 @@ from har_keras.report.verdict import headline, percent
 from har_keras.terminal import printable
 
 
+@dataclass(frozen=True)
+class HubCard:
+    """What a card on a hub says besides.
+
+    Args:
+        name: str. `owner/name`.
+        license: str. That of the model, by the hub's names. Defaults to
+            "unknown": the videos are the user's, and so is their licence.
+        base_model: str. `owner/name` of the model on the hub that it was made
+            from; "" if it was from none.
+    """
+
+    name: str = ""
+    license: str = "unknown"
+    base_model: str = ""
+
+
 def model_card(
     name: str,
     config: Config,
     evaluation: Mapping[str, Any],
     videos: Mapping[str, Mapping[str, int]],
     num_parameters: int,
+    on_hub: HubCard | None = None,
 ) -> str:
     """Writes the model card of a run in Markdown.
 
@@ -28,12 +47,14 @@ def model_card(
         evaluation: Mapping. The figures of `evaluation.json`.
         videos: Mapping from class to counts of videos by split.
         num_parameters: int. Number of parameters of the model.
+        on_hub: HubCard or None. What differs on a hub. Defaults to that in the
+            folder of a run.
 
     Returns:
         str. The text of `README.md`.
     """
     parts = [
-        _metadata(name, evaluation),
+        _metadata(name, evaluation, on_hub or HubCard()),
         f"# {markdown_text(name)}",
         _model(config, evaluation, num_parameters),
         *_backbone(evaluation),
@@ -43,11 +64,16 @@ def model_card(
         "![Confusion matrix](confusion.png)\n\n![Training](curves.png)",
         *_controls(evaluation),
         "## Use",
-        _use(config),
+        _use_of_hub(on_hub) if on_hub else _use(),
         "## Limits",
         _limits(evaluation),
         "## Training",
-        _options(config),
+        _options(config)
+        + (
+            " The videos are not here."
+            if on_hub
+            else " The videos, their splits and groups are in `manifest.csv`."
+        ),
         _versions(evaluation),
     ]
     return "\n\n".join(parts) + "\n"
@@ -67,11 +93,8 @@ def markdown_text(text: str) -> str:
     return text
 
 
-def _metadata(name: str, evaluation: Mapping[str, Any]) -> str:
-    """Returns the front matter, whose values are YAML in the form of JSON.
-
-    The videos are the user's, and so is their licence: nobody knows it here.
-    """
+def _metadata(name: str, evaluation: Mapping[str, Any], on_hub: HubCard) -> str:
+    """Returns the front matter, whose values are YAML in the form of JSON."""
     metrics = [
         {"type": metric, "name": words, "value": round(evaluation[metric], 4)}
         for metric, words in (
@@ -90,7 +113,8 @@ def _metadata(name: str, evaluation: Mapping[str, Any]) -> str:
         "library_name": "keras",
         "pipeline_tag": "video-classification",
         "tags": ["har_keras", "action-recognition", "video"],
-        "license": "unknown",
+        "license": on_hub.license,
+        **({"base_model": on_hub.base_model} if on_hub.base_model else {}),
         "model-index": [{"name": printable(name), "results": [result]}],
     }
     lines = [f"{key}: {json.dumps(value)}" for key, value in values.items()]
@@ -157,7 +181,7 @@ def _controls(evaluation: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _use(config: Config) -> str:
+def _use() -> str:
     return (
         "```sh\n"
         "python -m har_keras.evaluate . --videos FOLDER\n"
@@ -166,6 +190,20 @@ def _use(config: Config) -> str:
         '`har_keras.VideoClassifier.load(".").model` is the Keras model of '
         "`model.keras`, which plain Keras cannot open: its layers are in "
         "`har_keras`. Both take `uint8` RGB frames and rescale them inside."
+    )
+
+
+def _use_of_hub(on_hub: HubCard) -> str:
+    return (
+        "```sh\n"
+        'pip install "har_keras[hub]"\n'
+        f"python -m har_keras.predict hf://{on_hub.name} video.mp4\n"
+        "```\n\n"
+        "In Python, "
+        f'`har_keras.VideoClassifier.load("hf://{on_hub.name}")` is the '
+        "classifier; its `model` is the Keras model of `model.keras`, which "
+        "plain Keras cannot open: its layers are in `har_keras`. It takes "
+        "`uint8` RGB frames and rescales them inside."
     )
 
 
@@ -194,10 +232,8 @@ def _options(config: Config) -> str:
         if value != defaults[name]
     ]
     text = "; ".join(f"`{option.replace('`', '')}`" for option in changed)
-    return (
-        "Every option is in `config.toml`. "
-        + (f"Not default: {text}." if changed else "All are defaults.")
-        + " The videos, their splits and groups are in `manifest.csv`."
+    return "Every option is in `config.toml`. " + (
+        f"Not default: {text}." if changed else "All are defaults."
     )
 
 

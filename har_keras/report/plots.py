@@ -197,7 +197,7 @@ def plot_coverage(
     curve: Sequence[Sequence[float]],
     path: Path,
     *,
-    threshold: float | None = None,
+    criteria: str = "",
     kept: tuple[float, float | None] = (0.0, None),
 ) -> None:
     """Plots the accuracy of accepted answers against their share.
@@ -206,18 +206,18 @@ def plot_coverage(
         curve: Rows of threshold, coverage and accuracy, by descending
             threshold.
         path: Path. The PNG file.
-        threshold: float or None. The model's own, which is named.
-        kept: tuple. Coverage and accuracy at it; the accuracy is None where
-            it accepts nothing.
+        criteria: str. The model's own, as they are named; "" without any.
+        kept: tuple. Coverage and accuracy by them; the accuracy is None where
+            they accept nothing.
     """
     _, coverage, accuracy = zip(*curve, strict=True)
     with figure_file(path, 4.6, 3.8) as figure:
         panel = figure.subplots()
         panel.step(coverage, accuracy, where="post", color=BLUE)
-        if threshold is not None and kept[1] is not None:
+        if criteria and kept[1] is not None:
             panel.plot(*kept, "o", color=ORANGE, markersize=9, zorder=3)
             panel.annotate(
-                f"threshold {100 * threshold:.1f} %",
+                criteria,
                 kept,
                 (0, -18),
                 textcoords="offset points",

@@ -18,6 +18,7 @@ from har_keras._version import __version__
 from har_keras.beam import each_by_beam, everywhere
 from har_keras.errors import DataError, EnvironmentFault
 from har_keras.files import whole_file
+from har_keras.hub_run import local_run
 from har_keras.inference.classifier import Classifier, Prediction
 from har_keras.inference.load import kind_of, load
 from har_keras.inference.timeline import Segment, Timeline, TimelineConfig
@@ -61,14 +62,16 @@ class PredictRequest:
         """Returns the same request, with absolute paths."""
         return dataclasses.replace(
             self,
-            run=str(everywhere(Path(self.run))),
+            run=self.run
+            if kind_of(self.run) == "hub"
+            else str(everywhere(Path(self.run))),
             output=everywhere(self.output),
             overlay=self.overlay and everywhere(self.overlay),
         )
 
     def fingerprint(self) -> str:
         """Returns a hash of the model and the request."""
-        files = sorted(_files_of(Path(self.run)))
+        files = sorted(_files_of(Path(local_run(self.run))))
         found = [(str(file), content_hash(file)) for file in files]
         return hashlib.sha256(
             repr((__version__, self, found)).encode()
@@ -134,8 +137,9 @@ def as_json(found: Prediction) -> dict[str, Any]:
     """Returns a prediction as `prediction_from` takes it."""
     fields = dataclasses.asdict(dataclasses.replace(found, pictures=()))
     if found.timeline:
-        for name in ("edges", "probabilities"):
-            fields["timeline"][name] = fields["timeline"][name].tolist()
+        for name in ("edges", "probabilities", "distances"):
+            kept = fields["timeline"][name]
+            fields["timeline"][name] = None if kept is None else kept.tolist()
     return fields
 
 
@@ -150,12 +154,15 @@ def prediction_from(fields: dict[str, Any]) -> Prediction:
     """
     timeline = fields["timeline"]
     if timeline:
+        distances = timeline.get("distances")
         timeline = Timeline(
             tuple(timeline["class_names"]),
             np.array(timeline["edges"]),
             np.array(timeline["probabilities"]),
             tuple(Segment(**segment) for segment in timeline["segments"]),
             timeline["threshold"],
+            None if distances is None else np.array(distances),
+            timeline.get("max_distance"),
         )
     known = {"timeline": timeline, "files": tuple(fields.get("files", ()))}
     return Prediction(**{**fields, **known})
@@ -284,7 +291,7 @@ def _files_of(path: Path) -> Iterable[Path]:
         run = Run(path)
         return (
             run.model_file, run.config_file, run.manifest_file,
-            run.calibration_file, run.evaluation_file,
+            run.class_names_file, run.calibration_file, run.evaluation_file,
         )  # fmt: skip
     if path.is_dir():
         return (file for file in path.rglob("*") if file.is_file())

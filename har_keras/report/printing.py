@@ -13,12 +13,17 @@ from typing import Any
 from har_keras.inference.classifier import Prediction
 from har_keras.inference.timeline import NONE
 from har_keras.manifest.formats.cells import guarded
+from har_keras.serving.acceptance import FAR
 from har_keras.terminal import printable
 
 NONE_OF_THESE = "none of these"
 """What people read where no class is accepted."""
 
-_ACCEPTED = "accepted"
+_FAR_NOTE = (
+    f'"{FAR}": too far from the training videos for any confidence to count;\n'
+    "nine in ten groups of validation videos are nearer."
+)
+_ACCEPTED, _REFUSAL = "accepted", "refusal"
 _WIDTH = 80
 _NAME, _LABEL = 30, 16
 _MOST_FILES = 12
@@ -34,10 +39,12 @@ class Table:
     def __init__(self, class_names: tuple[str, ...]) -> None:
         self.class_names = class_names
         self.files: list[str] = []
+        self.has_far = False
 
     def __call__(self, found: Prediction) -> None:
         if found.failed:
             return
+        self.has_far |= found.refusal == FAR
         self.files += found.files
         print(_line(found))
         for segment in found.segments:
@@ -51,6 +58,8 @@ class Table:
 
     def close(self) -> None:
         """Names the files that were written; of many, their folders."""
+        if self.has_far:
+            print(_FAR_NOTE, flush=True)
         if not self.files:
             return
         named = sorted(map(printable, self.files))
@@ -107,6 +116,8 @@ def _line(found: Prediction) -> str:
     confidence = f"{found.confidence:4.0%}"
     if found.calibrated and found.label in shares:
         confidence = f"{shares[found.label]:3d}%"
+    if found.refusal == FAR:  # However sure, it does not count.
+        confidence = f" {FAR}"
     if found.accepted:
         shares.pop(found.label, None)
     ranked = sorted(shares, key=shares.__getitem__, reverse=True)
@@ -165,7 +176,7 @@ class Csv:
         self.class_names = class_names
         self.writer = csv.writer(sys.stdout, lineterminator="\n")
         header = ["file", "prediction", "confidence", *class_names, "reason"]
-        self.writer.writerow(map(guarded, [*header, _ACCEPTED]))
+        self.writer.writerow(map(guarded, [*header, _ACCEPTED, _REFUSAL]))
 
     def close(self) -> None:
         """Does nothing: every row is by itself."""
@@ -180,7 +191,7 @@ class Csv:
         row += [""] * found.failed
         row += [str(shares.get(name, "")) for name in self.class_names]
         accepted = "" if found.failed else str(found.accepted).lower()
-        row += [guarded(printable(_reason(found))), accepted]
+        row += [guarded(printable(_reason(found))), accepted, found.refusal]
         self.writer.writerow(row)
         sys.stdout.flush()
 
@@ -204,6 +215,8 @@ def _as_json(found: Prediction) -> dict[str, Any]:
         "segments": [asdict(segment) for segment in found.segments],
         "reason": _reason(found),
         _ACCEPTED: found.accepted,
+        _REFUSAL: found.refusal,
+        "distance": found.distance,
     }
 
 

@@ -272,6 +272,10 @@ def draw_probabilities(panel: Any, timeline: Timeline) -> None:
             linewidth=1.1,
             label=f"threshold {100 * timeline.threshold:.0f} %",
         )
+    for number, (begin, end) in enumerate(timeline.far_spans):
+        # Of what begins with an underscore, the legend says nothing.
+        name = "_" if number else "far from the training videos"
+        panel.axvspan(begin, end, color="#dddddd", linewidth=0, label=name)
     panel.set_ylim(0, 1.02)
     panel.set_ylabel("probability")
     panel.grid(axis="y", color="#dddddd", linewidth=0.8)

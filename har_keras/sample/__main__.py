@@ -24,6 +24,9 @@ class SampleOptions:
     """Random seed; the same seed gives the same videos."""
     by_action: bool = False
     """Use the twelve actions (squat, typing, ...) as classes, not three."""
+    untrimmed: bool = False
+    """Join the actions of each person into one longer video, with the times of
+    each as its labels (start and end in manifest.csv)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             num_videos=options.num_videos,
             seed=options.seed,
             by_action=options.by_action,
+            untrimmed=options.untrimmed,
         )
         print(f"Wrote the sample videos to {printable(options.folder)}.")
 

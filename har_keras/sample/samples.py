@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,13 +13,16 @@ from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.files import whole_file
 from har_keras.processes import run
 from har_keras.sample.actions import ACTIONS
-from har_keras.sample.videos import DrawnVideo, Scene, draw_video
+from har_keras.sample.videos import SECONDS, DrawnVideo, Scene, draw_video
 
 Array = np.ndarray
 
 CLASS_NAMES = tuple(sorted(ACTIONS))
 VAL_FRACTION, TEST_FRACTION = 0.1, 0.2
 """Fractions of the groups, each at least one group."""
+
+_LENGTHS = (4.0, 8.0)
+"""Seconds of an action in an untrimmed video."""
 
 _TIMEOUT_SECONDS = 600.0
 
@@ -30,6 +33,7 @@ def draw_samples(
     videos_per_class: int,
     seed: int,
     by_action: bool = False,
+    untrimmed: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
     """Generates a labeled data set of mp4 files.
@@ -45,6 +49,9 @@ def draw_samples(
         seed: int. Video i of a seed is the same whatever the number.
         by_action: bool. Whether the classes are the twelve actions instead of
             the three kinds of them. The videos are the same.
+        untrimmed: bool. Whether the actions of a group are joined into one
+            video, in random order: `{train,val,test}/g0000.mp4`, with `start`
+            and `end` of each in the manifest.
         progress: Callable or None. Called with the number of new videos.
 
     Returns:
@@ -57,7 +64,8 @@ def draw_samples(
     with whole_file(folder) as temporary, pool:
 
         def draw(group: int) -> list[dict[str, object]]:
-            return _draw_group(
+            drawn = _write_untrimmed if untrimmed else _write_group
+            return drawn(
                 temporary, group, seed, splits[group], by_action=by_action
             )
 
@@ -75,7 +83,7 @@ def _splits(groups: int) -> list[str]:
     return ["train"] * (groups - val - test) + ["val"] * val + ["test"] * test
 
 
-def draw_sample(seed: int, index: int) -> DrawnVideo:
+def draw_sample(seed: int, index: int, seconds: float = SECONDS) -> DrawnVideo:
     """Generates video `index` of the sample data of a seed."""
     group, label = divmod(index, len(CLASS_NAMES))
     scene = Scene.draw(np.random.default_rng([seed, 0, group]))
@@ -87,10 +95,11 @@ def draw_sample(seed: int, index: int) -> DrawnVideo:
         len(moves)
     )
     rng = np.random.default_rng([seed, 2, index])
-    return draw_video(rng, name, scene=scene, action=moves[order[turn]])
+    action = moves[order[turn]]
+    return draw_video(rng, name, scene=scene, action=action, seconds=seconds)
 
 
-def _draw_group(
+def _write_group(
     folder: Path, group: int, seed: int, split: str, *, by_action: bool
 ) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
@@ -106,11 +115,39 @@ def _draw_group(
     return rows
 
 
+def _write_untrimmed(
+    folder: Path, group: int, seed: int, split: str, *, by_action: bool
+) -> list[dict[str, object]]:
+    rng = np.random.default_rng([seed, 3, group])
+    order = rng.permutation(len(CLASS_NAMES))
+    videos = [
+        draw_sample(seed, group * len(order) + label, rng.uniform(*_LENGTHS))
+        for label in order
+    ]
+    file = f"{split}/g{group:04d}.mp4"
+    fps = videos[0].fps  # that of the scene
+    write_video(folder / file, np.concatenate([x.frames for x in videos]), fps)
+    frames = np.cumsum([0, *(len(x.frames) for x in videos)])
+    times = [f"{number / fps:.2f}" for number in frames]
+    return [
+        {
+            "file": file, "class": x.action if by_action else x.class_name,
+            "split": split, "group": f"g{group:04d}", "action": x.action,
+            "start": start, "end": end,
+        }
+        for x, start, end in zip(videos, times[:-1], times[1:], strict=True)
+    ]  # fmt: skip
+
+
 def _write_manifest(path: Path, rows: list[dict[str, object]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: str(row["file"])))
+        writer.writerows(sorted(rows, key=_place))
+
+
+def _place(row: Mapping[str, object]) -> tuple[str, float]:
+    return str(row["file"]), float(str(row.get("start", 0)))
 
 
 def write_video(path: Path, frames: Array, fps: float) -> None:
@@ -145,6 +182,7 @@ def sample(
     num_videos: int = 400,
     seed: int = 0,
     by_action: bool = False,
+    untrimmed: bool = False,
 ) -> Path:
     """Generates labeled sample videos in a folder that `train` can read.
 
@@ -154,6 +192,8 @@ def sample(
         seed: int. The same seed gives the same videos. Defaults to `0`.
         by_action: bool. Whether the classes are the twelve actions instead of
             the three kinds of them. Defaults to `False`.
+        untrimmed: bool. Whether the videos of one person are joined into one,
+            with `start` and `end` as labels. Defaults to `False`.
 
     Returns:
         `folder`.
@@ -182,5 +222,6 @@ def sample(
             videos_per_class=num_videos,
             seed=seed,
             by_action=by_action,
+            untrimmed=untrimmed,
             progress=bar.advance,
         )

@@ -37,8 +37,8 @@ class Batcher:
     a single client has no delay, and many clients have full batches.
 
     Args:
-        predict: Callable. From clips `(B, T, H, W, 3)` to probabilities
-            `(B, K)`.
+        predict: Callable. From clips `(B, T, H, W, 3)` to a row for each,
+            such as probabilities and distance, `(B, K + 1)`.
         max_batch: int. Clips in a batch; a request with more is a batch.
         max_delay_seconds: float. Maximum wait for further clips.
         num_threads: int. Batches at a time; `predict` is called by as many

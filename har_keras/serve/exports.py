@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from har_keras.errors import DataError, UsageError
-from har_keras.run import Run
+from har_keras.run import Run, require_here
 from har_keras.serving.checksums import CHECKSUMS_NAME
 from har_keras.serving.model_info import MODEL_NAME
 from har_keras.serving.runtimes import VERSION_FILE
@@ -87,12 +87,14 @@ def find_sources(names: Sequence[str]) -> list[Source]:
         A list of `Source`.
 
     Raises:
-        UsageError: If a name is taken, or unfit for an address.
+        UsageError: If a name is taken, or unfit for an address, or a model is
+            on a hub.
         DataError: If nothing is exported at a path.
     """
     found: dict[str, Source] = {}
     for text in names:
         name, path = _split(text)
+        require_here(path)
         name = name or (MODEL_NAME if len(names) == 1 else path.resolve().name)
         if not _NAME.fullmatch(name):
             raise UsageError(

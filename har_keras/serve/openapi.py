@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from har_keras.report.html import page, paragraphs, parts, section, table
+from har_keras.serving.acceptance import FAR, UNSURE
 
 DESCRIPTION = (
     "Classifies videos. The addresses under /v1/models and their JSON are "
@@ -94,12 +95,17 @@ def _answers(
     return found | _errors(*errors)
 
 
-def _object(**properties: Any) -> dict[str, Any]:
+def _object(
+    optional: dict[str, Any] | None = None, **properties: Any
+) -> dict[str, Any]:
     return {
         "type": "object",
         "required": sorted(properties),
-        "properties": properties,
+        "properties": {**properties, **(optional or {})},
     }
+
+
+_FROM_TRAINING = "From the training videos, where the model has a limit for it."
 
 
 _VERSION_STATUS = _object(
@@ -121,6 +127,7 @@ _OUTPUTS = _object(
     class_names=_LISTS_OF_STRINGS,
     accepted={"type": "array", "items": {"type": "boolean"}},
     usage=_STRINGS,
+    optional={"distance": _NUMBERS | {"description": _FROM_TRAINING}},
 )
 _ROW = _object(
     probabilities=_NUMBERS,
@@ -129,6 +136,7 @@ _ROW = _object(
     class_names=_STRINGS,
     accepted={"type": "boolean"},
     usage={"type": "string"},
+    optional={"distance": {"type": "number", "description": _FROM_TRAINING}},
 )
 _PREDICTION = {
     "oneOf": [
@@ -150,6 +158,11 @@ _CLASSIFIED = _object(
     label={"type": "string"},
     confidence={"type": "number"},
     accepted={"type": "boolean"},
+    refusal={
+        "enum": ["", UNSURE, FAR],
+        "description": "Why it is not accepted.",
+    },
+    distance={"type": ["number", "null"], "description": _FROM_TRAINING},
     probabilities={
         "type": "object",
         "additionalProperties": {"type": "number"},
@@ -220,6 +233,8 @@ _VIDEO_ANSWER = {
     "label": "walk",
     "confidence": 0.81,
     "accepted": True,
+    "refusal": "",
+    "distance": 3.2,
     "probabilities": {"gym": 0.1, "walk": 0.7, "work": 0.2},
     "segments": [
         {"start_seconds": 0.0, "end_seconds": 21.0, "label": "walk",

@@ -17,9 +17,14 @@ import orjson
 
 from har_keras.config import ClipConfig
 from har_keras.errors import DataError
-from har_keras.serving.acceptance import accepted
+from har_keras.serving.acceptance import accepted, parted
 from har_keras.serving.frames import CLIP_FROM, pixels_from_json
-from har_keras.serving.model_info import INFO, NUM_TOP, ModelInfo
+from har_keras.serving.model_info import (
+    DISTANCE,
+    INFO,
+    NUM_TOP,
+    ModelInfo,
+)
 from har_keras.web.refusal import Refusal
 
 # Model input of one request; clips of large frames are fewer.
@@ -277,7 +282,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
 
 def predict_response(
     call: PredictCall,
-    probabilities: np.ndarray,
+    answers: np.ndarray,
     class_names: Sequence[str],
     info: ModelInfo,
 ) -> bytes:
@@ -285,10 +290,12 @@ def predict_response(
 
     Args:
         call: PredictCall. The request.
-        probabilities: float32 array of shape `(B, K)`.
+        answers: float32 array of shape `(B, K + 1)`. Probabilities and
+            distances.
         class_names: Names in label order.
         info: ModelInfo. That of the model.
     """
+    probabilities, distances = parted(answers)
     number = min(NUM_TOP, len(class_names))
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :number]
     count, names, text = len(probabilities), list(class_names), info.text()
@@ -298,10 +305,18 @@ def predict_response(
         "top_scores": list(np.take_along_axis(probabilities, order, 1)),
         "class_names": [names] * count,
         "accepted": list(
-            accepted(probabilities, info.window_temperature, info.threshold)
+            accepted(
+                probabilities,
+                info.window_temperature,
+                info.threshold,
+                distances=distances,
+                limit=info.window_limit,
+            )
         ),
         INFO: [text] * count,
     }
+    if info.has_distance:
+        outputs[DISTANCE] = list(distances)
     answer: dict[str, Any] = {"outputs": outputs}
     if call.rows:
         rows = zip(*outputs.values(), strict=True)
@@ -335,7 +350,9 @@ def status_of(versions: Sequence[tuple[int, str, str]]) -> dict[str, Any]:
     }
 
 
-def metadata_of(name: str, version: int, num_classes: int) -> dict[str, Any]:
+def metadata_of(
+    name: str, version: int, num_classes: int, info: ModelInfo
+) -> dict[str, Any]:
     """Returns the signatures of a version, as TensorFlow Serving does."""
     top = min(NUM_TOP, num_classes)
     outputs = {
@@ -345,6 +362,7 @@ def metadata_of(name: str, version: int, num_classes: int) -> dict[str, Any]:
         "class_names": ("DT_STRING", (-1, num_classes)),
         "accepted": ("DT_BOOL", (-1,)),
         INFO: ("DT_STRING", (-1,)),
+        **({DISTANCE: ("DT_FLOAT", (-1,))} if info.has_distance else {}),
     }
     signatures = {
         key: {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from har_keras.environment import num_cores
+from har_keras.inference.distance import answer_on_batch
 from har_keras.serve.batcher import Batcher
 from har_keras.serve.exports import Export, Source
 from har_keras.serve.metrics import Metrics
@@ -175,7 +177,7 @@ def make_state(
         source: Source, export: Export, runtime: Runtime, plan: Plan
     ) -> Batcher:
         return Batcher(
-            runtime.predict_on_batch,
+            functools.partial(answer_on_batch, runtime),
             max_batch=plan.max_batch,
             num_threads=plan.streams,
             max_delay_seconds=options.max_delay_ms / 1000,

@@ -11,7 +11,9 @@ import numpy as np
 
 from har_keras.environment import num_cores
 from har_keras.errors import DataError
+from har_keras.inference.distance import answer_on_batch
 from har_keras.serve.exports import Export
+from har_keras.serving.acceptance import parted
 from har_keras.serving.runtimes import Runtime, open_exported
 
 # A clip that takes longer on one core is for all cores together: else a single
@@ -71,7 +73,7 @@ def require_sane(runtime: Runtime, export: Export) -> None:
     Raises:
         DataError: If its answer is not a probability per class.
     """
-    rows = runtime.predict_on_batch(example(runtime, 1))
+    rows, _ = parted(answer_on_batch(runtime, example(runtime, 1)))
     fits = rows.shape == (1, len(runtime.class_names))
     if not fits or not np.abs(rows.sum() - 1) < 1e-3:
         raise DataError(
@@ -112,13 +114,13 @@ def _clips_per_second(
 ) -> float:
     clips = example(runtime, size)
     # Some compile for each thread and size.
-    list(pool.map(lambda _: runtime.predict_on_batch(clips), range(streams)))
+    list(pool.map(lambda _: answer_on_batch(runtime, clips), range(streams)))
     began, end = time.perf_counter(), time.perf_counter() + _TRIAL_SECONDS
 
     def run(_: int) -> int:
         rounds = 0
         while not rounds or time.perf_counter() < end:
-            runtime.predict_on_batch(clips)
+            answer_on_batch(runtime, clips)
             rounds += 1
             if rounds == _MOST_ROUNDS:
                 break
@@ -131,7 +133,7 @@ def _clips_per_second(
 def _seconds(runtime: Runtime, number: int) -> float:
     clips = example(runtime, number)
     began = time.perf_counter()
-    runtime.predict_on_batch(clips)
+    answer_on_batch(runtime, clips)
     return time.perf_counter() - began
 
 

@@ -21,6 +21,7 @@ from har_keras.inference.load import exported_classifier
 from har_keras.inference.timeline import TimelineConfig
 from har_keras.serve.batcher import Closed
 from har_keras.serve.repository import Servable
+from har_keras.serving.acceptance import parted
 from har_keras.serving.client import distinct
 from har_keras.video.header import probe
 from har_keras.web.refusal import Refusal, timed_out
@@ -119,6 +120,8 @@ def answer(servable: Servable, name: str, found: Prediction) -> dict[str, Any]:
         "label": found.label,
         "confidence": found.confidence,
         "accepted": found.accepted,
+        "refusal": found.refusal,
+        "distance": found.distance,
         "probabilities": found.probabilities,
         "segments": segments,
         "note": found.reason,
@@ -169,13 +172,17 @@ class BatchedModel:
         self._job = job
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
-        """Returns the probabilities of clips; equal ones are run once.
+        """Returns the probabilities of clips, float32 of shape `(B, K)`."""
+        return parted(self.answer_on_batch(clips))[0]
+
+    def answer_on_batch(self, clips: np.ndarray) -> np.ndarray:
+        """Returns probabilities and distances; equal clips are run once.
 
         Args:
             clips: uint8 array of shape `(B, T, crop_size, crop_size, 3)`.
 
         Returns:
-            float32 array of shape `(B, K)`.
+            float32 array of shape `(B, K + 1)`.
         """
         chosen, places = distinct(clips)
         self._job.require_time()

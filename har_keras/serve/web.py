@@ -142,7 +142,9 @@ def _status(state: ServerState, found: Servable) -> dict[str, Any]:
 
 
 def _metadata(found: Servable) -> dict[str, Any]:
-    return rest.metadata_of(found.name, found.version, len(found.class_names))
+    return rest.metadata_of(
+        found.name, found.version, len(found.class_names), found.info
+    )
 
 
 def _add_predict(app: FastAPI, state: ServerState) -> None:

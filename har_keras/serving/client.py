@@ -18,8 +18,9 @@ import cv2
 import numpy as np
 
 from har_keras.errors import EnvironmentFault, UsageError
+from har_keras.serving.acceptance import joined, parted
 from har_keras.serving.address import Address, Busy, no_prediction
-from har_keras.serving.model_info import INFO, ModelInfo
+from har_keras.serving.model_info import DISTANCE, INFO, ModelInfo
 from har_keras.serving.transports import RestTransport
 
 Encoding = Literal["jpeg", "png", "raw"]
@@ -40,14 +41,17 @@ class ClientPrediction:
         info: str. The `ModelInfo` that is stored in the model, as JSON; ""
             if the model holds none.
         accepted: bool array of shape `(B,)`. Whether a clip is one of the
-            classes, by the model's threshold; else it is "none of these".
-            True where the model has none.
+            classes, by the model's threshold and limit; else it is "none of
+            these". True where the model has none.
+        distance: float32 array of shape `(B,)`. From the training videos;
+            empty where the model has no limit for it.
     """
 
     probabilities: np.ndarray
     class_names: tuple[str, ...]
     info: str = ""
     accepted: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
+    distance: np.ndarray = field(default_factory=lambda: np.empty(0, "f"))
 
 
 class Transport(Protocol):
@@ -176,6 +180,7 @@ class ServingClient:
             outputs.get(
                 "accepted", np.ones(len(outputs["probabilities"]), bool)
             ),
+            outputs.get(DISTANCE, np.empty(0, np.float32)),
         )
 
     def request(self, clips: np.ndarray) -> tuple[str, dict[str, Any]]:
@@ -231,6 +236,13 @@ def _faults(
     sure = outputs.get("accepted", np.ones(number, bool))
     if sure.shape != (number,) or sure.dtype != bool:
         yield "its output 'accepted' is not a truth value for each clip"
+    far = outputs.get(DISTANCE, np.zeros(number, np.float32))
+    if (
+        far.shape != (number,)
+        or far.dtype != np.float32
+        or not (far >= 0).all()
+    ):
+        yield f"its output '{DISTANCE}' is not a distance for each clip"
     shape = (number, names.shape[-1])
     if shares.dtype != np.float32:
         yield "its probabilities are not numbers"
@@ -299,7 +311,11 @@ class Remote:
             client.frames = "png"
 
     def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
-        """Returns the probabilities of clips; duplicates are sent once.
+        """Returns the probabilities of clips, float32 of shape `(B, K)`."""
+        return parted(self.answer_on_batch(clips))[0]
+
+    def answer_on_batch(self, clips: np.ndarray) -> np.ndarray:
+        """Returns probabilities and distances; duplicates are sent once.
 
         Views of short or square videos can be identical, and the last batch
         is padded with its last clip.
@@ -308,7 +324,7 @@ class Remote:
             clips: uint8 array of shape `(B, T, crop_size, crop_size, 3)`.
 
         Returns:
-            float32 array of shape `(B, K)`.
+            float32 array of shape `(B, K + 1)`.
         """
         chosen, places = distinct(clips)
         most = _PIXELS_IN_REQUEST[self.client.frames]
@@ -319,8 +335,15 @@ class Remote:
         ]
         with ThreadPoolExecutor(_NUM_CLIENTS, "clients") as pool:
             found = [*pool.map(self.client.predict, parts)]
-        rows = np.concatenate([part.probabilities for part in found])
-        return rows[places]
+        return np.concatenate([self._joined(part) for part in found])[places]
+
+    def _joined(self, found: ClientPrediction) -> np.ndarray:
+        if not self.info.has_distance:
+            return joined(found.probabilities)
+        if len(found.distance) != len(found.probabilities):
+            wrong = f"it has no output '{DISTANCE}'"
+            raise no_prediction(self.client.address, wrong)
+        return joined(found.probabilities, found.distance)
 
 
 def distinct(

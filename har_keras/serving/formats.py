@@ -18,8 +18,9 @@ import tensorflow as tf
 from har_keras.environment import quiet_libraries
 from har_keras.errors import EnvironmentFault, HarError
 from har_keras.files import temporary_prefix, whole_file
+from har_keras.serving.acceptance import Reference, parted
 from har_keras.serving.checksums import write_checksums
-from har_keras.serving.model_info import INFO, ModelInfo
+from har_keras.serving.model_info import DISTANCE, INFO, ModelInfo
 from har_keras.serving.runtimes import (
     INFO_FILE,
     INPUT,
@@ -29,8 +30,14 @@ from har_keras.serving.runtimes import (
     VERSION_FILE,
     Predict,
     Runtime,
+    in_slices,
     open_exported,
     package,
+)
+from har_keras.serving.signatures import (
+    answers_in_graph,
+    distances_of,
+    require_same_distances,
 )
 
 TOLERANCE = 1e-5
@@ -47,21 +54,32 @@ class ExportSource:
         model: `keras.Model` from uint8 clips to probabilities.
         class_names: Names in label order.
         info: ModelInfo. Clip, views and calibration; stored in the file.
+        reference: Reference or None. What distances are from, if there is a
+            limit for them in `info`; then they are a second output.
     """
 
     model: Any
     class_names: Sequence[str]
     info: ModelInfo
+    reference: Reference | None = None
 
     def function(self) -> Any:
         """Returns the model as a `tf.function` with a free batch size."""
         size = self.info.clip.crop_size
         shape = (None, self.info.clip.num_frames, size, size, 3)
         return tf.function(
-            lambda clips: {OUTPUT: self.model(clips, training=False)},
+            self._outputs,
             input_signature=[tf.TensorSpec(shape, tf.uint8, INPUT)],
             autograph=False,
         )
+
+    def _outputs(self, clips: Any) -> dict[str, Any]:
+        if self.reference is None:
+            return {OUTPUT: self.model(clips, training=False)}
+        probabilities, distances = answers_in_graph(
+            self.model, clips, self.info, self.reference
+        )
+        return {OUTPUT: probabilities, DISTANCE: distances}
 
 
 def write_onnx(source: ExportSource, path: Path) -> None:
@@ -189,6 +207,8 @@ def export_format(
                 found = opened.predict_on_batch(clips)
             expected = Predict(source.model).predict_on_batch(clips)
             require_parity(name, expected, found)
+            if source.reference is not None and kind.exact:
+                _require_distances(name, source, opened, clips)
             if version is not None:
                 (temporary / VERSION_FILE).write_text(f"{version}\n", "ascii")
             write_checksums(temporary)
@@ -232,6 +252,17 @@ def require_parity(name: str, expected: Any, found: np.ndarray) -> None:
             f"where {MIN_INT8_AGREEMENT:.0%} is required"
         )
     raise EnvironmentFault(f"The format {name} was not published: {what}.")
+
+
+def _require_distances(
+    name: str, source: ExportSource, opened: Runtime, clips: np.ndarray
+) -> None:
+    """Raises `EnvironmentFault` if distances are not those of the model."""
+    known = source.reference
+    assert known is not None
+    expected = in_slices(lambda x: distances_of(source.model, x, known), clips)
+    _, found = parted(opened.answer_on_batch(clips))
+    require_same_distances(found, expected, f"the format {name}")
 
 
 @contextlib.contextmanager

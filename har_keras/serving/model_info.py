@@ -6,6 +6,7 @@ videos and calibrates confidences exactly as the run does.
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,8 @@ from har_keras.ranges import MOST_PIXELS, view_pixels
 
 # Name of the metadata in every export; fixed, so that old exports open.
 INFO = "usage"
+# The output of distances from the training videos, where there is one.
+DISTANCE = "distance"
 # The name of a model on a server, unless several are served.
 MODEL_NAME = "har"
 # Classes in `top_labels` and `top_scores`.
@@ -42,6 +45,10 @@ class ModelInfo:
             everything.
         accept_errors: float or None. Share of accepted answers that may be
             wrong, for which it was chosen; None in older exports.
+        limit: float or None. Largest distance of a whole video from the
+            training videos that is accepted. None accepts everything, and
+            then the model has no output of distances.
+        window_limit: float or None. That of a single clip.
 
     Example:
 
@@ -59,6 +66,13 @@ class ModelInfo:
     backbone: dict[str, str] = field(default_factory=dict)
     threshold: float | None = None
     accept_errors: float | None = None
+    limit: float | None = None
+    window_limit: float | None = None
+
+    @property
+    def has_distance(self) -> bool:
+        """Whether the model has an output of distances."""
+        return self.window_limit is not None
 
     def options(self) -> dict[str, Any]:
         """Returns the options of the run that it holds, by name."""
@@ -125,5 +139,10 @@ class ModelInfo:
         for share in (self.threshold, self.accept_errors):
             if share is not None and not 0 <= share <= 1:
                 raise ValueError(f"Not in [0, 1]: {share}.")
+        limits = (self.limit, self.window_limit)
+        if limits != (None, None) and not all(
+            x is not None and 0 <= x < math.inf for x in limits
+        ):
+            raise ValueError(f"Not two limits: {limits}.")
         if self.form not in ("jpeg", "raw"):
             raise ValueError(f"Neither jpeg nor raw: {self.form}.")

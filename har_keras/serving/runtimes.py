@@ -20,7 +20,8 @@ import numpy as np
 
 from har_keras.environment import num_cores, quiet_libraries
 from har_keras.errors import DataError, EnvironmentFault, UsageError
-from har_keras.serving.model_info import INFO, ModelInfo
+from har_keras.serving.acceptance import joined, parted
+from har_keras.serving.model_info import DISTANCE, INFO, ModelInfo
 from har_keras.serving.plain_path import plain_path
 
 # Names of the tensors and of the metadata, the same in every format.
@@ -47,6 +48,36 @@ class Runtime(Protocol):
         Returns:
             float32 array of shape `(B, K)`.
         """
+
+    def answer_on_batch(self, clips: np.ndarray) -> np.ndarray:
+        """Returns the probabilities of clips, joined with their distance.
+
+        Args:
+            clips: As for `predict_on_batch`.
+
+        Returns:
+            float32 array of shape `(B, K + 1)`; the distance is 0 where the
+            model has none.
+        """
+
+
+class Exported:
+    """What exported models have in common; each has its own `_whole`."""
+
+    class_names: tuple[str, ...]
+    info: ModelInfo
+
+    def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
+        """Returns the class probabilities of clips; see `Runtime`."""
+        return parted(self.answer_on_batch(clips))[0]
+
+    def answer_on_batch(self, clips: np.ndarray) -> np.ndarray:
+        """Returns probabilities and distances of clips; see `Runtime`."""
+        return in_slices(self._whole, clips)
+
+    def _whole(self, clips: np.ndarray) -> np.ndarray:
+        """Returns rows of `answer_on_batch`, of all clips at once."""
+        raise NotImplementedError
 
 
 def open_exported(path: Path, *, streams: int = 1) -> Runtime:
@@ -99,7 +130,7 @@ def saved_model_in(path: Path) -> Path | None:
 _GRAPH = "saved_model.pb"
 
 
-class SavedModel:
+class SavedModel(Exported):
     """A SavedModel, run in this process.
 
     Args:
@@ -119,15 +150,13 @@ class SavedModel:
         text = outputs[INFO].numpy()[0].decode() if INFO in outputs else None
         self.info = ModelInfo.read(text, str(path))
 
-    def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
-        """Returns the class probabilities of clips; see `Runtime`."""
-        return in_slices(self._whole, clips)
-
     def _whole(self, clips: np.ndarray) -> np.ndarray:
-        return self._predict(clips=self._constant(clips))[OUTPUT].numpy()
+        found = self._predict(clips=self._constant(clips))
+        distances = found[DISTANCE] if self.info.has_distance else None
+        return joined(found[OUTPUT], distances)
 
 
-class Onnx:
+class Onnx(Exported):
     """An ONNX model, run by ONNX Runtime.
 
     Args:
@@ -149,15 +178,12 @@ class Onnx:
         self.class_names = _names(metadata.get(NAMES), path)
         self.info = ModelInfo.read(metadata.get(INFO), str(path))
 
-    def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
-        """Returns the class probabilities of clips; see `Runtime`."""
-        return in_slices(self._whole, clips)
-
     def _whole(self, clips: np.ndarray) -> np.ndarray:
-        return self._session.run([OUTPUT], {INPUT: clips})[0]
+        names = [OUTPUT, DISTANCE] if self.info.has_distance else [OUTPUT]
+        return joined(*self._session.run(names, {INPUT: clips}))
 
 
-class OpenVINO:
+class OpenVINO(Exported):
     """An OpenVINO model.
 
     Args:
@@ -187,17 +213,16 @@ class OpenVINO:
         self._compiled = core.compile_model(model, "CPU", options)
         self._own = threading.local()  # a request is of one thread
 
-    def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
-        """Returns the class probabilities of clips; see `Runtime`."""
-        return in_slices(self._whole, clips)
-
     def _whole(self, clips: np.ndarray) -> np.ndarray:
         if not hasattr(self._own, "request"):
             self._own.request = self._compiled.create_infer_request()
-        return np.array(self._own.request.infer(clips)[0])
+        found = self._own.request.infer(clips)
+        if not self.info.has_distance:
+            return joined(found[0])
+        return joined(found[OUTPUT], found[DISTANCE])
 
 
-class LiteRT:
+class LiteRT(Exported):
     """A LiteRT (formerly TensorFlow Lite) model.
 
     Clips are run one at a time: the activations of one clip fit the CPU cache,
@@ -215,20 +240,30 @@ class LiteRT:
             )
             self._interpreter.allocate_tensors()  # for one clip
         (self._input,) = self._interpreter.get_input_details()
-        (self._output,) = self._interpreter.get_output_details()
+        # Of probabilities, and of distances where there are some: the
+        # converter keeps no names.
+        self._outputs = sorted(
+            self._interpreter.get_output_details(),
+            key=lambda x: -len(x["shape"]),
+        )
         metadata = _zipped(path)
         names = metadata.get(LABELS_FILE)
         text = None if names is None else json.dumps(names.split("\n"))
         self.class_names = _names(text, path)
         self.info = ModelInfo.read(metadata.get(INFO_FILE), str(path))
 
-    def predict_on_batch(self, clips: np.ndarray) -> np.ndarray:
-        """Returns the class probabilities of clips; see `Runtime`."""
-        found = np.empty((len(clips), len(self.class_names)), np.float32)
+    def answer_on_batch(self, clips: np.ndarray) -> np.ndarray:
+        """Returns probabilities and distances of clips; see `Runtime`."""
+        found = np.zeros((len(clips), len(self.class_names) + 1), np.float32)
         for row, clip in zip(found, clips, strict=True):
             self._interpreter.set_tensor(self._input["index"], clip[None])
             self._interpreter.invoke()
-            row[:] = self._interpreter.get_tensor(self._output["index"])[0]
+            row[:] = joined(
+                *(
+                    self._interpreter.get_tensor(x["index"])[0]
+                    for x in self._outputs
+                )
+            )
         return found
 
 

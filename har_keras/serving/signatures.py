@@ -12,9 +12,14 @@ import tensorflow as tf
 from har_keras.config import ClipConfig
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.files import whole_file
-from har_keras.serving.acceptance import accepted
+from har_keras.serving.acceptance import Reference, accepted
 from har_keras.serving.checksums import write_checksums
-from har_keras.serving.model_info import INFO, NUM_TOP, ModelInfo
+from har_keras.serving.model_info import (
+    DISTANCE,
+    INFO,
+    NUM_TOP,
+    ModelInfo,
+)
 from har_keras.serving.plain_path import plain_path
 from har_keras.serving.preprocessing import (
     Tensor,
@@ -28,10 +33,16 @@ from har_keras.serving.tensorflow_serving import write_warm_up
 _NUM_CHECKED = 3
 _SQUARE = 4
 _TOLERANCE = 1e-5
+# Of a distance, relative to it: its features are some powers of ten apart.
+_DISTANCE_TOLERANCE = 1e-3
 
 
 def export_saved_model(
-    model: Any, class_names: Sequence[str], info: ModelInfo, base: Path
+    model: Any,
+    class_names: Sequence[str],
+    info: ModelInfo,
+    base: Path,
+    reference: Reference | None = None,
 ) -> Path:
     """Exports the next version of a model for TensorFlow Serving.
 
@@ -46,6 +57,8 @@ def export_saved_model(
         class_names: Names in label order, K of them.
         info: ModelInfo. Clip, views and calibration; stored in the graph.
         base: Path. Folder of versions, such as `RUN/saved_model`.
+        reference: Reference or None. What distances are from, if there is a
+            limit for them in `info`.
 
     Returns:
         Path. `base/<version>`, the next free integer.
@@ -62,19 +75,22 @@ def export_saved_model(
             "which starts that backend itself."
         )
     folder = base / str(next_version(base))
-    module, signatures = serving_module(model, class_names, info)
+    module, signatures = serving_module(model, class_names, info, reference)
     with whole_file(folder) as temporary:
         temporary.mkdir()
         with plain_path(temporary, writing=True) as plain:
             tf.saved_model.save(module, str(plain), signatures=signatures)
-        require_same_predictions(temporary, model, info.clip)
+        require_same_predictions(temporary, model, info.clip, reference)
         write_warm_up(temporary, info.clip)
         write_checksums(temporary)
     return folder
 
 
 def require_same_predictions(
-    version: Path, model: Any, clip: ClipConfig
+    version: Path,
+    model: Any,
+    clip: ClipConfig,
+    reference: Reference | None = None,
 ) -> None:
     """Verifies each signature of an exported model against the Keras model.
 
@@ -82,14 +98,17 @@ def require_same_predictions(
         version: Path. Folder of the exported version.
         model: `keras.Model` that was exported.
         clip: ClipConfig. Clip geometry of the model.
+        reference: Reference or None. What its distances are from.
 
     Raises:
-        EnvironmentFault: If a probability differs by more than 1e-5.
+        EnvironmentFault: If a probability differs by more than 1e-5, or a
+            distance by a thousandth of it.
     """
     with plain_path(version) as plain:
         served = tf.saved_model.load(str(plain)).signatures
     for name, (sent, clips) in example_requests(clip).items():
-        found = served[name](**sent)["probabilities"].numpy()
+        outputs = served[name](**sent)
+        found = outputs["probabilities"].numpy()
         expected = in_slices(
             lambda x: keras.ops.convert_to_numpy(model(x, training=False)),
             clips,
@@ -102,6 +121,34 @@ def require_same_predictions(
                 f"where {_TOLERANCE:.0e} is allowed. Export on another "
                 "machine, or report this with the versions in evaluation.json."
             )
+        if reference is not None:
+            require_same_distances(
+                outputs[DISTANCE].numpy(),
+                in_slices(lambda x: distances_of(model, x, reference), clips),
+                name,
+            )
+
+
+def distances_of(
+    model: Any, clips: np.ndarray, reference: Reference
+) -> np.ndarray:
+    """Returns the distances of clips as a run has them, `(B,)`."""
+    _, features = model.answers(clips)
+    return np.asarray(reference.distances(keras.ops.convert_to_numpy(features)))
+
+
+def require_same_distances(
+    found: np.ndarray, expected: np.ndarray, name: str
+) -> None:
+    """Raises `EnvironmentFault` if distances are not those of the model."""
+    worst = float(np.abs(found / np.maximum(expected, 1e-6) - 1).max())
+    if not worst <= _DISTANCE_TOLERANCE:
+        raise EnvironmentFault(
+            f"The exported model was not published: the distances of {name} "
+            f"differ by {worst:.1e} of the trained model's, where "
+            f"{_DISTANCE_TOLERANCE:.0e} is allowed. Export on another machine, "
+            "or report this with the versions in evaluation.json."
+        )
 
 
 def example_requests(
@@ -179,7 +226,10 @@ def next_version(base: Path) -> int:
 
 
 def serving_module(
-    model: Any, class_names: Sequence[str], info: ModelInfo
+    model: Any,
+    class_names: Sequence[str],
+    info: ModelInfo,
+    reference: Reference | None = None,
 ) -> tuple[tf.Module, dict[str, Any]]:
     """Returns the module to save, and its concrete functions by signature.
 
@@ -187,6 +237,7 @@ def serving_module(
         model: `keras.Model` from uint8 clips to probabilities.
         class_names: Names in label order.
         info: ModelInfo. Clip, views and calibration.
+        reference: Reference or None. As for `export_saved_model`.
 
     Returns:
         A `tf.Module` that tracks the weights, and a dict of concrete
@@ -198,7 +249,7 @@ def serving_module(
     clip = info.clip
     # Traced once for all signatures: of a backbone it takes seconds.
     predict = tf.function(
-        _predict(model, class_names, info),
+        _predict(model, class_names, info, reference),
         input_signature=[tf.TensorSpec((None, *_clip_shape(clip)), tf.uint8)],
         autograph=False,
     )
@@ -224,19 +275,24 @@ def serving_module(
 
 
 def _predict(
-    model: Any, class_names: Sequence[str], info: ModelInfo
+    model: Any,
+    class_names: Sequence[str],
+    info: ModelInfo,
+    reference: Reference | None,
 ) -> Callable[[Tensor], dict[str, Tensor]]:
     """Returns the function from clips to the outputs of every signature."""
     names, text = tf.constant(list(class_names)), tf.constant([info.text()])
 
     def predict(clips: Tensor) -> dict[str, Tensor]:
-        probabilities = tf.cast(model(clips, training=False), tf.float32)
+        probabilities, distances = answers_in_graph(
+            model, clips, info, reference
+        )
         scores, labels = tf.math.top_k(
             probabilities, k=min(NUM_TOP, len(class_names))
         )
         # One row per clip: servers batch and split along axis 0.
         num_clips = tf.shape(probabilities)[0]
-        return {
+        outputs = {
             "probabilities": probabilities,
             "top_labels": tf.gather(names, labels),
             "top_scores": scores,
@@ -245,9 +301,36 @@ def _predict(
                 info.window_temperature,
                 info.threshold,
                 keras.ops,
+                distances=distances,
+                limit=info.window_limit,
             ),
             "class_names": tf.tile(names[None], (num_clips, 1)),
             INFO: tf.tile(text, (num_clips,)),
         }
+        return outputs if distances is None else outputs | {DISTANCE: distances}
 
     return predict
+
+
+def answers_in_graph(
+    model: Any, clips: Tensor, info: ModelInfo, reference: Reference | None
+) -> tuple[Tensor, Tensor | None]:
+    """Returns probabilities and distances, in one pass of the network.
+
+    Args:
+        model: `keras.Model`. The trained one.
+        clips: uint8 tensor of shape `(B, T, crop_size, crop_size, 3)`.
+        info: ModelInfo. Whether there are distances.
+        reference: Reference or None. What they are from.
+
+    Returns:
+        float32 tensors of shapes `(B, K)` and `(B,)`; None for distances that
+        there are not.
+    """
+    if info.has_distance != (reference is not None):
+        raise ValueError("A limit and what it is of go together.")
+    if reference is None:
+        return tf.cast(model(clips, training=False), tf.float32), None
+    probabilities, features = model.answers(clips)
+    distances = reference.distances(features, keras.ops)
+    return tf.cast(probabilities, tf.float32), distances

@@ -75,7 +75,7 @@ class Progress(keras.callbacks.Callback):
             self.bar.restart_clock()
         place = f"Epoch {epoch + 1}/{self.epochs}"
         left = [self.bar.left] if self.bar.left else []
-        self.bar.say(f"{place}: {', '.join([*shown, *left])}")
+        self.bar.note(f"{place}: {', '.join([*shown, *left])}")
         # Beside the bar and the times, two words fit in 80 columns.
         self._text = place.lower()
 

@@ -65,11 +65,6 @@ class RunFingerprint:
     @classmethod
     def of(cls, config: Config, manifest: Manifest) -> RunFingerprint:
         """Returns the fingerprint of a training that began now."""
-        options = {
-            name: str(value)
-            for name, value in config.flat().items()
-            if name not in FREE
-        }
         videos = {
             video.name: {
                 "sha256": video.sha256,
@@ -80,7 +75,7 @@ class RunFingerprint:
             }
             for video in manifest.videos
         }
-        return cls(options, videos, _versions())
+        return cls(_texts(config), videos, _versions())
 
     @classmethod
     def read(cls, file: Path) -> RunFingerprint:
@@ -137,6 +132,18 @@ class RunFingerprint:
                     now.versions.get(name, "none"),
                 )
 
+    def refuse_options(self, config: Config, place: Path) -> None:
+        """Checks that options are those that the run began with.
+
+        Args:
+            config: Config. The options.
+            place: Path. The run, for the sentence.
+
+        Raises:
+            UsageError: If one differs; names it.
+        """
+        _refuse_options(self.options, _texts(config), place)
+
     def refuse_touched(self, manifest: Manifest) -> None:
         """Checks that no video file was replaced since the run began.
 
@@ -171,6 +178,12 @@ class RunFingerprint:
                 f"Videos in '{manifest.root}' changed since the run began: "
                 f"{_some(touched)}. Put them back, or start a new run."
             )
+
+
+def _texts(config: Config) -> dict[str, str]:
+    """Returns the text of each option that matters."""
+    flat = config.flat().items()
+    return {name: str(value) for name, value in flat if name not in FREE}
 
 
 _DECISIVE = ("sha256", "class", "split", "frames")

@@ -12,7 +12,7 @@ import numpy as np
 from har_keras.backbones.classifier import build_classifier
 from har_keras.clips.dataset import ClipDataset
 from har_keras.config import Config
-from har_keras.errors import DataError, EnvironmentFault
+from har_keras.errors import DataError, EnvironmentFault, Interrupted
 from har_keras.features.dataset import FeatureDataset
 from har_keras.files import remove_leftovers
 from har_keras.manifest.manifest import Manifest
@@ -208,6 +208,10 @@ class Training:
             self._all_epochs(callbacks)
         except NonFiniteLossError as found:
             raise self._explained(found) from None
+        except Interrupted:
+            if self.hosts.is_chief:
+                logger.info("Stopped. To go on: %s", self.run.resume_command)
+            raise
         if self.hosts.is_chief:
             logger.info(
                 "%s", kept_epoch(self.state, self.config.training.epochs)

@@ -115,7 +115,7 @@ def faster(config: Config, seconds: float) -> list[str]:
 
     >>> for line in faster(Config(), 1800.0): print(line)
     Faster, with other results, from the start:
-      --recipe quick     about 3 min 55 s
+      --recipe quick     about 2 min 21 s
       --crop-size 64     about 9 min 48 s
       --epochs 50        about 15 min 0 s
     """

@@ -114,10 +114,18 @@ def start_wandb(
             logger.info(
                 "Weights & Biases logs offline. Upload later with: wandb sync "
                 "%s",
-                Path(wandb_run.dir).parent,
+                _as_named(Path(wandb_run.dir).parent, run),
             )
         return WeightsAndBiases(wandb_run)
     return WeightsAndBiases(None)
+
+
+def _as_named(folder: Path, run: Run) -> Path:
+    """Returns a folder in a run by the name that the run was given."""
+    whole = run.path.resolve()
+    if folder.is_relative_to(whole):
+        return run.path / folder.relative_to(whole)
+    return folder
 
 
 _FOLDERS: dict[str, str | None] = dict.fromkeys(
@@ -146,6 +154,8 @@ def _init(run: Run, config: Config, state: TrainingState, mode: Any) -> Any:
     return wandb.init(
         project=project or "har_keras",
         name=said("WANDB_NAME") or run.path.name,
+        # Else a second run of a process writes into the first.
+        dir=said("WANDB_DIR"),
         mode=mode,
         id=state.wandb_id or None,
         resume="allow" if state.wandb_id and mode == "online" else None,
