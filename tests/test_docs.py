@@ -42,8 +42,8 @@ PAGES = {
 }
 # Programs of others that the pages call.
 OTHERS = {
-    ".", "cd", "conda", "curl", "docker", "echo", "git", "openssl", "pip", "pre-commit",
-    "pytest", "python", "python3", "saved_model_cli", "uv",
+    ".", "cd", "conda", "curl", "docker", "echo", "git", "openssl",
+    "pip", "pre-commit", "pytest", "python", "python3", "saved_model_cli", "uv",
 }  # fmt: skip
 
 

@@ -19,8 +19,8 @@ from har_keras.recipes import PRESETS
 pytestmark = pytest.mark.slow
 
 # Not run here: what trains or measures for minutes, serves until it is stopped,
-# or asks for another machine, a hub, a camera, a file that is not ours or labels
-# in time; and exports, which an untrained model need not pass.
+# or asks for another machine, a hub, a camera, a file that is not ours or
+# labels in time; and exports, which an untrained model need not pass.
 LONG = {"train", "pretrain", "benchmark", "doctor", "serve", "app"}
 ELSEWHERE = (
     "camera", "://", "beam", "/saved_model/", "/formats/", "resnet50",
