@@ -72,7 +72,7 @@ def benchmark_features(
     extractor = FeatureExtractor(backbone, config.clip.crop_size)
     cost = _measured(extractor, config, rounds)
     print(_table(cost))
-    print(_utilization(backbone.info, config, cost))
+    print(_utilization(backbone, config, cost))
     return cost
 
 
@@ -109,17 +109,26 @@ def _table(cost: FeatureCost) -> str:
     )
 
 
-def _utilization(info: Any, config: Config, cost: FeatureCost) -> str:
-    """Returns what was measured where, and its part of the peak rate."""
-    clip = config.clip
+def _utilization(backbone: Any, config: Config, cost: FeatureCost) -> str:
+    """Returns what was measured where, and its part of the peak rate.
+
+    The part is left out where nobody knows the multiply-adds: those that are
+    not published are counted under TensorFlow only.
+    """
+    from har_keras.backbones.costs import macs_of
+
+    clip, info = config.clip, backbone.info
     text = (
         f"{cost.backbone} on {device_name()}: {cost.num_frames} frames of "
         f"{clip.crop_size} x {clip.crop_size} pixels a clip."
     )
-    if not info.macs or info.kind != "frames":
+    macs = 0.0
+    if info.kind == "frames":
+        macs = info.macs or macs_of(backbone)
+    if not macs:
         return text
     scale = (clip.crop_size / info.image_size) ** 2
-    flops = 2e9 * info.macs * scale * cost.num_frames
+    flops = 2e9 * macs * scale * cost.num_frames
     rate = matmul_flops()
     return (
         f"{text} A core multiplies matrices at {rate / 1e9:.0f} GFLOP/s; the "
