@@ -327,7 +327,7 @@ class Repository:
             return None
         found.sort(key=lambda x: -x[0].clips_per_second)
         measured = ", ".join(
-            f"{export.runtime} {plan.clips_per_second:.0f}"
+            f"{export.runtime} {_shown(plan.clips_per_second)}"
             for plan, export, _ in found
         )
         logger.info("Clips per second here: %s.", measured)
@@ -437,3 +437,7 @@ def _is_better(
         return bool(choices)
     best = choices[0]
     return best != current.export and best.runtime == state.runtime
+
+
+def _shown(speed: float) -> str:
+    return f"{speed:.0f}" if speed >= 10 else f"{speed:.1g}"
