@@ -86,8 +86,8 @@ def hub_name(weights: str) -> HubName | None:
 
     Example:
 
-    >>> hub_name("owner/name@v1")
-    HubName(repo='owner/name', revision='v1')
+    >>> hub_name("owner/name@v1").revision
+    'v1'
     >>> hub_name("a/b/c") is None
     True
     """

@@ -63,6 +63,7 @@ def at_desk(desk, tmp_path, monkeypatch):
     for path in folder.glob("runs/*/manifest.csv"):
         path.write_text(path.read_text().replace(str(desk), str(folder)))
     monkeypatch.chdir(folder)
+    (tmp_path / "cache" / "har_keras").mkdir(parents=True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return folder
 

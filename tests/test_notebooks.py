@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from support.notebooks import install_wheel, run_notebook
-from test_readme import make_runs, options_of
+from test_docs import make_runs
+from test_readme import options_of
 
 import har_keras
 from har_keras import notebook

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 # Of other programs, or the package's own that are no field.
 OTHERS = {
     "help", "help-all", "tyro-print-completion",
-    "force-reinstall", "query-gpu", "upgrade", "user",
+    "force-reinstall", "local-dir", "query-gpu", "upgrade", "user",
 }  # fmt: skip
 
 # Where flags are those of TensorFlow Serving, Beam and pip.
