@@ -110,7 +110,7 @@ def keep_within_limit(store_dir: Path) -> None:
     """
     limit = limit_of(store_dir)
     total = sum(item.num_bytes for item in stored_items(store_dir))
-    place = printable(store_dir)
+    place = printable(_in_home(store_dir))
     if limit.num_bytes is None or total <= limit.num_bytes:
         logger.info(
             "The frame store '%s' has %s; it may take %s.",
@@ -132,6 +132,14 @@ def keep_within_limit(store_dir: Path) -> None:
             "in use, or was within a day.",
             place, size_text(left), limit.text,
         )  # fmt: skip
+
+
+def _in_home(folder: Path) -> str:
+    """Returns a path for people; one in the home folder begins with ~."""
+    home = Path.home()
+    if not folder.is_relative_to(home):
+        return str(folder)
+    return str("~" / folder.relative_to(home))
 
 
 def shrink(
