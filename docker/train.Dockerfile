@@ -5,8 +5,8 @@
 #     --tag har_keras-train:gpu .
 # In the folder that has videos/, a run then comes into runs/:
 #   docker run --rm --user "$(id -u):$(id -g)" \
-#     --volume "$PWD/videos:/work/videos:ro" --volume "$PWD/runs:/work/runs" \
-#     --volume har_keras-cache:/work/cache har_keras-train train videos
+#     --volume "$PWD/videos:/data/videos:ro" --volume "$PWD/runs:/data/runs" \
+#     --volume har_keras-cache:/data/cache har_keras-train train videos
 # A GPU is given with --gpus all; the host needs NVIDIA's driver and container
 # toolkit, and nothing else of CUDA.
 ARG DEVICE=cpu
@@ -30,17 +30,17 @@ RUN /venv/bin/pip install --no-cache-dir --no-deps /build
 FROM python:3.11.13-slim-bookworm
 COPY --from=build /venv /venv
 # Whoever --user names may write to the cache and to new runs.
-RUN useradd --system --uid 10001 --no-create-home --home-dir /work/cache \
+RUN useradd --system --uid 10001 --no-create-home --home-dir /data/cache \
        --shell /usr/sbin/nologin har \
-    && mkdir -p /work/videos /work/runs /work/cache \
-    && chmod 1777 /work/runs /work/cache
+    && mkdir -p /data/videos /data/runs /data/cache \
+    && chmod 1777 /data/runs /data/cache
 USER 10001:10001
 ENV PATH=/venv/bin:$PATH \
-    HOME=/work/cache \
-    XDG_CACHE_HOME=/work/cache \
+    HOME=/data/cache \
+    XDG_CACHE_HOME=/data/cache \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
-WORKDIR /work
-VOLUME ["/work/videos", "/work/runs", "/work/cache"]
+WORKDIR /data
+VOLUME ["/data/videos", "/data/runs", "/data/cache"]
 ENTRYPOINT ["python", "-m", "har_keras"]
 CMD ["train", "videos"]

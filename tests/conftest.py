@@ -192,3 +192,22 @@ def client_of():
     yield make
     for client in made:
         client.close()
+
+
+@pytest.fixture
+def point_to(monkeypatch, tmp_path):
+    """Returns a function that points huggingface_hub to an address.
+
+    It has no token, and an empty cache, whose folder is returned.
+    """
+    from support.stand_in_hub import point_client_to
+
+    cache = tmp_path / "cache"
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def point(endpoint, *, offline=False):
+        point_client_to(monkeypatch, cache, endpoint, offline=offline)
+        return cache
+
+    return point

@@ -66,11 +66,11 @@ def test_it_has_what_training_needs_in_versions_that_work():
 def test_it_runs_as_another_user_and_writes_only_into_volumes():
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", arguments("USER")[-1])
     (volumes,) = map(json.loads, arguments("VOLUME"))
-    assert volumes == ["/work/videos", "/work/runs", "/work/cache"]
-    assert arguments("WORKDIR") == ["/work"]
+    assert volumes == ["/data/videos", "/data/runs", "/data/cache"]
+    assert arguments("WORKDIR") == ["/data"]
     environment = " ".join(arguments("ENV"))
     for name in ("HOME", "XDG_CACHE_HOME"):
-        assert f"{name}=/work/cache" in environment
+        assert f"{name}=/data/cache" in environment
     last = FILE.rindex("FROM ")
     assert FILE.index("USER ") > last
 

@@ -17,7 +17,6 @@ from support.stand_in_hub import (
     StandInHub,
     config_of,
     model_files,
-    point_client_to,
 )
 
 from har_keras import cli, pretrain, train
@@ -62,22 +61,7 @@ def server():
 
 
 @pytest.fixture
-def point_to(monkeypatch, tmp_path):
-    """Returns a function that sets what huggingface_hub read as it started."""
-    cache = tmp_path / "cache"
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.chdir(tmp_path)
-
-    def point(endpoint, *, offline=False):
-        point_client_to(monkeypatch, cache, endpoint, offline=offline)
-        return cache
-
-    return point
-
-
-@pytest.fixture
 def cache(server, point_to):
-    """The folder of the cache, empty, of a client of the server."""
     return point_to(server.endpoint)
 
 

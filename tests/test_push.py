@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from support.stand_in_hub import Model, StandInHub, model_files, point_client_to
+from support.stand_in_hub import Model, StandInHub, model_files
 from support.videos import draw_video
 
 import har_keras
@@ -50,17 +50,10 @@ def server():
 
 
 @pytest.fixture
-def point_to(monkeypatch, tmp_path):
-    """Returns a function that points huggingface_hub to an address."""
+def point_to(point_to, monkeypatch):
+    """That of every test, with a token."""
     monkeypatch.setenv("HF_TOKEN", "hf_write")
-    monkeypatch.chdir(tmp_path)
-    cache = tmp_path / "cache"
-
-    def point(endpoint, *, offline=False):
-        point_client_to(monkeypatch, cache, endpoint, offline=offline)
-        return cache
-
-    return point
+    return point_to
 
 
 @pytest.fixture
