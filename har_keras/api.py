@@ -177,7 +177,7 @@ class VideoClassifier:
         """Classifies a video.
 
         Args:
-            video: Path or str of a file or of a folder of images; or frames,
+            video: Path, str or array. A file, a folder of images, or frames:
                 `uint8` of shape `(T, H, W, 3)` in RGB.
             timeline: TimelineConfig or bool. Whether to localize actions in
                 time, too. Defaults to `False`.

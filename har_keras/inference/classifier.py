@@ -139,7 +139,7 @@ class Classifier:
         """Classifies a video.
 
         Args:
-            video: Path of a file or of a folder of images; or frames,
+            video: Path, str or array. A file, a folder of images, or frames:
                 `uint8` of shape `(T, H, W, 3)` in RGB.
             fps: float or None. Frame rate of frames or images. Defaults to
                 that of the model's clips.
