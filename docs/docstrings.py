@@ -9,9 +9,20 @@ from typing import Any
 
 import griffe
 
-# "    name: Path or str. The folder." in a section of arguments.
-_TYPED = re.compile(r"^(    \*{0,2}\w+): ([^.:]{1,70})\.(?=\s|$)")
-_SECTIONS = ("Args:", "Attributes:")
+# "    name: Path or str. The folder." in a section of arguments; a type may go
+# on in the next line.
+_ARGUMENT = re.compile(
+    r"^    (\*{0,2}\w+): ([^.:]{1,120})\.(?=\s|$)", re.MULTILINE
+)
+# "    Path. The folder." after "Returns:"; a type alone stays a sentence.
+_RETURNED = re.compile(
+    r"^    ((?:Path|[a-z]\w+)\b[^.:]{0,120})\.(?=\s+\S)", re.MULTILINE
+)
+_SECTIONS = {
+    "Args:": _ARGUMENT,
+    "Attributes:": _ARGUMENT,
+    "Returns:": _RETURNED,
+}
 
 
 class KerasDocstrings(griffe.Extension):
@@ -32,8 +43,13 @@ def fenced(paragraph: str) -> str:
 
 
 def typed_once(paragraph: str) -> str:
-    """Returns a section of arguments as Google has it: `run (Path): Text`."""
-    if not paragraph.startswith(_SECTIONS):
+    """Returns a section as Google has it: `run (Path): Text`, `Path: Text`."""
+    pattern = _SECTIONS.get(paragraph.split("\n", 1)[0])
+    if pattern is None:
         return paragraph
-    lines = [_TYPED.sub(r"\1 (\2):", line) for line in paragraph.split("\n")]
-    return "\n".join(lines)
+    return pattern.sub(_google, paragraph)
+
+
+def _google(match: re.Match[str]) -> str:
+    *name, kind = (re.sub(r"\s+", " ", group) for group in match.groups())
+    return f"    {name[0]} ({kind}):" if name else f"    {kind}:"
