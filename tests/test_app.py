@@ -5,6 +5,7 @@ Needs the extra; for the browser also a driver and Chromium: pip install
 """
 
 import copy
+import dataclasses
 import http.client
 import json
 import os
@@ -169,6 +170,22 @@ def test_the_words_are_those_of_the_timeline():
         "For 3.5 of 10.0 s, with a confidence of 90 %. Besides: none of these "
         "for 6.5 s."
     )
+
+
+def test_what_is_far_is_drawn(classifier, video):
+    timeline = build_timeline(
+        np.arange(9.0), np.tile([0.9, 0.1], (9, 1)),
+        class_names=("gym", "walk"), seconds=10.0, window_seconds=2.0,
+        options=TimelineConfig(
+            threshold=0.5, smooth_seconds=0.0, max_distance=2.0
+        ),
+        distances=np.array([1.0] * 3 + [4.0] * 3 + [1.0] * 3),
+    )  # fmt: skip
+    found = classifier.predict(video, timeline=True)
+    found = dataclasses.replace(found, label="gym", timeline=timeline)
+    assert answer_as_json(found, classifier, "a.mp4")["far"] == [
+        (3.5, 4.5), (4.5, 5.5), (5.5, 6.5)
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -568,6 +585,25 @@ def test_the_timeline_moves_the_player(opened):
     minutes, rest = start.split(":")
     expected = 60 * int(minutes) + float(rest)
     assert tab.evaluate(time_of) == pytest.approx(expected, abs=0.15)
+
+
+def test_the_timeline_shows_what_is_far(opened, video):
+    tab = opened()
+    tab.evaluate(
+        "() => { const parse = JSON.parse; JSON.parse = (text) => {"
+        " const found = parse(text);"
+        " if (found.event === 'answer') found.far.push([0.5, 1.5]);"
+        " return found; } }"
+    )
+    span = sent(tab, video).locator("#timeline rect.far").bounding_box()
+    whole = tab.locator("#timeline svg").bounding_box()
+    seconds = float(tab.get_by_role("slider").get_attribute("aria-valuemax"))
+    begin = (span["x"] - whole["x"]) / whole["width"] * seconds
+    assert begin == pytest.approx(0.5, abs=0.02)
+    assert span["width"] / whole["width"] * seconds == pytest.approx(
+        1.0, abs=0.02
+    )
+    assert "unlike the training videos" in tab.inner_text("#legend")
 
 
 def test_a_broken_file_is_one_message(opened, tmp_path):

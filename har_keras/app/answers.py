@@ -66,6 +66,7 @@ def answer_as_json(
         ],
         "seconds": found.seconds,
         "threshold": timeline.threshold,
+        "far": timeline.far_spans,
         "edges": timeline.edges.round(3).tolist(),
         "rows": timeline.probabilities.round(4).tolist(),
         "segments": segments,

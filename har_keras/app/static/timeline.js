@@ -52,7 +52,12 @@ export class Timeline {
       viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none",
       "aria-hidden": "true",
     });
-    const { edges, rows, threshold } = this.answer;
+    const { edges, rows, threshold, far } = this.answer;
+    for (const [begin, end] of far)
+      svg.append(drawn("rect", {
+        x: (WIDTH * begin) / this.seconds, y: 0, height: HEIGHT,
+        width: (WIDTH * (end - begin)) / this.seconds, class: "far",
+      }));
     this.classes.forEach((known, index) => {
       const points = rows.flatMap((row, window) => {
         const y = HEIGHT * (1 - row[index]);
@@ -109,6 +114,10 @@ export class Timeline {
       keys.push(made("span", { className: "key" },
         made("span", { className: "dash" }),
         `threshold ${percent(this.answer.threshold)}: below it, none of these`));
+    if (this.answer.far.length)
+      keys.push(made("span", { className: "key" },
+        made("span", { className: "swatch far" }),
+        "unlike the training videos: none of these"));
     find("legend").replaceChildren(...keys);
   }
 
