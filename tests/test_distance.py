@@ -276,7 +276,7 @@ def test_every_network_gives_its_features_in_the_same_pass(model):
 
 @pytest.mark.parametrize("num_videos", [8, 9])
 def test_nine_known_groups_are_the_least(run, tmp_path, num_videos):
-    config = run.config()
+    config = run.config().replace(backbone="efficientnet-lite0")
     model = load_model(run)
     manifest = squares_manifest(
         tmp_path, num_videos=num_videos, splits=("train", "val")
@@ -298,6 +298,17 @@ def test_nine_known_groups_are_the_least(run, tmp_path, num_videos):
         ]
         assert all(x[:, -1].mean() <= found.limit for x in rows)
         assert "farther from them than" in found.verdict
+
+
+def test_features_of_pixels_alone_give_no_limit(run, tmp_path):
+    config = run.config()
+    manifest = squares_manifest(tmp_path, num_videos=9, splits=("train", "val"))
+    copy = Run(shutil.copytree(run.path, tmp_path / "run"))
+    found = fit_on_validation(
+        copy, load_model(run), SquaresStore(config.clip), manifest, config
+    )
+    assert (found.limit, found.reference) == (None, None)
+    assert "unlike" not in found.verdict
 
 
 def test_at_most_a_tenth_of_new_groups_is_beyond():

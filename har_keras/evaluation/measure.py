@@ -194,7 +194,7 @@ def fit_on_validation(
     """Fits a calibration on a run's validation videos, and keeps it.
 
     Distances are from training videos, which are looked at once more; not if
-    there are too few validation videos to choose a limit by.
+    there are too few validation videos to choose a limit by, or no backbone.
 
     Args:
         run: Run. Where it is written.
@@ -213,8 +213,11 @@ def fit_on_validation(
         known = [True] * len(videos)
     groups = [video.group for video in videos]
     several = {x for x, is_known in zip(groups, known, strict=True) if is_known}
+    # Features of pixels alone tell known from unknown videos no better than
+    # chance (docs/predict.md).
+    tells = has_features(model) and config.features.backbone != "none"
     reference = None
-    if has_features(model) and len(several) >= groups_needed(FAR_SHARE):
+    if tells and len(several) >= groups_needed(FAR_SHARE):
         reference = _reference(model, store, manifest, config)
     measured = model if reference is None else Measured(model, reference)
     with ProgressBar("Calibrating", len(videos)) as bar:
@@ -232,7 +235,7 @@ def fit_on_validation(
         distances=distances,
         reference=reference,
     )
-    if has_features(model):
+    if tells:
         found = dataclasses.replace(found, far_share=FAR_SHARE)
     found.write(run)
     return found
