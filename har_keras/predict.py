@@ -166,8 +166,10 @@ def predict(
 
     require_camera(sources[0])
     request = dataclasses.replace(request, run=pinned(request.run))
-    classifier = load(request.run)
-    if sources[0].kind == "live":
+    is_live = sources[0].kind == "live"
+    allow_export = not (is_live or request.needs_run)
+    classifier = load(request.run, allow_export=allow_export)
+    if is_live:
         live = live or TimelineConfig()
         found = watch(classifier, sources[0], live, max_seconds=max_seconds)
         return Predictions(classifier.class_names, found)

@@ -3,7 +3,9 @@
 import csv
 import dataclasses
 import json
+import logging
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -17,7 +19,12 @@ from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
 from har_keras.evaluate import evaluate
 from har_keras.export import export
-from har_keras.inference.load import kind_of, model_info_of
+from har_keras.inference.load import (
+    fresh_export,
+    kind_of,
+    load,
+    model_info_of,
+)
 from har_keras.run import Run
 from har_keras.serving.client import ClientPrediction, Remote
 from har_keras.serving.model_info import ModelInfo
@@ -120,6 +127,57 @@ def test_an_exported_model_predicts_as_its_run(
     assert_alike(
         answers(capsys, exported(name), videos), expected, tolerance=1e-5
     )
+
+
+@pytest.fixture
+def without_backend(monkeypatch):
+    """As in a process in which none was started."""
+    monkeypatch.delitem(sys.modules, "keras")
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_a_fresh_export_answers_for_its_run(
+    run, exported, videos, tmp_path, name, request
+):
+    exported(name)
+    own = Run(shutil.copytree(run.path, tmp_path / "run"))
+    for other in {"onnx", "openvino"} - {name}:
+        shutil.rmtree(own.formats_dir / other, ignore_errors=True)
+    file = sorted(videos.rglob("*.mp4"))[0]
+    expected = load(own.path).predict(file)
+    request.getfixturevalue("without_backend")
+    classifier = load(own.path, allow_export=True)
+    assert type(classifier.model).__module__ == "har_keras.serving.runtimes"
+    found = classifier.predict(file)
+    assert found.probabilities == pytest.approx(
+        expected.probabilities, abs=1e-5
+    )
+    assert found.calibrated == pytest.approx(expected.calibrated, abs=1e-5)
+    assert found.accepted == expected.accepted
+
+
+def test_an_export_that_is_not_of_the_run_does_not_answer(
+    run, exported, tmp_path, without_backend, monkeypatch, caplog
+):
+    file = exported("onnx").relative_to(run.path)
+    own = Run(shutil.copytree(run.path, tmp_path / "run"))
+    shutil.rmtree(own.formats_dir / "openvino", ignore_errors=True)
+    caplog.set_level(logging.INFO, "har_keras")
+    assert fresh_export(own) is not None
+    assert caplog.messages == [f"Computed by its export, {own.path / file}."]
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    assert fresh_export(own) is None
+    monkeypatch.delenv("KERAS_BACKEND")
+    model, calibration = own.model_file, own.calibration_file
+    before = model.read_bytes(), calibration.read_text()
+    calibration.write_text(before[1].replace("2.5", "2.25"))
+    assert fresh_export(own) is None
+    calibration.write_text(before[1])
+    model.write_bytes(before[0] + b"another training")
+    assert fresh_export(own) is None
+    model.write_bytes(before[0])
+    assert fresh_export(own) is not None
 
 
 @pytest.mark.parametrize("way", ["rest", "grpc"])

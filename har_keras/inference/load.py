@@ -6,6 +6,9 @@ prediction.
 
 import dataclasses
 import importlib
+import importlib.util
+import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +23,7 @@ from har_keras.hub_run import local_run
 from har_keras.inference.calibration import Calibration
 from har_keras.inference.classifier import Classifier
 from har_keras.inference.distance import Measured, fits
-from har_keras.manifest.manifest import Manifest
+from har_keras.manifest.manifest import Manifest, content_hash
 from har_keras.run import Run
 from har_keras.serving.client import Remote, ServingClient
 from har_keras.serving.model_info import ModelInfo
@@ -30,6 +33,15 @@ from har_keras.serving.runtimes import (
     open_exported,
     saved_model_in,
 )
+from har_keras.terminal import printable
+
+logger = logging.getLogger("har_keras")
+
+# Exports that answer in place of a run, with the package that each needs.
+_WITHOUT_KERAS = {
+    "onnx": ("onnxruntime", "model.onnx"),
+    "openvino": ("openvino", "model.xml"),
+}
 
 Kind = Literal["run", "hub", "exported", "server"]
 
@@ -55,7 +67,9 @@ def kind_of(where: str | Path) -> Kind:
     return "exported" if named or saved_model_in(path) else "run"
 
 
-def load(where: str | Path, model: Any = None) -> Classifier:
+def load(
+    where: str | Path, model: Any = None, *, allow_export: bool = False
+) -> Classifier:
     """Loads a model for inference.
 
     Starts the backend of a run, where none runs yet.
@@ -67,6 +81,9 @@ def load(where: str | Path, model: Any = None) -> Classifier:
             Serving, such as `http://localhost:8501/v1/models/har`. A
             SavedModel is a program: load only one that you trust.
         model: `keras.Model` or None. That of the run, where it is at hand.
+        allow_export: bool. Whether a run's own ONNX or OpenVINO export, if it
+            is of the same model and calibration, may answer in its place: no
+            backend is started then. Defaults to `False`.
 
     Returns:
         A `Classifier`.
@@ -80,28 +97,76 @@ def load(where: str | Path, model: Any = None) -> Classifier:
     """
     where = local_run(where)
     kind = kind_of(where)
+    if kind == "run" and allow_export:
+        run = Run.open(Path(where))
+        if exported := fresh_export(run):
+            return _classifier(run, exported, Calibration.read(run))
     start_backend_of(where)
     if kind == "server":
         return exported_classifier(Remote(ServingClient(str(where))))
     if kind == "exported":
         return exported_classifier(open_exported(Path(where)))
-    run = Run.open(Path(where))
-    names = class_names_of(run)
+    return _of_run(Run.open(Path(where)), model)
+
+
+def _of_run(run: Run, model: Any) -> Classifier:
+    """Returns a classifier around the Keras model of a run."""
     model = model or load_model(run)
-    _require_classes(run, model, names)
+    _require_classes(run, model, class_names_of(run))
     if extractor := getattr(model, "extractor", None):
         # Windows of a timeline and of a stream overlap.
         extractor.num_remembered = 2 * model.num_frames
     calibration = calibration_of(run, model)
     if calibration.reference is not None:
         model = Measured(model, calibration.reference)
+    return _classifier(run, model, calibration)
+
+
+def _classifier(run: Run, model: Any, calibration: Calibration) -> Classifier:
     return Classifier(
         model,
-        names,
+        class_names_of(run),
         run.config_to_open(),
         calibration=calibration,
         form=stored_form(run),
     )
+
+
+def fresh_export(run: Run) -> Runtime | None:
+    """Returns an export that answers as a run does, without its backend.
+
+    Args:
+        run: Run. A trained one.
+
+    Returns:
+        A `Runtime`; None if there is no ONNX or OpenVINO export of the same
+        model and calibration, its package is missing, or a backend runs or is
+        asked for.
+    """
+    if "keras" in sys.modules or "KERAS_BACKEND" in os.environ:
+        return None
+    for name, (package, file) in _WITHOUT_KERAS.items():
+        path = run.formats_dir / name / file
+        if path.is_file() and importlib.util.find_spec(package):
+            try:
+                model = open_exported(path)
+            except DataError as error:
+                logger.warning(
+                    "The run answers in place of its export: %s", error
+                )
+                continue
+            if _is_fresh(model, run):
+                logger.info("Computed by its export, %s.", printable(path))
+                return model
+    return None
+
+
+def _is_fresh(model: Runtime, run: Run) -> bool:
+    """Whether an export is of a run's model and calibration as they are."""
+    expected = dataclasses.replace(
+        model_info_of(run), backbone=model.info.backbone
+    )
+    return model.info == expected and model.class_names == class_names_of(run)
 
 
 def calibration_of(run: Run, model: Any) -> Calibration:
@@ -205,7 +270,7 @@ def start_backend_of(where: str | Path) -> None:
 
 
 def model_info_of(run: Run, model: Any = None) -> ModelInfo:
-    """Returns clip, views and calibration of a run, for its exports.
+    """Returns clip, views, calibration and hash of a run, for its exports.
 
     Args:
         run: Run. A trained one.
@@ -225,6 +290,7 @@ def model_info_of(run: Run, model: Any = None) -> ModelInfo:
         accept_errors=calibration.accept_errors,
         limit=calibration.limit,
         window_limit=calibration.window_limit,
+        model_sha256=content_hash(run.model_file),
     )
 
 

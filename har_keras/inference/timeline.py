@@ -72,9 +72,9 @@ class TimelineConfig:
         if calibration.window_limit is None:
             raise UsageError(
                 "--max-distance needs a model that knows its training videos, "
-                "and this one has no limit of its own: its run has no backbone, "
-                "or less than 9 known groups of validation videos, or is of an "
-                "earlier version. Leave it out."
+                "and this one has no limit of its own: its run has no "
+                "backbone, or less than 9 known groups of validation videos, "
+                "or is of an earlier version. Leave it out."
             )
         return found
 

@@ -58,6 +58,14 @@ class PredictRequest:
     attention: bool = False
     images_fps: float = 25.0
 
+    @property
+    def needs_run(self) -> bool:
+        """Whether a run itself is needed or faster than its export.
+
+        Of a timeline, its windows share what a backbone makes of a frame.
+        """
+        return self.attention or self.timeline is not None
+
     def everywhere(self) -> "PredictRequest":
         """Returns the same request, with absolute paths."""
         return dataclasses.replace(

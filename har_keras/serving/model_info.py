@@ -49,6 +49,8 @@ class ModelInfo:
             training videos that is accepted. None accepts everything, and
             then the model has no output of distances.
         window_limit: float or None. That of a single clip.
+        model_sha256: str. Hash of the run's model.keras that was exported;
+            empty in older exports.
 
     Example:
 
@@ -68,6 +70,7 @@ class ModelInfo:
     accept_errors: float | None = None
     limit: float | None = None
     window_limit: float | None = None
+    model_sha256: str = ""
 
     @property
     def has_distance(self) -> bool:
