@@ -5,9 +5,12 @@ import weakref
 
 import numpy as np
 import pytest
+from support.videos import draw_video
 from test_views import MeanModel
 
+from har_keras.config import Config
 from har_keras.inference import forward
+from har_keras.inference.classifier import Classifier
 from har_keras.inference.forward import BATCH_SIZE, forward_of
 from har_keras.model.vit import VideoViT
 
@@ -43,6 +46,26 @@ def test_what_was_compiled_answers_as_the_model_and_is_kept(clips):
         fast(clips), model.predict_on_batch(clips), atol=1e-6
     )
     assert forward_of(model) is fast
+
+
+def test_the_windows_of_a_long_timeline_are_many_clips(tmp_path, monkeypatch):
+    monkeypatch.setattr(forward, "_MANY_CLIPS", 5)
+    model = tiny()
+    config = Config().replace(num_frames=4, fps=4.0, crop_size=32)
+    classifier = Classifier(model, ("a", "b", "c"), config)
+    short = draw_video(tmp_path / "short.mp4", num_frames=16 * 3)
+    classifier.predict(short, timeline=True)
+    assert model not in forward._compiled
+    long = draw_video(tmp_path / "long.mp4", num_frames=16 * 8)
+    found = classifier.predict(long, timeline=True)
+    assert model in forward._compiled
+    monkeypatch.setattr(forward, "_compiled", {})
+    monkeypatch.setattr(forward, "_MANY_CLIPS", 1e9)
+    np.testing.assert_allclose(
+        found.timeline.probabilities,
+        classifier.predict(long, timeline=True).timeline.probabilities,
+        atol=1e-6,
+    )
 
 
 def test_a_model_is_forgotten_with_what_was_compiled_of_it(clips):

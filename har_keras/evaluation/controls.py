@@ -79,7 +79,9 @@ def predict_controls(
     items = map_ahead(read, itertools.product(videos, CONTROLS))
     views = _with_features(model, store, items)
     num_clips = len(videos) * len(CONTROLS) * num_views
-    for rows, control in predict_views(model, lambda x: x, views, num_clips):
+    for rows, control in predict_views(
+        model, lambda x: x, views, lambda: num_clips
+    ):
         found[control].append(rows.mean(0))
         if progress:
             progress()

@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -295,7 +295,7 @@ class Classifier:
         views = self.config.evaluation
         num_clips = several * views.num_clips * views.num_crops
         for rows, known in predict_views(
-            self.model, read, videos, num_clips, run=answers_of
+            self.model, read, videos, lambda: num_clips, run=answers_of
         ):
             if len(rows):
                 known = self.with_classes(known, *parted(rows.mean(0)))
@@ -308,9 +308,10 @@ class Classifier:
         clip = self.config.clip
         pictures = Pictures()
         with self.open(video, fps, rate=clip.fps) as reader:
-            frames = pictures.seen(reader)
-            expected = reader.info.duration_seconds or 0
-            starts, rows = self._windows(frames, options, self.form, expected)
+            starts, rows = self._windows(
+                pictures.seen(reader), options, self.form,
+                lambda: reader.info.duration_seconds,
+            )  # fmt: skip
         self._require_whole(reader, clip.num_frames)
         seconds = _seconds_of(reader, clip.fps)
         timeline = self._timeline(starts, rows, seconds, options)
@@ -354,18 +355,17 @@ class Classifier:
         frames: Iterable[np.ndarray],
         options: TimelineConfig,
         form: Form,
-        seconds: float = 0.0,
+        seconds: Callable[[], float] = lambda: 0.0,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the first frame of each window, and its answer, `(K + 1,)`.
-
-        It is faster where the seconds of video are known, about.
-        """
-        found = windows(frames, self.config.clip, options.hop_seconds, form)
-        number = int(seconds / options.hop_seconds)
-        several = _some(read_ahead(found))
-        answered = predict_views(
-            self.model, lambda x: x, several, number, run=answers_of
+        """Returns each window's first frame and its answer, `(K + 1,)`."""
+        hop = options.hop_seconds
+        several = _some(
+            read_ahead(windows(frames, self.config.clip, hop, form))
         )
+        answered = predict_views(
+            self.model, lambda x: x, several, lambda: seconds() / hop,
+            run=answers_of,
+        )  # fmt: skip
         rows, starts = zip(*answered, strict=True)
         return np.concatenate(starts), np.concatenate(rows)
 

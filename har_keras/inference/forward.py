@@ -13,11 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from har_keras.inference.distance import (
-    Measured,
-    answer_on_batch,
-    keras_model_of,
-)
+from har_keras.inference.distance import Measured, keras_model_of
+from har_keras.serving.acceptance import joined
 
 BATCH_SIZE = 24
 """Clips given to a model at once. Constant, the last batch filled up, so that
@@ -82,7 +79,10 @@ def answers_of(model: Any, num_clips: float = 0) -> Forward:
     if isinstance(model, Measured):
         forward = features_of(model, num_clips)
         return lambda clips: model.measured(forward(clips))
-    return lambda clips: answer_on_batch(model, clips)
+    if hasattr(model, "answer_on_batch"):  # what was exported
+        return model.answer_on_batch
+    forward = forward_of(model, num_clips)
+    return lambda clips: joined(forward(clips))
 
 
 def _is_compiled(model: Any, network: Any, num_clips: float) -> bool:

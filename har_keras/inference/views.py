@@ -101,8 +101,8 @@ def predict_views_of_videos(
 
     num_views = evaluation.num_clips * evaluation.num_crops
     found = []
-    number = len(videos) * num_views
-    for rows, _ in predict_views(model, read, videos, number, run=run):
+    total = len(videos) * num_views
+    for rows, _ in predict_views(model, read, videos, lambda: total, run=run):
         found.append(rows)
         if progress:
             progress()
@@ -115,7 +115,7 @@ def predict_views(
     model: Any,
     read: Callable[[Item], tuple[np.ndarray, Known]],
     items: Iterable[Item],
-    num_clips: float = 0,
+    num_clips: Callable[[], float] = lambda: 0,
     *,
     run: Callable[[Any, float], Forward] = forward_of,
 ) -> Iterator[tuple[np.ndarray, Known]]:
@@ -130,8 +130,8 @@ def predict_views(
             `(V, T, crop_size, crop_size, 3)` where V may be 0, and what else
             is known of it.
         items: Iterable. What `read` takes.
-        num_clips: float. How many views there will be, about. Defaults to `0`:
-            nobody knows.
+        num_clips: Callable. Returns how many views there will be, about; 0 if
+            nobody knows. It is asked when the first are read.
         run: Callable. What is asked of the model: `forward_of`, or another
             of `har_keras.inference.forward`, whose rows are longer.
 
@@ -139,7 +139,7 @@ def predict_views(
         Pairs: a `float64` array of shape `(V, K)`, `(0, 0)` for an item
         without views; and what `read` knew of the item.
     """
-    forward = run(model, num_clips)
+    forward: Forward | None = None
     waiting: collections.deque[tuple[int, Known]] = collections.deque()
     rows: collections.deque[np.ndarray] = collections.deque()
 
@@ -153,6 +153,7 @@ def predict_views(
         return np.array(found) if found else np.empty((0, 0))
 
     for batch in _batches(views()):
+        forward = forward or run(model, num_clips())
         rows.extend(_predict(batch, forward))
         # The last item may have views that are still to come.
         while waiting and waiting[0][0] <= len(rows):
