@@ -1,5 +1,6 @@
 """The signatures that take pictures: JPEG frames and animated GIFs."""
 
+import dataclasses
 import io
 import struct
 
@@ -25,7 +26,11 @@ from support.tiny_serving import (
 from har_keras.clips.sampling import crop_clip
 from har_keras.serving import preprocessing
 from har_keras.serving.orientation import jpeg_orientation, png_orientation
-from har_keras.serving.preprocessing import clips_from_frames, gif_dimensions
+from har_keras.serving.preprocessing import (
+    clips_from_frames,
+    clips_from_images,
+    gif_dimensions,
+)
 from har_keras.serving.signatures import serving_module
 from har_keras.video.images import read_images
 
@@ -88,6 +93,32 @@ def test_a_gif_gives_what_its_pictures_give(served):
         pictures = imageio.imread(encoded, index=None, mode="RGB")
         raw = served["serving_default"](clips=tf.constant(pictures[None]))
         np.testing.assert_allclose(row, raw["probabilities"][0], atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4, 8])
+@pytest.mark.parametrize("fit", ["crop", "squeeze"])
+def test_large_jpegs_are_as_if_decoded_in_full(scale, fit):
+    clip = dataclasses.replace(INFO.clip, fit=fit)
+    height, width = scale * 2 * clip.short_side, scale * 3 * clip.short_side
+    small = smooth_clips(1)[0]
+    large = [cv2.resize(frame, (width, height)) for frame in small]
+    sent = jpegs(large)
+    found = clips_from_images(tf.constant([sent]), clip).numpy()
+    whole = np.stack([imageio.imread(x) for x in sent])
+    expected = clips_from_frames(tf.constant(whole[None]), clip).numpy()
+    differences = np.abs(found.astype(int) - expected)
+    assert differences.mean() < 0.5
+    assert differences.max() <= 3
+
+
+def test_only_the_crop_is_computed_and_is_that_of_the_whole_frame():
+    clip = INFO.clip
+    frames = smooth_clips(1)[:, :, :20]
+    found = clips_from_frames(tf.constant(frames), clip)[0].numpy()
+    side = clip.short_side
+    whole = tf.image.resize(frames[0], (side, round(32 * side / 20)))
+    expected = crop_clip(np.round(whole).astype("uint8"), clip.crop_size)
+    assert np.abs(found.astype(int) - expected).max() <= 1
 
 
 def test_frames_of_one_request_may_differ_in_size(served):
@@ -195,7 +226,8 @@ def tagged(frame, orientation, kind="JPEG", order="<", before=b""):
 
 
 in_graph = tf.function(
-    preprocessing._decoded, input_signature=[tf.TensorSpec((), tf.string)]
+    lambda image: preprocessing._decoded(image, INFO.clip),
+    input_signature=[tf.TensorSpec((), tf.string)],
 )
 
 
