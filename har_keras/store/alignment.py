@@ -290,6 +290,7 @@ class _Fit:
         self.first, self.second = first, second
         self.moves_first = np.abs(first).mean(0) > _LEAST_CHANGE
         self.moves_second = np.abs(second).mean(0)
+        self.power = _products(first, first)
 
     def best(self, start: tuple[Axis, Axis]) -> tuple[Axis, Axis]:
         """Returns the axes at which they agree best, near a start or as is."""
@@ -312,19 +313,24 @@ class _Fit:
 
     def value(self, x: Axis, y: Axis) -> float:
         """Returns the agreement at two axes, at most 1."""
-        across, down = _matrix(x), _matrix(y)
-        seen = np.outer(down.sum(1) > 0.5, across.sum(1) > 0.5)
-        still = down @ self.moves_second @ across.T <= _LEAST_CHANGE
-        mask = seen & self.moves_first & ~still
+        seen = np.outer(_covered(y), _covered(x))
         if seen.mean() < _LEAST_AREA:
             return -1.0
-        moved = (down @ self.second @ across.T)[:, mask]
-        kept = self.first[:, mask]
-        power = (self.first[:, seen] ** 2).sum()
-        if (kept**2).sum() < _LEAST_SHARED_MOTION * power:
+        across, down = _matrix(x).T, _matrix(y)
+        still = down @ self.moves_second @ across <= _LEAST_CHANGE
+        mask = seen & self.moves_first & ~still
+        kept = self.power[mask].sum()
+        if kept < _LEAST_SHARED_MOTION * self.power[seen].sum():
             return -1.0
-        weight = np.linalg.norm(moved) * np.linalg.norm(kept)
-        return float((moved * kept).sum() / max(weight, 1e-6))
+        moved = down @ self.second @ across
+        both = _products(moved, self.first)[mask].sum()
+        weight = np.sqrt(kept * _products(moved, moved)[mask].sum())
+        return float(both / max(weight, 1e-6))
+
+
+def _products(first: Floats, second: Floats) -> Floats:
+    """Returns the products of two videos, `(T, H, W)`, summed over time."""
+    return np.asarray(np.einsum("thw,thw->hw", first, second))
 
 
 def _moved(
@@ -354,6 +360,12 @@ def _matrix(axis: Axis) -> Floats:
     inside = (places > -0.75) & (places < THUMBNAIL_PIXELS - 0.25)
     rows = weights / np.maximum(total, 1e-6) * inside[:, None]
     return np.asarray(rows, np.float32)
+
+
+@functools.lru_cache(4096)
+def _covered(axis: Axis) -> NDArray[np.bool_]:
+    """Returns which places along an axis of the first the second covers."""
+    return np.asarray(_matrix(axis).sum(1) > 0.5)
 
 
 def _eroded(matrix: Floats, scale: float) -> NDArray[np.bool_]:
