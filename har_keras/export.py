@@ -16,6 +16,7 @@ from har_keras import cli
 from har_keras.environment import run_with_tensorflow, start_backend
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.files import whole_file
+from har_keras.progress import ProgressBar
 from har_keras.ranges import Metavar
 from har_keras.run import Run
 from har_keras.terminal import printable
@@ -98,15 +99,19 @@ def _export(run: Run, formats: Sequence[str]) -> Path:
 
     class_names = class_names_of(run)
     model = load_model(run)
-    version = export_saved_model(
-        model,
-        class_names,
-        model_info_of(run, model),
-        run.saved_model_dir,
-        calibration_of(run, model).reference,
-    )
-    write_serving_files(run.serving_dir, run.saved_model_dir)
-    refused = _export_formats(run, version, formats) if formats else []
+    # The comparison of several takes as long as one.
+    steps = 1 + len(formats) + bool(formats)
+    with ProgressBar("Exporting", steps) as bar:
+        version = export_saved_model(
+            model,
+            class_names,
+            model_info_of(run, model),
+            run.saved_model_dir,
+            calibration_of(run, model).reference,
+        )
+        write_serving_files(run.serving_dir, run.saved_model_dir)
+        bar.advance(text="SavedModel")
+        refused = _export_formats(run, version, formats, bar) if formats else []
     if refused:
         raise RefusedFormats(
             version, len(refused), len(formats), run.formats_file
@@ -115,7 +120,7 @@ def _export(run: Run, formats: Sequence[str]) -> Path:
 
 
 def _export_formats(
-    run: Run, version: Path, formats: Sequence[str]
+    run: Run, version: Path, formats: Sequence[str], bar: ProgressBar
 ) -> list[str]:
     """Writes further formats and the page that compares them all."""
     import platform
@@ -162,10 +167,12 @@ def _export_formats(
             refused.append(str(error))
         else:
             found[name] = (path.parent, opened)
+        bar.advance(text=name)
     rows = compare(found, clips, videos.accuracy_of)
     machine = f"{os.cpu_count()} cores of {platform.machine()}"
     with whole_file(run.formats_file) as file:
         file.write_text(comparison_page(rows, machine, refused), "utf-8")
+    bar.advance(text="compared")
     return refused
 
 

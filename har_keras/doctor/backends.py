@@ -21,7 +21,7 @@ _INSTALL = {
 }
 _INSTALL_FOR_GPU = {
     "tensorflow": 'pip install "tensorflow[and-cuda]"',
-    "jax": 'pip install "jax[cuda12]"',
+    "jax": 'pip install "jax[cuda13]"',
     "torch": "see pytorch.org for the build for your CUDA version",
 }
 # One training step of a small layer: an import alone proves little.
