@@ -121,6 +121,30 @@ def test_controls_share_the_frames_of_a_video_and_keep_their_order():
     assert len(store.reads) == len(videos)
 
 
+def test_controls_see_the_center_crop_of_each_clip():
+    class Brightness(MeanModel):
+        def predict_on_batch(self, clips):
+            return super().predict_on_batch(clips[..., 1:])
+
+    def found(num_videos, num_crops):
+        model = Brightness()
+        videos = [video(f"{n}.mp4", kept_frames=60) for n in range(num_videos)]
+        rows = predict_controls(
+            model,
+            NumberedFrames(),
+            videos,
+            CLIP,
+            EvaluationConfig(2, num_crops),
+        )
+        return rows, len(model.shapes)
+
+    three, num_batches = found(12, num_crops=3)
+    one, as_many = found(12, num_crops=1)
+    assert num_batches == as_many == 4  # of 24, for 12 videos of 2 clips
+    for name in CONTROLS:
+        np.testing.assert_array_equal(three[name], one[name])
+
+
 def test_shuffling_differs_between_videos():
     options = (CLIP, EvaluationConfig(4, 1))
     orders = [

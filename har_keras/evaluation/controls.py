@@ -1,5 +1,6 @@
 """How a model answers with information taken away from the videos."""
 
+import dataclasses
 import functools
 import itertools
 import threading
@@ -49,16 +50,19 @@ def predict_controls(
             keeps the features of the controls, too.
         videos: Sequence of Video. Usable ones.
         clip: ClipConfig. What the model was trained on.
-        evaluation: EvaluationConfig. Number of views in time and in space.
+        evaluation: EvaluationConfig. Number of clips; of each only the center
+            crop is seen.
         progress: Callable or None. Called after each video and control.
 
     Returns:
         dict. By control a `float64` array of shape `(num_videos, K)`.
     """
+    # Side crops tell nothing of time that the center crop does not.
+    evaluation = dataclasses.replace(evaluation, num_crops=1)
     cached = functools.lru_cache(2)(
         lambda video: _frames_of_views(store, video, clip, evaluation)
     )
-    num_views = evaluation.num_clips * evaluation.num_crops
+    num_views = evaluation.num_clips
     lock = threading.Lock()  # or each thread would read the same video
 
     def frames(video: Video) -> Callable[[np.ndarray], np.ndarray]:
