@@ -371,7 +371,7 @@ class Config:
         Raises:
             UsageError: If a name is unknown or a value is out of its range.
         """
-        for name in options:
+        for name in sorted(options.keys() - self.flat()):
             section_of(name)
         recipe = RECIPES[options.get("recipe", "plain")].options
         preset = PRESETS.get(options.get("preset", "tiny"), {})

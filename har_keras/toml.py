@@ -1,6 +1,7 @@
 """Options as a TOML file: `--config`, and the `config.toml` of a run."""
 
 import dataclasses
+import functools
 import tomllib
 import types
 import typing
@@ -100,10 +101,24 @@ def _set(value: Any) -> Any:
     return None if value in (None, "None") else value
 
 
+@functools.cache
+def _types() -> dict[str, Any]:
+    """Returns the type of every option."""
+    config = Config()
+    return {
+        name: kind
+        for section in dataclasses.fields(config)
+        for name, kind in typing.get_type_hints(
+            type(getattr(config, section.name))
+        ).items()
+    }
+
+
 def _typed(name: str, value: Any) -> Any:
     """Returns a value read from TOML as the type of its field."""
-    section = type(getattr(Config(), section_of(name)))
-    kind = typing.get_type_hints(section)[name]
+    if name not in _types():
+        section_of(name)  # raises
+    kind = _types()[name]
     if isinstance(kind, types.UnionType):
         kind = typing.get_args(kind)[0]
     if typing.get_origin(kind) is Literal:
