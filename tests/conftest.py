@@ -15,13 +15,18 @@ from support.videos import X264, draw_folder, write_video
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# What XLA does to make a program fast takes longer than a tiny model runs. CI
+# compiles once as users do, with XLA_FLAGS="".
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 # Helpers and programs have no tests.
 collect_ignore = ["support", "programs"]
 
 # They take longest: each is one process's first work.
 LONGEST = [
-    "test_flow", "test_trainer", "test_signatures", "test_evaluate", "test_fit",
-    "test_api", "test_pretraining",
+    "test_features", "test_trainer", "test_flow", "test_evaluate",
+    "test_signatures", "test_api", "test_fit", "test_suggestions",
+    "test_backbones", "test_pretraining", "test_load",
 ]  # fmt: skip
 CHROMIUM_FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
@@ -102,6 +107,19 @@ def exported_run(make_once, tiny_run):
         export(Run(folder / "run"), ["onnx", "openvino"])
 
     return make_once("exported", fill) / "run"
+
+
+@pytest.fixture(scope="session")
+def tiny_version(make_once):
+    """The SavedModel of `tiny_model` in `support/tiny_serving.py`."""
+    from support.tiny_serving import INFO, NAMES, tiny_model
+
+    from har_keras.serving.signatures import export_saved_model
+
+    def fill(folder):
+        export_saved_model(tiny_model(), NAMES, INFO, folder)
+
+    return make_once("tiny_version", fill) / "1"
 
 
 @pytest.fixture

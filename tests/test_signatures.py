@@ -5,9 +5,16 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from support.tiny_serving import CONFIG, INFO, NAMES, random_clips, tiny_model
+from support.tiny_serving import (
+    CONFIG,
+    INFO,
+    NAMES,
+    meta_graph_of,
+    random_clips,
+    signatures_of,
+    tiny_model,
+)
 from support.videos import saved_model_cli
-from tensorflow.core.protobuf import saved_model_pb2
 
 from har_keras.clips.sampling import clip_frame_indices, crop_clip
 from har_keras.config import ClipConfig
@@ -24,14 +31,14 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def exported(model, tmp_path_factory):
-    base = tmp_path_factory.mktemp("run") / "saved_model"
-    return signatures.export_saved_model(model, NAMES, INFO, base)
+def served(tiny_version):
+    return tf.saved_model.load(str(tiny_version))
 
 
-@pytest.fixture(scope="module")
-def served(exported):
-    return tf.saved_model.load(str(exported))
+@pytest.fixture
+def unverified(monkeypatch):
+    """Leaves out what asks every signature of an export, a second or two."""
+    monkeypatch.setattr(signatures, "require_same_predictions", lambda *_: None)
 
 
 def test_clips_of_the_right_size_give_the_models_probabilities(model, served):
@@ -152,7 +159,9 @@ def test_no_clip_is_no_answer(served):
     assert found["probabilities"].shape == (0, 3)
 
 
-def test_the_next_free_version_is_taken_and_nothing_else_left(model, tmp_path):
+def test_the_next_free_version_is_taken_and_nothing_else_left(
+    unverified, model, tmp_path
+):
     (tmp_path / "7").mkdir()
     (tmp_path / "notes.txt").write_text("hand-made")
     version = signatures.export_saved_model(model, NAMES, INFO, tmp_path)
@@ -198,7 +207,7 @@ def test_a_model_that_answers_otherwise_is_not_published(
 
 @pytest.mark.parametrize("name", ["default", "jpeg", "gif"])
 def test_one_signature_that_answers_otherwise_is_enough(
-    model, tmp_path, monkeypatch, name
+    model, tiny_version, monkeypatch, name
 ):
     made_up = signatures.example_requests
 
@@ -210,31 +219,27 @@ def test_one_signature_that_answers_otherwise_is_enough(
 
     monkeypatch.setattr(signatures, "example_requests", brighter)
     with pytest.raises(EnvironmentFault, match=f"of serving_{name} differ"):
-        signatures.export_saved_model(model, NAMES, INFO, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+        signatures.require_same_predictions(tiny_version, model, INFO.clip)
 
 
 def graph_ops(version):
     """Every op of a SavedModel, of its graph and of its functions."""
-    saved = saved_model_pb2.SavedModel.FromString(
-        (version / "saved_model.pb").read_bytes()
-    )
-    graph = saved.meta_graphs[0].graph_def
+    graph = meta_graph_of(version).graph_def
     nodes = [*graph.node]
     for function in graph.library.function:
         nodes += function.node_def
     return {node.op for node in nodes}
 
 
-def test_the_graph_holds_only_what_a_server_has(exported):
-    ops = graph_ops(exported)
+def test_the_graph_holds_only_what_a_server_has(tiny_version):
+    ops = graph_ops(tiny_version)
     assert "Conv3D" in ops
     assert not [op for op in ops if "PyFunc" in op or "Random" in op]
     assert not ops & {"XlaCallModule", "ReadFile", "WriteFile", "PrintV2"}
 
 
 @pytest.mark.parametrize("stem", ["pixels", "gradients"])
-def test_neither_does_that_of_the_transformer(tmp_path, stem):
+def test_neither_does_that_of_the_transformer(unverified, tmp_path, stem):
     config = CONFIG.replace(
         hidden_dim=8, num_layers=1, num_heads=2, mlp_dim=8, stem=stem,
         dropout_rate=0.1, attention_dropout_rate=0.1, drop_path_rate=0.1,
@@ -246,7 +251,9 @@ def test_neither_does_that_of_the_transformer(tmp_path, stem):
     assert not ops & {"XlaCallModule", "ReadFile", "WriteFile", "PrintV2"}
 
 
-def test_the_checkpoint_holds_the_weights_and_no_optimizer(tmp_path):
+def test_the_checkpoint_holds_the_weights_and_no_optimizer(
+    unverified, tmp_path
+):
     trained = tiny_model()
     trained.compile("adamw", "sparse_categorical_crossentropy")
     trained.train_on_batch(random_clips(2, 4, 32, 32, 3), np.array([0, 1]))
@@ -258,18 +265,22 @@ def test_the_checkpoint_holds_the_weights_and_no_optimizer(tmp_path):
 
 
 def test_saved_model_cli_gives_the_trained_probabilities(
-    model, exported, tmp_path
+    model, tiny_version, tmp_path
 ):
     clips = random_clips(3, 4, 32, 32, 3, seed=2)
     np.save(tmp_path / "clips.npy", clips)
-    done = saved_model_cli(
-        "run", "--dir", exported, "--tag_set", "serve",
-        "--signature_def", "serving_default",
-        "--inputs", f"clips={tmp_path / 'clips.npy'}", "--outdir", tmp_path,
+    here = ["--dir", tiny_version, "--tag_set", "serve"]
+    here_default = [*here, "--signature_def", "serving_default"]
+    printed = saved_model_cli(
+        ["run", *here_default, "--inputs", f"clips={tmp_path / 'clips.npy'}",
+         "--outdir", tmp_path],
+        ["show", *here_default],
+        ["scan", *here],
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
     found = np.load(tmp_path / "probabilities.npy")
     expected = keras.ops.convert_to_numpy(model(clips, training=False))
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    scan = saved_model_cli("scan", "--dir", exported, "--tag_set", "serve")
-    assert "does not contain the default denylisted ops" in scan.stdout
+    signature = signatures_of(tiny_version)["serving_default"]
+    for tensor in (signature.inputs["clips"], signature.outputs["top_labels"]):
+        assert f"name: {tensor.name}\n" in printed
+    assert "does not contain the default denylisted ops" in printed

@@ -6,6 +6,7 @@ The real ones come from `pip install --no-deps tensorflow-serving-api`.
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,11 +23,11 @@ from google.protobuf import (
     wrappers_pb2,
 )
 from support.tiny_serving import (
-    INFO,
     NAMES,
     gif,
     jpegs,
     random_clips,
+    signatures_of,
     smooth_clips,
     tiny_model,
 )
@@ -35,7 +36,6 @@ from support.videos import saved_model_cli
 from har_keras.errors import DataError
 from har_keras.serving import messages, tensorflow_serving
 from har_keras.serving.checksums import require_checksums
-from har_keras.serving.signatures import export_saved_model
 
 _WITHOUT = "needs `pip install --no-deps tensorflow-serving-api`"
 
@@ -46,9 +46,8 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def version(model, tmp_path_factory):
-    base = tmp_path_factory.mktemp("run") / "saved_model"
-    return export_saved_model(model, NAMES, INFO, base)
+def version(tiny_version):
+    return tiny_version
 
 
 @pytest.fixture
@@ -145,8 +144,8 @@ def test_checksums_are_those_of_sha256sum(version):
 
 
 @pytest.mark.parametrize("change", ["altered", "missing", "added"])
-def test_a_changed_version_is_named(model, tmp_path, change):
-    version = export_saved_model(model, NAMES, INFO, tmp_path)
+def test_a_changed_version_is_named(tiny_version, tmp_path, change):
+    version = shutil.copytree(tiny_version, tmp_path / "1")
     graph = version / "saved_model.pb"
     if change == "altered":
         graph.write_bytes(graph.read_bytes() + b"\0")
@@ -308,12 +307,11 @@ def test_saved_model_cli_runs_each_signature(
         "gif": ("gif_bytes", np.array([gif(clip) for clip in clips], "O")),
     }[signature]
     np.save(tmp_path / "sent.npy", sent, allow_pickle=True)
-    done = saved_model_cli(
+    saved_model_cli([
         "run", "--dir", version, "--tag_set", "serve",
         "--signature_def", f"serving_{signature}",
         "--inputs", f"{name}={tmp_path / 'sent.npy'}", "--outdir", tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    ])  # fmt: skip
     found = np.load(tmp_path / "probabilities.npy")
     expected = keras.ops.convert_to_numpy(model(clips, training=False))
     # GIF has 256 colours a frame.
@@ -329,23 +327,14 @@ def test_tensorflows_c_library_runs_it_without_python_tensorflow(
 ):
     clips = random_clips(3, 4, 32, 32, 3, seed=5)
     np.save(tmp_path / "clips.npy", clips)
-    saved = saved_model_cli(
-        "show", "--dir", version, "--tag_set", "serve",
-        "--signature_def", "serving_default",
-    ).stdout  # fmt: skip
-    names = [
-        line.split("name: ")[1].strip()
-        for line in saved.splitlines()
-        if "name: " in line
-    ]
-    assert "serving_default" in names[0]
-    outputs = saved.split("outputs[")[1:]
-    (output,) = [text for text in outputs if text.startswith("'probab")]
-    output = output.split("name: ")[1].split()[0]
+    signature = signatures_of(version)["serving_default"]
+    clips_name = signature.inputs["clips"].name
+    assert clips_name.startswith("serving_default")
+    output = signature.outputs["probabilities"].name
     done = subprocess.run(
         [
             sys.executable, str(C_PROGRAM), str(Path(tf.__file__).parent),
-            str(version), names[0], output, str(tmp_path / "clips.npy"),
+            str(version), clips_name, output, str(tmp_path / "clips.npy"),
         ],
         capture_output=True, text=True, check=False,
     )  # fmt: skip

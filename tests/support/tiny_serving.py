@@ -26,6 +26,20 @@ def tiny_model():
     return keras.Model(clips, x)
 
 
+def meta_graph_of(version):
+    """Returns what is in the only graph of a SavedModel."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel.FromString(
+        (version / "saved_model.pb").read_bytes()
+    )
+    return saved.meta_graphs[0]
+
+
+def signatures_of(version):
+    return meta_graph_of(version).signature_def
+
+
 def random_clips(*shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, shape, "uint8")
 

@@ -1,5 +1,6 @@
 """Videos for the tests, drawn in code and encoded by the bundled ffmpeg."""
 
+import json
 import subprocess
 import sys
 
@@ -81,19 +82,37 @@ def truncate(source, target, share=0.5):
     return target
 
 
-def saved_model_cli(*arguments):
-    """Runs the command that TensorFlow installs, by this Python."""
-    return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tensorflow.python.tools.saved_model_cli",
-            *map(str, arguments),
-        ],
+SAVED_MODEL_CLI = """
+import json, sys
+from tensorflow.python.tools.saved_model_cli import main
+for arguments in json.loads(sys.argv[1]):
+    sys.argv[1:] = arguments
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+
+
+def saved_model_cli(*commands):
+    """Runs the command that TensorFlow installs, in one process of its own.
+
+    Args:
+        *commands: Sequences. The arguments of each call.
+
+    Returns:
+        str. What the calls print.
+    """
+    lists = [[str(argument) for argument in command] for command in commands]
+    done = subprocess.run(
+        [sys.executable, "-c", SAVED_MODEL_CLI, json.dumps(lists)],
         capture_output=True,
         text=True,
         check=False,
     )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def scene(path, *, place=0, movement=0, num_frames=96):
