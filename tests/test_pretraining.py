@@ -115,7 +115,9 @@ class PatternStore(SquaresStore):
 
 
 def test_the_hidden_pixels_are_learned(tmp_path):
-    config = CONFIG.replace(epochs=20, augment="none", learning_rate=0.01)
+    config = CONFIG.replace(
+        epochs=20, augment="none", learning_rate=0.01, keep="last"
+    )
     run = Run(tmp_path / "run")
     run.create(config)
     manifest = squares_manifest(

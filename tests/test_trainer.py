@@ -106,7 +106,10 @@ def test_the_gradient_is_the_one_of_keras(arrays):
     model = small_model()
     plain = Trainer(model, None)
     loss = build_loss(mixed=arrays[1].ndim == 2)
-    plain.compile(keras.optimizers.SGD(1.0), loss, jit_compile=XLA)
+    # What is compared with is not traced, which takes longer than to run it.
+    plain.compile(
+        keras.optimizers.SGD(1.0), loss, jit_compile=XLA, run_eagerly=not XLA
+    )
     before = plain.get_weights()
     step = super(Trainer, plain).train_step
     object.__setattr__(plain, "train_step", step)

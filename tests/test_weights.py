@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import os
 import subprocess
@@ -378,6 +379,9 @@ def test_a_missing_file_gives_one_sentence(tmp_path):
         read_safetensors(tmp_path / "none.safetensors")
 
 
+@pytest.mark.skipif(
+    not importlib.util.find_spec("torch"), reason="needs PyTorch installed"
+)
 def test_reading_weights_imports_no_torch(image_file):
     code = (
         "import sys, pathlib; from har_keras.model.weights import "
