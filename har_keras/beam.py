@@ -7,18 +7,20 @@ import json
 import logging
 import os
 import shlex
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from har_keras.errors import DataError, EnvironmentFault, HarError, UsageError
+from har_keras.files import passing_file, remove_leftovers
 
 Pool = Literal["local", "beam"]
 
 # Messages of the workers on this machine.
 _QUIET = ("--default_sdk_harness_log_level=ERROR",)
+# What other machines may still write.
+_STALE_SECONDS = 24 * 3600.0
 _BY_EXIT_CODE: dict[int, type[HarError]] = {
     kind.exit_code: kind for kind in (UsageError, DataError, EnvironmentFault)
 }
@@ -52,9 +54,10 @@ def each_by_beam(
         EnvironmentFault: If Beam is missing, or a machine lacks something.
     """
     beam = _beam()
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".beam-", dir=folder) as side:
-        file = Path(side) / "items"
+    with passing_file(folder / "pipeline") as side:
+        remove_leftovers(folder, older_than_seconds=_STALE_SECONDS)
+        side.mkdir()
+        file = side / "items"
         with file.open("w", encoding="ascii") as lines:
             lines.writelines(json.dumps(item) + "\n" for item in items)
         if not file.stat().st_size:
@@ -70,9 +73,9 @@ def each_by_beam(
             )
             for name in ("failed", "faults"):
                 _ = done[name] | name >> beam.io.WriteToText(f"{side}/{name}")
-        for code, text in _lines(Path(side), "faults"):
+        for code, text in _lines(side, "faults"):
             raise _BY_EXIT_CODE[code](text)
-        return dict(_lines(Path(side), "failed"))
+        return dict(_lines(side, "failed"))
 
 
 def pipeline_flags(options: str) -> list[str]:

@@ -99,3 +99,44 @@ def test_a_disk_that_syncs_no_folder_is_written_to(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(OSError, match="Input/output"):
         files.sync(tmp_path)
+
+
+PROGRAM = """
+import os
+from har_keras.environment import start_backend
+start_backend("tensorflow")
+import tensorflow as tf
+
+@tf.function
+def double(x):
+    return x + x
+
+double(1)
+print(*os.listdir(os.environ["TMPDIR"]), flush=True)
+if {killed}:
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_generated_code_is_in_a_folder_that_goes(killed, tmp_path, monkeypatch):
+    program = tmp_path / "program.py"  # AutoGraph reads the source
+    program.write_text(PROGRAM.format(killed=killed))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        env=os.environ | {"TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    (folder,) = done.stdout.split()
+    assert folder.startswith("har_keras-")
+    assert done.returncode == (-9 if killed else 0)
+    left = [path.name for path in temporary.glob("*/*")]
+    assert any("autograph" in name for name in left) == killed
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    files._remove_temporary_folders.cache_clear()
+    files.temporary_prefix()
+    assert not list(temporary.iterdir())

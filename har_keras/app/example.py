@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from har_keras.files import temporary_prefix
 from har_keras.sample.samples import CLASS_NAMES
 from har_keras.sample.videos import Scene, draw_video
 from har_keras.video.writer import VideoWriter
@@ -22,7 +23,7 @@ def draw_example() -> bytes:
     """
     rng = np.random.default_rng(_SEED)
     scene = Scene.draw(rng)
-    with tempfile.TemporaryDirectory(prefix="har_keras-") as folder:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
         file = Path(folder) / NAME
         camera = scene.canvas.camera
         size = (camera.width, camera.height)

@@ -16,6 +16,7 @@ from har_keras.benchmark import reading
 from har_keras.clips.dataset import ClipDataset
 from har_keras.config import Config, Form, StoreConfig
 from har_keras.errors import UsageError
+from har_keras.files import temporary_prefix
 from har_keras.manifest.manifest import Manifest
 from har_keras.model.build import build_model
 from har_keras.store.preparation import decode_all
@@ -77,7 +78,7 @@ def measure_input(
         takes.
     """
     config = config or Config()
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as temporary:
         folder = videos or reading.draw_benchmark_videos(Path(temporary))
         rates = reading.measure_reading(folder, config, rounds=rounds)
         costs = dict(reading.measure_preparing(folder, config, rounds=rounds))
@@ -153,7 +154,7 @@ def share_during_training(
         float. CPU time of the threads that read and augment clips, relative
         to that of the whole process.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
         manifest = Manifest.from_folder(videos)
         store, manifest = decode_all(
             manifest, config.clip, StoreConfig(form, Path(folder))

@@ -32,6 +32,7 @@ from har_keras.config import (
     StoreConfig,
 )
 from har_keras.environment import num_cores
+from har_keras.files import temporary_prefix
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.store.preparation import decode_all
 from har_keras.store.store import LazyFrames, Store, decode_jpeg
@@ -130,7 +131,11 @@ def measure_reading(
         manifest = Manifest.from_folder(videos)
         stores: dict[Form, Store] = {}
         for form in ("jpeg", "raw"):
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            folder = Path(
+                stack.enter_context(
+                    tempfile.TemporaryDirectory(prefix=temporary_prefix())
+                )
+            )
             options = StoreConfig(form, folder)
             stores[form], manifest = decode_all(manifest, config.clip, options)
         pipelines = _pipelines(manifest, stores, config)
@@ -356,5 +361,5 @@ def decode_with_ffmpeg(paths: Iterable[Path], short_side: int) -> None:
 
 
 def _fill(manifest: Manifest, clip: ClipConfig, workers: int) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
         decode_all(manifest, clip, StoreConfig("jpeg", Path(folder), workers))

@@ -20,6 +20,7 @@ import numpy as np
 from har_keras.config import Config
 from har_keras.environment import device_name
 from har_keras.errors import EnvironmentFault, UsageError
+from har_keras.files import temporary_prefix
 from har_keras.toml import write_toml
 
 
@@ -115,7 +116,9 @@ def measure_steps(
         EnvironmentFault: If a candidate fails.
     """
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        folder = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix=temporary_prefix())
+        )
         file = Path(folder) / "config.toml"
         write_toml(config, file)
         workers = [stack.enter_context(_worker(name, file)) for name in names]

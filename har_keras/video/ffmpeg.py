@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from har_keras.errors import EnvironmentFault
+from har_keras.files import temporary_prefix
 from har_keras.processes import Process
 from har_keras.video.clock import FrameClock
 from har_keras.video.commands import (
@@ -399,7 +400,9 @@ def require_working_ffmpeg() -> None:
     Raises:
         EnvironmentFault: If ffmpeg can't decode it.
     """
-    with tempfile.NamedTemporaryFile(suffix=".gif", delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        prefix=temporary_prefix(), suffix=".gif", delete=False
+    ) as file:
         file.write(base64.b64decode(_GIF))
     path = Path(file.name)
     try:
