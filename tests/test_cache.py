@@ -220,6 +220,18 @@ sys.stdin.read()
 """
 
 
+def test_the_list_of_a_killed_process_goes_at_the_next_start(tmp_path, videos):
+    folder = tmp_path / "store"
+    command = [sys.executable, "-c", HOLDER, str(videos), str(folder)]
+    for _ in range(2):
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout.readline() == "held\n"
+            assert len(list((folder / "in-use").iterdir())) == 1
+            process.kill()
+
+
 @pytest.mark.usefixtures("small_limit")
 def test_what_another_process_uses_stays_until_it_ends(
     tmp_path, videos, capsys

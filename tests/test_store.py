@@ -261,6 +261,19 @@ def test_a_damaged_shard_is_left_out_with_a_warning(tmp_path, caplog):
     assert len(Store(store.folder, store.spec)) == 0
 
 
+def test_frames_that_were_lost_are_decoded_again(tmp_path, caplog):
+    path = draw_video(tmp_path / "a.mp4")
+    store, _ = filled(tmp_path / "s", path)
+    (shard,) = store.folder.glob("*.bin")
+    frames = shard.read_bytes()
+    shard.unlink()
+    again, reasons = filled(tmp_path / "s", path)
+    assert not reasons
+    assert len(again) == 1
+    assert shard.read_bytes() == frames
+    assert "is left out of the store" in caplog.text
+
+
 def test_a_store_that_is_a_link_is_refused_and_keeps_what_is_there(tmp_path):
     """A shared store folder may be somebody else's work."""
     home, shared = tmp_path / "home", tmp_path / "shared"

@@ -87,7 +87,7 @@ class Store:
         self.folder = folder
         self.spec = spec
         self._videos: dict[str, StoredVideo] = {}
-        self._seen: set[str] = set()
+        self._seen: dict[str, int] = {}
         self.refresh()
 
     @classmethod
@@ -189,10 +189,11 @@ class Store:
         return {sha256: found[sha256] for sha256 in wanted}
 
     def refresh(self) -> None:
-        """Reads the indices of shards that were added since."""
+        """Reads the indices of shards that were written since."""
         for index in sorted(self.folder.glob("[!.]*.npz")):
-            if index.name not in self._seen:
-                self._seen.add(index.name)
+            number = _file_number(index)
+            if self._seen.get(index.name) != number:
+                self._seen[index.name] = number
                 for video in read_index(index):
                     self._add(video)
 
@@ -200,7 +201,8 @@ class Store:
         """Forgets the videos whose shards were removed since."""
         shards = {video.shard for video in self._videos.values()}
         gone = {x for x in shards if x and not _is_whole(x)}
-        self._seen -= {x.with_suffix(".npz").name for x in gone}
+        for shard in gone:
+            self._seen.pop(shard.with_suffix(".npz").name, None)
         self._videos = {
             key: video
             for key, video in self._videos.items()
@@ -213,6 +215,17 @@ class Store:
             self._videos[video.sha256] = video
         elif video.decoder == ffmpeg_id():
             self._videos.setdefault(video.sha256, video)
+
+
+def _file_number(index: Path) -> int:
+    """Returns the number of a file, which a new one of its name has not.
+
+    A shard whose frames were lost is written again under the same name.
+    """
+    try:
+        return index.stat().st_ino
+    except OSError:  # removed meanwhile
+        return 0
 
 
 def _is_whole(shard: Path) -> bool:

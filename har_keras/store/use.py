@@ -47,6 +47,7 @@ def hold(store: Store, hashes: Iterable[str]) -> None:
     name = f"{machine_mark()}{os.getpid():08x}-{next(_numbers)}"
     file = store_dir / _FOLDER / name
     with locked(store_dir):
+        held(store_dir)  # removes what killed processes left
         store.drop_missing()
         _touch(store, known)
         weakref.finalize(store, _release_own, file, os.getpid())
