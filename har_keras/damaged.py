@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from har_keras.errors import DataError
+from har_keras.files import read_regular
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -17,7 +18,7 @@ def read_json(file: Path) -> dict[str, Any]:
         DataError: If it can't be read, or holds something else.
     """
     try:
-        found = json.loads(file.read_text("utf-8"))
+        found = json.loads(read_regular(file))
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(file, error) from error
     if not isinstance(found, dict):

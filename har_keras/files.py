@@ -80,6 +80,25 @@ def open_regular(path: Path | str) -> io.BufferedReader:
         raise
 
 
+def read_regular(path: Path | str, *, max_bytes: int = 2**26) -> bytes:
+    """Reads a file whole, if it is a regular one of a sensible size.
+
+    Args:
+        path: Path or str. The file.
+        max_bytes: int. Its largest size. Defaults to 64 MiB.
+
+    Raises:
+        SpecialFileError: If it is something else.
+        OSError: If it can't be read, or is larger.
+    """
+    with open_regular(path) as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        reason = f"it is larger than {max_bytes >> 20} MiB"
+        raise OSError(errno.EFBIG, reason, os.fspath(path))
+    return content
+
+
 def _require_regular(mode: int, path: Path | str) -> None:
     for is_kind, kind in _SPECIAL:
         if is_kind(mode):

@@ -12,7 +12,13 @@ from typing import Any
 
 from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
-from har_keras.files import remove_leftovers, warn_of_no_locks, whole_file
+from har_keras.files import (
+    SpecialFileError,
+    remove_leftovers,
+    require_regular,
+    warn_of_no_locks,
+    whole_file,
+)
 from har_keras.hub import SCHEME, hub_name, hub_options
 from har_keras.toml import read_toml, write_toml
 
@@ -201,7 +207,19 @@ class Run(ResultFiles):
                 f"'{path}' is not a run: it has no {run.config_file.name}. "
                 "Give the folder that `python -m har_keras.train` made."
             )
+        run._require_files()
         return run
+
+    def _require_files(self) -> None:
+        """Refuses a run with a named pipe in it, whose reader would wait."""
+        for name, path in vars(self).items():
+            if name.endswith("_file"):
+                try:
+                    require_regular(path)
+                except SpecialFileError as error:
+                    raise DataError(
+                        f"'{path}' is damaged: {error.strerror}."
+                    ) from error
 
     def config(self) -> Config:
         """Returns the options that the run was started with."""

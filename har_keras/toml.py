@@ -13,6 +13,7 @@ import tomli_w
 
 from har_keras.config import Config, section_of
 from har_keras.errors import UsageError
+from har_keras.files import read_regular
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -29,15 +30,10 @@ def read_toml(path: Path) -> dict[str, Any]:
             a value has the wrong type.
     """
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        content = tomllib.loads(read_regular(path).decode("utf-8"))
     except FileNotFoundError as error:
         raise UsageError(f"There is no config file '{path}'.") from error
-    except (
-        OSError,
-        RecursionError,
-        UnicodeDecodeError,
-        tomllib.TOMLDecodeError,
-    ) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise UsageError(
             f"'{path}' could not be read as a TOML file: {error}."
         ) from error
@@ -129,6 +125,8 @@ def _typed(name: str, value: Any) -> Any:
             f"{name} must be one of {wanted}. Received: {value!r}."
         )
     if kind is Path and isinstance(value, str):
+        if "\0" in value:
+            raise UsageError(f"{name} must be a path. Received: {value!r}.")
         return Path(value)
     if kind is float and type(value) is int:
         return float(value)

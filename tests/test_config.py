@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import typing
 
 import pytest
@@ -58,6 +59,26 @@ def test_toml_round_trip(tmp_path):
     config = Config().replace(epochs=3, crop_size=224, flip=False)
     write_toml(config, tmp_path / "config.toml")
     assert Config().replace(**read_toml(tmp_path / "config.toml")) == config
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["epochs = " + "9" * 5000, 'store_dir = "\\u0000"', "#" * 2**26 + "\n"],
+    ids=["digits", "null", "large"],
+)
+def test_toml_that_no_editor_wrote_is_one_sentence(text, tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text(text, "utf-8")
+    with pytest.raises(UsageError) as error:
+        read_toml(file)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_toml_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "config.toml")
+    with pytest.raises(UsageError, match="it is a named pipe, not a file"):
+        read_toml(tmp_path / "config.toml")
 
 
 def test_toml_without_sections(tmp_path):

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import random
 import shutil
 import zipfile
@@ -122,6 +123,18 @@ def test_a_damaged_file_is_one_sentence(file, text, run):
     content = text.encode("utf-8", "surrogateescape")
     (run.path / file).write_bytes(content)
     with pytest.raises((DataError, UsageError)) as error:
+        load(run.path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize(
+    "file", ["config.toml", "model.keras", "calibration.json", "manifest.csv"]
+)
+def test_a_named_pipe_in_a_run_is_not_waited_for(file, run):
+    (run.path / file).unlink()
+    os.mkfifo(run.path / file)
+    with pytest.raises(DataError) as error:
         load(run.path)
     assert "\n" not in str(error.value)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from har_keras.errors import DataError
+from har_keras.files import read_regular
 from har_keras.progress import plural
 from har_keras.run import ResultFiles
 
@@ -77,13 +78,13 @@ class Evaluation:
         """
         path = files.evaluation_file
         try:
-            return cls(json.loads(path.read_text("utf-8")), files)
+            return cls(json.loads(read_regular(path)), files)
         except FileNotFoundError as error:
             raise DataError(
                 f"'{files.path}' has no {path.name}. Measure the run with: "
                 f"python -m har_keras.evaluate {files.path}"
             ) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DataError(
                 f"'{path}' can't be read: {error}. Measure the run again."
             ) from error
