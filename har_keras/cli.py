@@ -24,6 +24,7 @@ from typing import Annotated, Any, TypeVar
 
 from har_keras.config import Config, section_of
 from har_keras.errors import EnvironmentFault, HarError, Interrupted
+from har_keras.files import own_temporary_folder
 from har_keras.processes import kill_all, start_again
 from har_keras.ranges import Advanced as Advanced
 from har_keras.ranges import Metavar, Range
@@ -62,7 +63,8 @@ def run_verb(verb: Callable[[], object]) -> int:
     open_streams()
     with messages_on_stderr(), _terminable():
         try:
-            _run(verb)
+            with own_temporary_folder():
+                _run(verb)
         except HarError as error:
             return _failed(error, error.exit_code)
         except KeyboardInterrupt:

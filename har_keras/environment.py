@@ -1,25 +1,20 @@
 """The machine: backend, cores, memory, keys, versions of packages."""
 
-import atexit
 import contextlib
-import functools
 import netrc
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
-import types
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from har_keras._version import __version__
 from har_keras.errors import EnvironmentFault, UsageError
-from har_keras.files import temporary_prefix
 
 Backend = Literal["auto", "tensorflow", "jax", "torch"]
 
@@ -57,7 +52,6 @@ def start_backend(backend: Backend = "auto", *, reads_data: bool = True) -> str:
                 import tensorflow as tf
 
                 tf.get_logger().setLevel("ERROR")
-                _keep_generated_code_together()
     except ImportError as error:
         name = (error.name or "").partition(".")[0]
         extra = f"har_keras[{chosen}]" if name == chosen else name
@@ -74,39 +68,6 @@ def start_backend(backend: Backend = "auto", *, reads_data: bool = True) -> str:
             "is first imported."
         )
     return running
-
-
-def _keep_generated_code_together() -> None:
-    """Has AutoGraph write into a folder of this process's.
-
-    It writes a file for each function that it converts, under a name that
-    tells no process, and a killed process leaves them. A folder of ours is
-    removed at the next start.
-    """
-    with contextlib.suppress(ImportError):  # a private module
-        from tensorflow.python.autograph.pyct import loader
-
-        loader.tempfile = types.SimpleNamespace(
-            NamedTemporaryFile=_generated_file
-        )
-
-
-def _generated_file(**options: Any) -> Any:
-    if not os.path.isdir(_generated_folder()):  # /tmp was cleaned
-        _generated_folder.cache_clear()
-    return tempfile.NamedTemporaryFile(**options, dir=_generated_folder())
-
-
-@functools.cache
-def _generated_folder() -> str:
-    folder = tempfile.mkdtemp(prefix=temporary_prefix())
-    atexit.register(_remove_own, folder, os.getpid())
-    return folder
-
-
-def _remove_own(folder: str, number: int) -> None:
-    if os.getpid() == number:  # not in a fork of the process that made it
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ logger = logging.getLogger("har_keras")
 
 # Machine, process and a random number; earlier versions had only the last.
 _TEMPORARY = re.compile(r"\.([0-9a-f]{6})([0-9a-f]{8})[0-9a-f]{4}-")
+_OWN_FOLDER = re.compile(r"har_keras-[0-9a-f]{14}-")
 _EARLIER_TEMPORARY = re.compile(r"\.[0-9a-f]{8}-")
 # Disks of a network without a lock service answer so.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -146,6 +147,7 @@ def passing_file(path: Path) -> Iterator[Path]:
         EnvironmentFault: If the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _renew_temporary_folder()  # what writes the file may need it
     mark = f"{machine_mark()}{os.getpid():08x}{secrets.token_hex(2)}"
     temporary = path.with_name(f".{mark}-{path.name}")
     try:
@@ -215,11 +217,49 @@ def temporary_prefix() -> str:
 @functools.cache
 def _remove_temporary_folders() -> None:
     left = re.compile(rf"har_keras-{machine_mark()}([0-9a-f]{{8}})-")
-    for path in Path(tempfile.gettempdir()).glob("har_keras-*"):
+    for path in temporary_folder().glob("har_keras-*"):
         mark = left.match(path.name)
         with contextlib.suppress(OSError):
             if mark and has_ended(int(mark[1], 16)) and not path.is_symlink():
                 remove(path)
+
+
+@contextlib.contextmanager
+def own_temporary_folder() -> Iterator[None]:
+    """Gives the program a folder for temporary files, removed at its end.
+
+    Libraries give theirs names that tell no process: TensorFlow for code that
+    it generates, Keras and converters for models. In a folder of ours, what a
+    killed process left goes at the next start.
+    """
+    before = tempfile.tempdir
+    try:
+        own = tempfile.mkdtemp(
+            prefix=temporary_prefix(), dir=temporary_folder()
+        )
+    except OSError:  # a full disk, which most verbs find out by themselves
+        yield
+        return
+    tempfile.tempdir = own
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        remove(Path(own))
+
+
+def temporary_folder() -> Path:
+    """Returns the folder for the temporary files of all programs."""
+    folder = Path(tempfile.gettempdir())
+    return folder.parent if _OWN_FOLDER.match(folder.name) else folder
+
+
+def _renew_temporary_folder() -> None:
+    """Makes it again, if /tmp was cleaned during a long training."""
+    own = Path(tempfile.tempdir or "")
+    if _OWN_FOLDER.match(own.name):
+        with contextlib.suppress(OSError):
+            own.mkdir(mode=0o700)
 
 
 def has_ended(number: int) -> bool:

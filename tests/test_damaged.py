@@ -139,6 +139,12 @@ def test_a_named_pipe_in_a_run_is_not_waited_for(file, run):
     assert "\n" not in str(error.value)
 
 
+def test_a_model_of_other_clips_is_refused(run):
+    run.config_file.write_text("", "utf-8")  # the clips of the defaults
+    with pytest.raises(DataError, match="does not fit the run's"):
+        load(run.path)
+
+
 def test_a_model_of_other_classes_is_refused(run):
     text = run.manifest_file.read_text("utf-8")
     first, *rows = text.splitlines()
@@ -149,11 +155,11 @@ def test_a_model_of_other_classes_is_refused(run):
 
 
 @pytest.mark.parametrize(
-    "state", [b'{"evil": 1}', b"[]", b"[" * 100_000, b"\xff", None]
+    "state", [b'{"evil": 1}', b"[]", b"[" * 100_000, b"\xff", NOISE, b""]
 )
 def test_a_checkpoint_of_somebody_else_is_one_sentence(state, tmp_path):
-    if state is None:
-        content = NOISE
+    if state in (NOISE, b""):
+        content = state
     else:
         file = io.BytesIO()
         np.savez(file, state=np.frombuffer(state, np.uint8))

@@ -196,7 +196,12 @@ def _require_classes(run: Run, model: Any, names: Sequence[str]) -> None:
         num_classes = model.compute_output_shape(shape)[-1]
     except (TypeError, ValueError):  # of clips of another size
         num_classes = None
-    if num_classes != len(names):
+    size = (clip.num_frames, clip.crop_size)
+    fits_clips = size == (
+        getattr(model, "num_frames", size[0]),
+        getattr(model, "crop_size", size[1]),
+    )
+    if num_classes != len(names) or not fits_clips:
         raise DataError(
             f"'{run.model_file}' does not fit the run's config.toml and "
             f"manifest.csv, with {len(names)} classes. Copy the whole run "

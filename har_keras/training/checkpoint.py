@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import logging
+import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -185,14 +186,21 @@ def _restore(data: bytes, model: keras.Model) -> TrainingState:
 def _opened(data: bytes) -> Any:
     try:
         return np.load(io.BytesIO(data), allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(_DAMAGED) from error
 
 
 def _state(arrays: Any) -> TrainingState:
     try:
         return TrainingState(**json.loads(arrays[_STATE].tobytes()))
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (
+        KeyError,
+        MemoryError,  # a few words, said to be many gigabytes
+        RecursionError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+    ) as error:
         raise DataError(_DAMAGED) from error
 
 

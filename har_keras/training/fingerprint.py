@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from har_keras.config import Config
 from har_keras.environment import versions
 from har_keras.errors import DataError, UsageError
-from har_keras.files import whole_file
+from har_keras.files import read_regular, whole_file
 from har_keras.manifest.manifest import Manifest, Video, content_hash
 from har_keras.ranges import flag
 from har_keras.run import Run
@@ -85,9 +85,9 @@ class RunFingerprint:
             DataError: If the file is missing or damaged.
         """
         try:
-            content = json.loads(file.read_text("utf-8"))
+            content = json.loads(read_regular(file))
             return cls(**content)
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise DataError(
                 f"'{file}', the record of the run's options, can't be read: "
                 f"{error}. Start the run again in a new folder."

@@ -18,6 +18,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from har_keras.errors import UsageError
+from har_keras.files import temporary_folder
 from har_keras.web.refusal import Refusal
 
 _LOCK = "lock"
@@ -44,7 +45,7 @@ class UploadFolder:
 
     def __init__(self, kind: str, parent: Path | None = None) -> None:
         prefix = f"har_keras-{kind}-"
-        parent = parent or Path(tempfile.gettempdir())
+        parent = parent or temporary_folder()
         try:
             parent.mkdir(parents=True, exist_ok=True)
             remove_abandoned(parent, prefix)
