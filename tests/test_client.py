@@ -154,7 +154,17 @@ def test_what_are_no_clips_is_not_sent(server, clips, client_of):
 
 @pytest.mark.parametrize(
     "url",
-    ["har", "http://host:8501/har", "ftp://host/har", "grpc://host:8500/", ""],
+    [
+        "har",
+        "http://host:8501/har",
+        "ftp://host/har",
+        "grpc://host:8500/",
+        "",
+        "http://host:port/v1/models/har",
+        "http://host:99999/v1/models/har",
+        "http://[::1/v1/models/har",
+        f"http://{'a' * 64}/v1/models/har",
+    ],
 )
 def test_what_is_no_address_is_refused(url):
     with pytest.raises(UsageError, match="is not the address of a model"):
@@ -434,3 +444,12 @@ def test_load_without_a_readable_video_has_nothing_to_send(
     words = [server.rest, str(tmp_path / "bad.mp4"), "--requests", "5"]
     assert benchmark(["server", *words]) == 3
     assert "not a video" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:secret@h/v1/models/a", "grpc://me:secret@h/a/b"]
+)
+def test_a_password_in_an_address_is_refused_and_not_printed(url):
+    with pytest.raises(UsageError, match="no user or password") as error:
+        Address.read(url)
+    assert "secret" not in str(error.value)

@@ -135,6 +135,16 @@ def test_a_file_at_an_address_is_not_taken_for_live(tmp_path):
             list(answers)
 
 
+def test_a_source_that_never_sent_a_frame_is_a_fault():
+    classifier = Classifier(
+        MeanModel(), ("bright", "dark"), Config(clip=CLIP), form="raw"
+    )
+    source = Source("http://127.0.0.1:1/a", "live", "http://127.0.0.1:1/a")
+    answers = watch(classifier, source, TimelineConfig(), max_seconds=1.0)
+    with pytest.raises(DataError, match=r"sent no frames in 1 s: .+refused"):
+        list(answers)
+
+
 def test_leaving_ends_ffmpeg(stream):
     with Streams(stream, hold=True) as server:
         reader = read(server)

@@ -49,7 +49,8 @@ def watch(
         "none" below the threshold. `seconds` counts from the start.
 
     Raises:
-        DataError: If the address is that of a file, which ends.
+        DataError: If the address is that of a file, which ends, or sends no
+            frame before `max_seconds`.
     """
     clip = classifier.config.clip
     labels = LiveLabels(classifier, source.name, options)
@@ -87,6 +88,11 @@ def watch(
                 known,
                 seconds=time.monotonic() - began,
                 delay_seconds=time.monotonic() - arrived,
+            )
+        if not reader.num_frames:
+            raise DataError(
+                f"'{source.name}' sent no frames in {max_seconds:g} s: "
+                f"{reader.reason or 'no connection'}."
             )
 
 

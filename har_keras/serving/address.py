@@ -40,12 +40,18 @@ class Address:
         Raises:
             UsageError: If the URL has an unknown form.
         """
+        if re.match(r"\w+://[^/]*@", url):
+            raise UsageError(  # which is not printed
+                "The address of a model has no user or password in it. Set "
+                "the environment variable HAR_KERAS_API_KEY to the key of a "
+                "server."
+            )
         found = re.fullmatch(
             r"(?:(https?)://([^/]+)/v1/models/|(grpc)://([^/]+)/)([^/:]+)"
             r"(?:/versions/(\d+)|/labels/([^/:]+))?(?::predict)?/?",
             url,
         )
-        if not found:
+        if not found or not _is_host(found[2] or found[4]):
             raise UsageError(
                 f"'{url}' is not the address of a model. Expected "
                 "http://HOST:8501/v1/models/har or grpc://HOST:8500/har, "
@@ -59,6 +65,16 @@ class Address:
             int(version) if version else None,
             urllib.parse.unquote(label or ""),
         )
+
+
+def _is_host(text: str) -> bool:
+    """Whether a text is a host, by name or number, and maybe a port."""
+    try:
+        parts = urllib.parse.urlsplit(f"//{text}")
+        _ = parts.port
+        return bool(parts.hostname and parts.hostname.encode("idna"))
+    except ValueError:
+        return False
 
 
 class Busy(Exception):

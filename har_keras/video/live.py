@@ -46,6 +46,7 @@ class LiveReader:
         num_frames: int. Frames received over all connections.
         file_seconds: float. Length of the source if it is a file and not a
             stream, else 0. A file is read once.
+        reason: str. Why the last connection ended; "" before one did.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class LiveReader:
         self.num_connections = 0
         self.num_frames = 0
         self.file_seconds = 0.0
+        self.reason = ""
         self._command = live_command(source.address)
         self._output = FrameOutput(fps, short_side, squeeze)
         self._stalled_seconds = stalled_seconds
@@ -116,7 +118,7 @@ class LiveReader:
         pause = _FIRST_PAUSE_SECONDS
         while not self._stopped.is_set():
             before = self.num_frames
-            reason = self._read()
+            reason = self.reason = self._read()
             if self._stopped.is_set() or self.file_seconds:
                 return
             with self._changed:
