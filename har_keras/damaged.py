@@ -1,10 +1,12 @@
 """Reads files of a run that may be damaged, or somebody else's."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from har_keras.errors import DataError
+from har_keras.errors import DataError, HarError
 from har_keras.files import read_regular
 
 
@@ -42,15 +44,30 @@ def read_model(file: Path) -> Any:
     """
     import keras
 
-    try:
+    with damage_named(file):
         model = keras.models.load_model(file, compile=False, safe_mode=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # Keras raises what its files made fail
-        raise _damaged(file, error) from error
     if not type(model).__module__.startswith("har_keras."):
         raise _damaged(file, f"it is a {type(model).__name__}")
     return model
+
+
+@contextlib.contextmanager
+def damage_named(file: Path) -> Iterator[None]:
+    """Turns what a library raises about a model into a sentence.
+
+    Args:
+        file: Path. The model.
+
+    Raises:
+        DataError: In place of any other exception: libraries raise what their
+            files made fail.
+    """
+    try:
+        yield
+    except (HarError, MemoryError):
+        raise
+    except Exception as error:
+        raise _damaged(file, error) from error
 
 
 def _damaged(file: Path, reason: object) -> DataError:

@@ -3,6 +3,7 @@
 Needs the extra: pip install "har_keras[export]".
 """
 
+import os
 import shutil
 
 import numpy as np
@@ -13,7 +14,7 @@ from har_keras import export as verb
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.model.build import build_model
 from har_keras.run import Run
-from har_keras.serving import formats
+from har_keras.serving import formats, runtimes
 from har_keras.serving import formats as comparison
 from har_keras.serving.runtimes import open_exported, package
 from har_keras.serving.signatures import export_saved_model
@@ -273,3 +274,48 @@ def test_one_refused_format_does_not_stop_the_others(run, monkeypatch, capfd):
     assert [path.name for path in run.formats_dir.iterdir()] == ["litert"]
     assert (run.saved_model_dir / "1" / "saved_model.pb").is_file()
     assert printed.out.splitlines()[-1] == str(run.saved_model_dir / "1")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".tflite"])
+@pytest.mark.parametrize("content", [b"", b"no model", bytes(range(256)) * 9])
+def test_a_damaged_file_is_one_sentence(suffix, content, tmp_path):
+    needed = {".onnx": "onnx", ".xml": "openvino", ".tflite": "litert"}[suffix]
+    for name in NEEDED[needed]:
+        pytest.importorskip(name, reason='needs "har_keras[export]"')
+    file = tmp_path / f"model{suffix}"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="is damaged, or not of har_keras"):
+        open_exported(file)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [('["a", "b"]', "clips"), ("5", "no list"), ('["a", "a"]', "no list")],
+)
+def test_a_model_that_says_it_is_ours_is_not_believed(names, words, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    shape = [1, 4, 32, 32, 3]
+    ends = [
+        onnx.helper.make_tensor_value_info(x, onnx.TensorProto.UINT8, shape)
+        for x in "xy"
+    ]
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "graph", ends[:1], ends[1:])
+    opset = onnx.helper.make_opsetid("", 17)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    metadata = {runtimes.NAMES: names, runtimes.INFO: INFO.text()}
+    onnx.helper.set_model_props(model, metadata)
+    onnx.save(model, str(tmp_path / "model.onnx"))
+    with pytest.raises(DataError, match=words) as error:
+        open_exported(tmp_path / "model.onnx").predict_on_batch(smooth_clips(1))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_named_pipe_in_a_model_is_not_waited_for(tmp_path):
+    (tmp_path / "1" / "variables").mkdir(parents=True)
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"")
+    os.mkfifo(tmp_path / "1" / "variables" / "variables.index")
+    with pytest.raises(DataError, match="a named pipe"):
+        open_exported(tmp_path)

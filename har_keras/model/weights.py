@@ -132,8 +132,14 @@ def read_safetensors(file: Path) -> Arrays:
         raise UsageError(
             f"--weights '{file}' can't be read: {error.strerror or error}."
         ) from error
-    # AttributeError and TypeError: a dtype that numpy lacks, such as FP8.
-    except (safetensors.SafetensorError, AttributeError, TypeError) as error:
+    # AttributeError and TypeError: a dtype that numpy lacks, such as FP8;
+    # ValueError: a shape that it can't have.
+    except (
+        safetensors.SafetensorError,
+        AttributeError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise UsageError(
             f"--weights '{file}' is damaged or not a .safetensors file "
             f"({error}). Download it again."

@@ -12,14 +12,16 @@ import math
 import os
 import threading
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from har_keras.damaged import damage_named
 from har_keras.environment import num_cores, quiet_libraries
 from har_keras.errors import DataError, EnvironmentFault, UsageError
+from har_keras.files import require_regular
 from har_keras.serving.acceptance import joined, parted
 from har_keras.serving.model_info import DISTANCE, INFO, ModelInfo
 from har_keras.serving.plain_path import plain_path
@@ -29,6 +31,7 @@ INPUT, OUTPUT = "clips", "probabilities"
 NAMES = "class_names"
 LABELS_FILE, INFO_FILE = "labels.txt", f"{INFO}.json"
 SUFFIXES = (".onnx", ".tflite", ".xml")
+_TOLERANCE = 0.001
 # Beside a file of another format: the version of the SavedModel it is like.
 VERSION_FILE = "VERSION"
 
@@ -64,6 +67,7 @@ class Runtime(Protocol):
 class Exported:
     """What exported models have in common; each has its own `_whole`."""
 
+    path: Path
     class_names: tuple[str, ...]
     info: ModelInfo
 
@@ -73,7 +77,26 @@ class Exported:
 
     def answer_on_batch(self, clips: np.ndarray) -> np.ndarray:
         """Returns probabilities and distances of clips; see `Runtime`."""
-        return in_slices(self._whole, clips)
+        if not len(clips):
+            return np.zeros((0, len(self.class_names) + 1), np.float32)
+        with damage_named(self.path):
+            found = in_slices(self._whole, clips)
+            self._require_probabilities(found, len(clips))
+        return found
+
+    def _require_probabilities(self, found: np.ndarray, number: int) -> None:
+        """Raises `ValueError` for what no model of ours answers."""
+        shape = (number, len(self.class_names) + 1)
+        if found.shape != shape:
+            raise ValueError(f"its output has the shape {found.shape}")
+        shares = parted(found)[0]
+        sums = shares.sum(1)
+        if (
+            not (shares > -_TOLERANCE).all()
+            or np.abs(sums - 1).max(initial=0)
+            > len(self.class_names) * _TOLERANCE
+        ):
+            raise ValueError("its probabilities do not sum to 1")
 
     def _whole(self, clips: np.ndarray) -> np.ndarray:
         """Returns rows of `answer_on_batch`, of all clips at once."""
@@ -106,13 +129,25 @@ def open_exported(path: Path, *, streams: int = 1) -> Runtime:
         ".xml": lambda file: OpenVINO(file, streams=streams),
     }
     if version := saved_model_in(path):
-        return SavedModel(version)
+        _require_regular(version.rglob("*"))
+        with damage_named(version):
+            return SavedModel(version)
     if path.is_file() and path.suffix in kinds:
-        return kinds[path.suffix](path)
+        _require_regular([path.with_suffix(".bin")])
+        with damage_named(path):
+            return kinds[path.suffix](path)
     raise UsageError(
         f"'{path}' is not an exported model. Expected a SavedModel, such as "
         "RUN/saved_model/1, or a file that ends in .onnx, .tflite or .xml."
     )
+
+
+def _require_regular(files: Iterable[Path]) -> None:
+    """Refuses a model with a named pipe in it, whose reader would wait."""
+    for file in files:
+        if not file.is_dir():
+            with damage_named(file):
+                require_regular(file)
 
 
 def saved_model_in(path: Path) -> Path | None:
@@ -122,7 +157,7 @@ def saved_model_in(path: Path) -> Path | None:
     versions = [
         file.parent
         for file in path.glob(f"*/{_GRAPH}")
-        if file.parent.name.isdecimal()
+        if file.parent.name.isdecimal() and file.is_file()
     ]
     return max(versions, key=lambda x: int(x.name), default=None)
 
@@ -138,6 +173,7 @@ class SavedModel(Exported):
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         tensorflow = package("tensorflow")
         with plain_path(path) as plain:
             self._loaded = tensorflow.saved_model.load(str(plain))
@@ -165,6 +201,7 @@ class Onnx(Exported):
     """
 
     def __init__(self, path: Path, *, streams: int = 1) -> None:
+        self.path = path
         runtime = package("onnxruntime")
         options = runtime.SessionOptions()
         if streams > 1:
@@ -192,6 +229,7 @@ class OpenVINO(Exported):
     """
 
     def __init__(self, path: Path, *, streams: int = 1) -> None:
+        self.path = path
         openvino = package("openvino")
         core = openvino.Core()
         model = core.read_model(str(path))
@@ -233,6 +271,7 @@ class LiteRT(Exported):
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         interpreter = package("ai_edge_litert.interpreter").Interpreter
         with quiet_libraries():
             self._interpreter = interpreter(
@@ -252,8 +291,7 @@ class LiteRT(Exported):
         self.class_names = _names(text, path)
         self.info = ModelInfo.read(metadata.get(INFO_FILE), str(path))
 
-    def answer_on_batch(self, clips: np.ndarray) -> np.ndarray:
-        """Returns probabilities and distances of clips; see `Runtime`."""
+    def _whole(self, clips: np.ndarray) -> np.ndarray:
         found = np.zeros((len(clips), len(self.class_names) + 1), np.float32)
         for row, clip in zip(found, clips, strict=True):
             self._interpreter.set_tensor(self._input["index"], clip[None])
@@ -344,7 +382,14 @@ def _names(text: str | None, path: Path) -> tuple[str, ...]:
             f"'{path}' has no class names: it was not written by "
             "`python -m har_keras.export`."
         )
-    return tuple(json.loads(text))
+    names = json.loads(text)
+    if (
+        not isinstance(names, list)
+        or not all(isinstance(name, str) for name in names)
+        or len(set(names)) != len(names)
+    ):
+        raise ValueError("its class names are no list of different texts")
+    return tuple(names)
 
 
 class Predict:
