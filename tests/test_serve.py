@@ -669,6 +669,12 @@ def test_what_is_wrong_with_a_video_is_said(server, video, tmp_path):
     [
         ("video/mp4", b"abc", 415, "must be sent as multipart"),
         ("multipart/form-data", b"abc", 415, "must be sent as multipart"),
+        (
+            f"multipart/form-data; boundary={'b' * 71}",
+            b"--",
+            415,
+            "must be sent as multipart",
+        ),
         ("multipart/form-data; boundary=x", b"abc", 400, "not valid"),
         ("multipart/form-data; boundary=x", b"", 400, "no field 'video'"),
         (

@@ -26,6 +26,7 @@ _LOCK = "lock"
 _OLD_SECONDS = 24 * 3600.0
 _FIELD = "video"
 _MAX_HEADERS = 8
+_MAX_BOUNDARY = 70  # as RFC 2046 says
 
 
 class UploadFolder:
@@ -133,7 +134,8 @@ async def received(
     """
     kind, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
-    if kind.lower() != b"multipart/form-data" or not boundary:
+    is_form = kind.lower() == b"multipart/form-data"
+    if not is_form or not 0 < len(boundary or b"") <= _MAX_BOUNDARY:
         raise Refusal(
             415,
             "A video must be sent as multipart/form-data, in the field "
