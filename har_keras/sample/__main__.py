@@ -18,7 +18,7 @@ class SampleOptions:
 
     folder: Annotated[Path, tyro.conf.Positional]
     """Output folder, new or empty."""
-    num_videos: int = 400
+    num_videos: int = 300
     """Number of videos per class; at least 3, one for each split."""
     seed: int = 0
     """Random seed; the same seed gives the same videos."""

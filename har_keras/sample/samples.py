@@ -179,7 +179,7 @@ def write_video(path: Path, frames: Array, fps: float) -> None:
 def sample(
     folder: Path,
     *,
-    num_videos: int = 400,
+    num_videos: int = 300,
     seed: int = 0,
     by_action: bool = False,
     untrimmed: bool = False,
@@ -188,7 +188,7 @@ def sample(
 
     Args:
         folder: Path. A new or empty folder.
-        num_videos: int. Videos per class, at least 3. Defaults to `400`.
+        num_videos: int. Videos per class, at least 3. Defaults to `300`.
         seed: int. The same seed gives the same videos. Defaults to `0`.
         by_action: bool. Whether the classes are the twelve actions instead of
             the three kinds of them. Defaults to `False`.
