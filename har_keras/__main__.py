@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _print_completion(arguments[1:])
     if arguments and arguments[0] in VERBS:
         return int(verb_module(arguments[0]).main(arguments[1:]))
-    print("usage: python -m har_keras VERB [--help] ...\n")
+    print("usage: har-keras VERB [--help] ...\n")
     for verb, text in VERBS.items():
         print(f"  {verb:11} {text}")
     print(

@@ -129,7 +129,7 @@ class VideoClassifier:
         Args:
             where: Path or str. The folder of a run, an exported model, or the
                 address of one: `hf://owner/name[@revision]` on Hugging Face's
-                hub, where `python -m har_keras.push` put it, or on TensorFlow
+                hub, where `har-keras push` put it, or on TensorFlow
                 Serving.
 
         Raises:

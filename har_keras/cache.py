@@ -1,4 +1,4 @@
-"""`python -m har_keras.cache`: what frames and features take on disk."""
+"""`har-keras cache`: what frames and features take on disk."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _table(store_dir: Path, items: Sequence[CacheItem]) -> str:
         f"{size_text(total):>10}  in all, in {plural(len(folders), 'folder')}",
         "",
         "To remove what was not used for a month:",
-        "    python -m har_keras.cache --unused-days 30",
+        "    har-keras cache --unused-days 30",
     ]
     return "\n".join(map(printable, lines))
 

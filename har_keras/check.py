@@ -1,4 +1,4 @@
-"""`python -m har_keras.check`: what is in a folder of videos, before training.
+"""`har-keras check`: what is in a folder of videos, before training.
 
 Everything is decoded, into the store that training reads, so the time is not
 lost. Nothing is deleted or changed.

@@ -175,7 +175,7 @@ def parse(
     parsed = tyro.cli(
         command(options, settings, common_only=common_only),
         args=arguments,
-        prog=f"python -m har_keras.{verb}",
+        prog=f"har-keras {verb}",
         description=_description(options, common_only=common_only),
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),
         compact_help=False,

@@ -191,7 +191,7 @@ class BackboneConfig:
 
     backbone: Annotated[str, Metavar("NAME")] = "none"
     """Pretrained network whose features the transformer reads instead of
-    pixels, such as efficientnet-lite0; `python -m har_keras.models` lists all.
+    pixels, such as efficientnet-lite0; `har-keras models` lists all.
     It is frozen, and its features are computed once."""
     backbone_weights: Path | None = None
     """File with its weights. Default: its package's, or its library's cache."""

@@ -1,4 +1,4 @@
-"""`python -m har_keras.evaluate`: accuracy of a model on videos apart."""
+"""`har-keras evaluate`: accuracy of a model on videos apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m har_keras.export`: a run into what a server loads."""
+"""`har-keras export`: a run into what a server loads."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A run on a hub, by its address `hf://owner/name[@revision]`.
 
-`python -m har_keras.push` wrote it. Only what `load` needs is downloaded, each
+`har-keras push` wrote it. Only what `load` needs is downloaded, each
 file by its name, and the model is read as that of a run on this machine: from
 its config and weights, without pickles and without code.
 """
@@ -107,8 +107,8 @@ def _require_whole(exact: HubName, model: Path) -> None:
 
 def _without_run(name: HubName) -> HarError:
     return UsageError(
-        f"'{name}' has no {_CONFIG}, so it is no model that `python -m "
-        "har_keras.push` wrote. One of transformers is a start for training: "
+        f"'{name}' has no {_CONFIG}, so it is no model that `har-keras "
+        "push` wrote. One of transformers is a start for training: "
         f"--weights {name.repo}"
     )
 

@@ -1,4 +1,4 @@
-"""`python -m har_keras.models`: the pretrained networks, by name.
+"""`har-keras models`: the pretrained networks, by name.
 
 Nothing is downloaded or built, but for what no table has.
 """
@@ -167,7 +167,7 @@ def _table(entries: Sequence[ModelEntry]) -> str:
         lines += ["", *heading, _COLUMNS.format(*_NAMES)]
         lines += [_row(entry) for entry in group]
     lines += ["", "A run, or another model on the hub, is a name, too:"]
-    lines += ["python -m har_keras.models NAME describes it."]
+    lines += ["har-keras models NAME describes it."]
     return "\n".join(line.rstrip() for line in "\n".join(lines).split("\n"))
 
 
@@ -224,7 +224,7 @@ def _described(entry: ModelEntry) -> str:
         "parameters": f"{_number(info.parameters)} million",
         "cost": f"{_number(entry.macs_of_clip)} billion multiply-adds a clip",
         "weights": "on this machine" if entry.is_here else "not here yet",
-        "use": "python -m har_keras.train VIDEOS --recipe transfer"
+        "use": "har-keras train VIDEOS --recipe transfer"
         f" --backbone {info.name}{needs}",
     }
     return "\n".join(f"{name:11} {fact}" for name, fact in facts.items())

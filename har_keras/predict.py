@@ -1,4 +1,4 @@
-"""`python -m har_keras.predict`: classes of videos, and segments in time."""
+"""`har-keras predict`: classes of videos, and segments in time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m har_keras.prepare`: decodes a folder of videos once."""
+"""`har-keras prepare`: decodes a folder of videos once."""
 
 from __future__ import annotations
 

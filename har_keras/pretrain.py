@@ -1,4 +1,4 @@
-"""`python -m har_keras.pretrain`: a run from videos without labels."""
+"""`har-keras pretrain`: a run from videos without labels."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _FLAGS = cli.Flags(
 class PretrainOptions:
     """Pretrains a masked autoencoder on unlabeled videos (VideoMAE).
 
-    `python -m har_keras.train VIDEOS --weights RUN` then fine-tunes it.
+    `har-keras train VIDEOS --weights RUN` then fine-tunes it.
     """
 
     videos: Annotated[Path, tyro.conf.Positional, Metavar("[VIDEOS]")] = Path(
@@ -264,7 +264,7 @@ def _summary(run: Run) -> str:
         f"epoch, {min(float(row[name]) for row in rows):.3f} at best (1 is "
         "that of a plain gray).",
         f"Examples     {run.reconstruction_file}",
-        f"Next         python -m har_keras.train VIDEOS --weights {run.path}",
+        f"Next         har-keras train VIDEOS --weights {run.path}",
     ]
     return "\n".join(map(printable, lines))
 

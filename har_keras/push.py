@@ -1,4 +1,4 @@
-"""`python -m har_keras.push`: puts a trained model on Hugging Face's hub."""
+"""`har-keras push`: puts a trained model on Hugging Face's hub."""
 
 from __future__ import annotations
 
@@ -236,8 +236,8 @@ class _Published:
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"'{self.run.evaluation_file}' is damaged, or of an earlier "
-                f"version: it lacks {error}. Write it anew with: python -m "
-                f"har_keras.evaluate {self.run.path}"
+                f"version: it lacks {error}. Write it anew with: har-keras "
+                f"evaluate {self.run.path}"
             ) from error
         self.copy.card_file.write_text(text, "utf-8", errors="replace")
 
@@ -316,7 +316,7 @@ def _summary(pushed: PushedModel) -> str:
         f"It is {seen}: {', '.join(pushed.files)}",
         *([f"Before: {pushed.earlier}"] if pushed.earlier else []),
         "To use it:",
-        f"    python -m har_keras.predict {pushed.name} VIDEO",
+        f"    har-keras predict {pushed.name} VIDEO",
     ]
     return "\n".join(map(printable, lines))
 

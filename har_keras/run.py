@@ -88,7 +88,7 @@ class Run(ResultFiles):
     def resume_command(self) -> str:
         """The command that resumes the run after it was interrupted."""
         verb = "pretrain" if self.is_pretraining else "train"
-        return f"python -m har_keras.{verb} --resume {self.path}"
+        return f"har-keras {verb} --resume {self.path}"
 
     @classmethod
     def new(cls, path: Path | str | None = None) -> "Run":
@@ -205,7 +205,7 @@ class Run(ResultFiles):
         if not run.config_file.is_file():
             raise DataError(
                 f"'{path}' is not a run: it has no {run.config_file.name}. "
-                "Give the folder that `python -m har_keras.train` made."
+                "Give the folder that `har-keras train` made."
             )
         run._require_files()
         return run
@@ -259,7 +259,7 @@ def require_here(path: Path | str) -> None:
             f"{'/'.join(name)}, which predict, evaluate, app and "
             "har_keras.load take. To make it a folder: hf download "
             f"{'/'.join(name).partition('@')[0]} --local-dir FOLDER; to serve "
-            "that: python -m har_keras.export FOLDER"
+            "that: har-keras export FOLDER"
         )
 
 

@@ -1,4 +1,4 @@
-"""`python -m har_keras.train`: a folder of videos into a run.
+"""`har-keras train`: a folder of videos into a run.
 
 Keras and TensorFlow are imported inside the functions, once the flags are
 known to be right, so that `--help` and a wrong flag take no time.
@@ -232,13 +232,13 @@ def _starts_from_nothing(config: Config) -> bool:
 def _require_train_options(config: Config) -> None:
     if config.training.recipe == "pretrain":
         raise UsageError(
-            "--recipe pretrain is for `python -m har_keras.pretrain`. Choose "
+            "--recipe pretrain is for `har-keras pretrain`. Choose "
             "plain, quick, small-data, transfer or finetune."
         )
     if config.masking != MaskingConfig():
         raise UsageError(
             "mask_ratio and decoder_dim, _layers and _heads are options of "
-            "`python -m har_keras.pretrain`. Remove them."
+            "`har-keras pretrain`. Remove them."
         )
 
 
@@ -339,8 +339,8 @@ def _summary(run: Run) -> str:
         f"Report       {run.report_file}  (open it in a browser)",
         f"Model        {run.model_file}",
         f"To serve     {run.saved_model_dir}",
-        f"Next         python -m har_keras.predict {run.path} VIDEO.mp4",
-        f"             python -m har_keras.evaluate {run.path} --videos FOLDER",
+        f"Next         har-keras predict {run.path} VIDEO.mp4",
+        f"             har-keras evaluate {run.path} --videos FOLDER",
     ]
     few = len(Manifest.read(run.manifest_file).usable("train")) <= _FEW_VIDEOS
     if few and _starts_from_nothing(run.config()):

@@ -212,7 +212,7 @@ def test_help_of_every_verb(verb):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert f"har_keras.{verb}" in done.stdout
+    assert f"har-keras {verb}" in done.stdout
     # `--help` answers at once because no backend is imported for it.
     for package in ("keras", "tensorflow", "jax", "torch"):
         assert f"| {package}\n" not in done.stderr

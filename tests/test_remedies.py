@@ -64,5 +64,5 @@ def test_extras_exist():
 
 def test_verbs_exist():
     for file, text in texts():
-        for name in re.findall(r"-m har_keras\.(\w+)", text):
+        for name in re.findall(r"har-keras ([a-z]\w+)", text):
             assert name in VERBS, f"{file}: {name}"

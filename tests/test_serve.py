@@ -935,7 +935,7 @@ def test_a_version_a_file_and_several_models_are_served(exported_run, tmp_path):
         (["{run}", "{run}"], "Two models have the name 'run'"),
         (["a b={run}"], "can't be the name of a model"),
         (["{empty}"], "neither a run nor an exported model"),
-        (["{tiny}"], "not exported yet. Export it with: python -m"),
+        (["{tiny}"], "not exported yet. Export it with: har-keras"),
     ],
 )
 def test_what_can_not_be_served_is_named(

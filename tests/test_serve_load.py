@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow
 
 
 class Program:
-    """`python -m har_keras.serve` as people start it."""
+    """`har-keras serve` as people start it."""
 
     def __init__(self, run, *flags, uploads=None):
         flags = [*flags, *(("--upload-dir", uploads) if uploads else ())]

@@ -1,4 +1,4 @@
-"""`python -m har_keras.app`: classify videos in the browser."""
+"""`har-keras app`: classify videos in the browser."""
 
 from __future__ import annotations
 

@@ -67,8 +67,7 @@ def family_of(name: str) -> Family:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]}?" if near else ""
     raise UsageError(
-        f"There is no backbone '{name}'.{hint} `python -m har_keras.models` "
-        "lists them."
+        f"There is no backbone '{name}'.{hint} `har-keras models` lists them."
     )
 
 

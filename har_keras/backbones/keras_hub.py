@@ -314,7 +314,7 @@ def _require_images(name: str, backbone: Any) -> None:
         raise UsageError(
             f"--backbone {name} is a {type(backbone).__name__}, which is no "
             "network from images, or clips, to one feature map. Choose "
-            "another; `python -m har_keras.models` lists them."
+            "another; `har-keras models` lists them."
         )
 
 

@@ -403,7 +403,7 @@ def _settings(name: str) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(
             f"--backbone '{name}' is neither a run, which has a config.toml, "
-            f"nor a model with a {_CONFIG}. `python -m har_keras.models` lists "
+            f"nor a model with a {_CONFIG}. `har-keras models` lists "
             "backbones by name."
         ) from error
     except (ValueError, TypeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""`python -m har_keras.benchmark`: benchmarks on this machine."""
+"""`har-keras benchmark`: benchmarks on this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from har_keras.environment import start_backend
 from har_keras.errors import UsageError
 from har_keras.toml import read_toml
 
-USAGE = """usage: python -m har_keras.benchmark PART [options]
+USAGE = """usage: har-keras benchmark PART [options]
 
 Parts:
   step     training step: throughput, CPU time, memory and utilization

@@ -63,7 +63,7 @@ def benchmark_features(
     if config.features.backbone == "none":
         raise UsageError(
             "There is no backbone to measure. Name one, such as --backbone "
-            "efficientnet-lite0; `python -m har_keras.models` lists them."
+            "efficientnet-lite0; `har-keras models` lists them."
         )
     from har_keras.backbones.catalog import load_backbone
     from har_keras.backbones.extractor import FeatureExtractor

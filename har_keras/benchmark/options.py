@@ -1,4 +1,4 @@
-"""The flags of each part of `python -m har_keras.benchmark`."""
+"""The flags of each part of `har-keras benchmark`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`python -m har_keras.compare`: runs side by side."""
+"""`har-keras compare`: runs side by side."""
 
 from __future__ import annotations
 

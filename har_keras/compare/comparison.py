@@ -123,8 +123,8 @@ def compare(runs: Sequence[Path | str]) -> Comparison:
     if not shared:
         raise DataError(
             "The runs have no test video in common, so their accuracies can't "
-            "be compared. Evaluate all of them on one folder: python -m "
-            "har_keras.evaluate RUN --videos FOLDER --output RUN"
+            "be compared. Evaluate all of them on one folder: har-keras "
+            "evaluate RUN --videos FOLDER --output RUN"
         )
     return Comparison(
         results,

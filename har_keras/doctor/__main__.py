@@ -1,4 +1,4 @@
-"""`python -m har_keras.doctor`: checks this machine and installation."""
+"""`har-keras doctor`: checks this machine and installation."""
 
 from __future__ import annotations
 

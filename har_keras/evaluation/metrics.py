@@ -69,7 +69,7 @@ def evaluate_predictions(
     if not len(labels):
         raise DataError(
             "There is no video to score: the split is empty, or no video in "
-            "it can be decoded. `python -m har_keras.check` lists the reason "
+            "it can be decoded. `har-keras check` lists the reason "
             "for each video."
         )
     if not np.isfinite(probabilities).all():

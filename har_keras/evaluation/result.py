@@ -82,7 +82,7 @@ class Evaluation:
         except FileNotFoundError as error:
             raise DataError(
                 f"'{files.path}' has no {path.name}. Measure the run with: "
-                f"python -m har_keras.evaluate {files.path}"
+                f"har-keras evaluate {files.path}"
             ) from error
         except (OSError, ValueError, RecursionError) as error:
             raise DataError(

@@ -253,8 +253,8 @@ class Calibration:
             pass
         raise DataError(
             f"'{run.calibration_file}' holds no temperatures, or only part of "
-            "what was fitted with them. Make it again with: python -m "
-            f"har_keras.evaluate {run.path}"
+            "what was fitted with them. Make it again with: har-keras "
+            f"evaluate {run.path}"
         )
 
     def _with_reference(self, found: Mapping[str, Any]) -> "Calibration":

@@ -183,8 +183,8 @@ def calibration_of(run: Run, model: Any) -> Calibration:
     if found.reference is not None and not fits(model, found.reference):
         raise DataError(
             f"'{run.calibration_file}' was fitted to another model than "
-            f"'{run.model_file.name}' beside it. Make it again with: python "
-            f"-m har_keras.evaluate {run.path}"
+            f"'{run.model_file.name}' beside it. Make it again with: har-keras "
+            f"evaluate {run.path}"
         )
     return found
 
@@ -317,7 +317,7 @@ def load_model(run: Run) -> Any:
     if run.is_pretraining:
         raise DataError(
             f"'{run.path}' is a run of pretrain, which has no classes. "
-            "Fine-tune it with: python -m har_keras.train VIDEOS --weights "
+            "Fine-tune it with: har-keras train VIDEOS --weights "
             f"{run.path}"
         )
     return load_any_model(run)

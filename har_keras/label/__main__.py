@@ -1,4 +1,4 @@
-"""`python -m har_keras.label`: from a heap of videos to labels, on a page."""
+"""`har-keras label`: from a heap of videos to labels, on a page."""
 
 from __future__ import annotations
 

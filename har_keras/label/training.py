@@ -89,7 +89,7 @@ class Training:
         self._stopped = False
 
     def start(self, *, resume: bool = False) -> None:
-        """Starts `python -m har_keras.train`.
+        """Starts `har-keras train`.
 
         Args:
             resume: bool. Whether the last one goes on. Defaults to `False`.

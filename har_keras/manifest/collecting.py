@@ -181,7 +181,7 @@ def _require_labels(
         raise NoClassFolders(
             f"'{tables[0].path}' lists no video with a class yet: "
             f"{plural(number, 'line')} without one or left out. Label them: "
-            f"python -m har_keras.label {tables[0].path.parent}"
+            f"har-keras label {tables[0].path.parent}"
         )
 
 

@@ -107,7 +107,7 @@ def _device(backend: str) -> str:
     if gpus:
         return (
             f"There is a GPU, {gpus[0]}, and {name} does not use it: "
-            "`python -m har_keras.doctor` says why."
+            "`har-keras doctor` says why."
         )
     hint = " For one: Runtime > Change runtime type > T4." if in_colab() else ""
     return f"{name} computes on {num_cores()} CPU cores, without a GPU.{hint}"

@@ -184,7 +184,7 @@ def _controls(evaluation: Mapping[str, Any]) -> list[str]:
 def _use() -> str:
     return (
         "```sh\n"
-        "python -m har_keras.evaluate . --videos FOLDER\n"
+        "har-keras evaluate . --videos FOLDER\n"
         "```\n\n"
         "`saved_model/` is for TensorFlow Serving. In Python, "
         '`har_keras.VideoClassifier.load(".").model` is the Keras model of '
@@ -197,7 +197,7 @@ def _use_of_hub(on_hub: HubCard) -> str:
     return (
         "```sh\n"
         'pip install "har_keras[hub]"\n'
-        f"python -m har_keras.predict hf://{on_hub.name} video.mp4\n"
+        f"har-keras predict hf://{on_hub.name} video.mp4\n"
         "```\n\n"
         "In Python, "
         f'`har_keras.VideoClassifier.load("hf://{on_hub.name}")` is the '

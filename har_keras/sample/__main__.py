@@ -1,4 +1,4 @@
-"""`python -m har_keras.sample`: generates the sample videos."""
+"""`har-keras sample`: generates the sample videos."""
 
 import sys
 from collections.abc import Sequence

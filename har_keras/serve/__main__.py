@@ -1,4 +1,4 @@
-"""`python -m har_keras.serve`: serve models and classify videos over HTTP."""
+"""`har-keras serve`: serve models and classify videos over HTTP."""
 
 from __future__ import annotations
 

@@ -135,8 +135,8 @@ def _require_exported(source: Source) -> None:
         return
     if Run(path).config_file.is_file():
         raise DataError(
-            f"The run '{path}' is not exported yet. Export it with: python -m "
-            f"har_keras.export {path} --formats onnx"
+            f"The run '{path}' is not exported yet. Export it with: har-keras "
+            f"export {path} --formats onnx"
         )
     raise DataError(
         f"'{path}' is neither a run nor an exported model: it has no "

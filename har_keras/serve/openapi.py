@@ -381,7 +381,7 @@ def _example(base: str, model: str, with_keys: bool) -> Markup:
     commands = [
         f"curl{key} -F video=@video.mp4 '{base}/v1/videos?timeline=true'",
         f"curl{key} -d '{body}' {base}/v1/models/{model}:predict",
-        f"python -m har_keras.predict {base}/v1/models/{model} video.mp4",
+        f"har-keras predict {base}/v1/models/{model} video.mp4",
     ]
     made: Markup = parts("api.html").commands(commands)
     return made

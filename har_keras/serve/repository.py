@@ -417,8 +417,8 @@ class Repository:
         if self._runtime not in ("auto", *runtimes):
             return DataError(
                 f"'{name}' has no export for --runtime {self._runtime}, only "
-                f"for {', '.join(runtimes)}. Export it with: python -m "
-                f"har_keras.export {name} --formats {self._runtime}"
+                f"for {', '.join(runtimes)}. Export it with: har-keras "
+                f"export {name} --formats {self._runtime}"
             )
         return EnvironmentFault(
             f"The runtime of '{name}' ({', '.join(runtimes)}) is not "

@@ -155,7 +155,7 @@ def _hint(state: ServerState) -> None:
         if servable.export.runtime == "saved_model":
             logger.info(
                 "Only a SavedModel of '%s' is exported. One that starts faster "
-                "and takes less memory: python -m har_keras.export RUN "
+                "and takes less memory: har-keras export RUN "
                 "--formats onnx,openvino",
                 servable.name,
             )

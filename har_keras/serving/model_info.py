@@ -119,8 +119,8 @@ class ModelInfo:
         ) as error:
             raise DataError(
                 f"'{name}' has no valid model info (clip, views and "
-                "calibration): it was not written by this version of `python "
-                "-m har_keras.export`. Export the run again."
+                "calibration): it was not written by this version of "
+                "`har-keras export`. Export the run again."
             ) from error
         return info
 

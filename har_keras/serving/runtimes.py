@@ -380,7 +380,7 @@ def _names(text: str | None, path: Path) -> tuple[str, ...]:
     if text is None:
         raise DataError(
             f"'{path}' has no class names: it was not written by "
-            "`python -m har_keras.export`."
+            "`har-keras export`."
         )
     names = json.loads(text)
     if (

@@ -71,7 +71,7 @@ def export_saved_model(
     if keras.backend.backend() != "tensorflow":
         raise UsageError(
             "A SavedModel is written by the TensorFlow backend. Received: "
-            f"{keras.backend.backend()}. Use `python -m har_keras.export RUN`, "
+            f"{keras.backend.backend()}. Use `har-keras export RUN`, "
             "which starts that backend itself."
         )
     folder = base / str(next_version(base))

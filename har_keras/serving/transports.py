@@ -18,7 +18,7 @@ from har_keras.serving import messages
 from har_keras.serving.address import Address, Busy, no_prediction, refusal
 
 _MAX_RESPONSE_BYTES = 8 * 2**20
-# Of `python -m har_keras.serve`, or of a proxy that asks for one.
+# Of `har-keras serve`, or of a proxy that asks for one.
 _KEY_VARIABLE = "HAR_KERAS_API_KEY"
 
 

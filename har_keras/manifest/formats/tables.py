@@ -45,7 +45,7 @@ _OWN = frozenset(
     {"sha256", "kept_frames", "first_kept_frame", "reason", "root"}
 )
 LABEL_COLUMNS = ("labelled_by", "note", "left_out")
-"""Columns that `python -m har_keras.label` adds: who named the class, what
+"""Columns that `har-keras label` adds: who named the class, what
 else there is to say, and whether a video is not to be used."""
 
 _LEFT_OUT = frozenset({"yes", "true", "1", "x"})
