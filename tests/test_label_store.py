@@ -85,7 +85,7 @@ def test_a_class_that_is_missing_elsewhere_is_still_a_slip(folder):
 
 def test_a_manifest_without_any_class_says_what_to_do(folder):
     named(Labels(folder), "😀.mp4", note="later")
-    with pytest.raises(DataError, match=r"har_keras\.label"):
+    with pytest.raises(DataError, match=r"har-keras label"):
         find_videos(folder)
     assert len(Manifest.without_labels(folder).videos) == len(NAMES)
 

@@ -183,7 +183,7 @@ def test_the_card_says_how_to_use_it(server, run):
     assert 'base_model: "MCG-NJU/videomae-base"\n' in card
     assert "\n# door\n" in card
     assert f'har_keras.VideoClassifier.load("hf://{NAME}")' in card
-    assert f"har_keras.predict hf://{NAME} video.mp4" in card
+    assert f"har-keras predict hf://{NAME} video.mp4" in card
     assert "manifest.csv" not in card
     assert "(confusion.png)" in card
 
