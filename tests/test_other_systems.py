@@ -36,5 +36,6 @@ def test_the_main_job_needs_nothing_that_only_unix_has(video_folder, tmp_path):
     )
     assert "Accuracy" in run("evaluate", folder, "--split", "train")
     video = next(videos.rglob("*.mp4"))
-    assert "%" in run("predict", folder, video, "--timeline")
+    output = ("--output", tmp_path / "predictions")
+    assert "%" in run("predict", folder, video, "--timeline", *output)
     assert run("export", folder).strip().endswith("2")
