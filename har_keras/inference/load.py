@@ -100,7 +100,8 @@ def load(
     if kind == "run" and allow_export:
         run = Run.open(Path(where))
         if exported := fresh_export(run):
-            return _classifier(run, exported, Calibration.read(run))
+            names, calibration = exported.class_names, Calibration.read(run)
+            return _classifier(run, exported, names, calibration)
     start_backend_of(where)
     if kind == "server":
         return exported_classifier(Remote(ServingClient(str(where))))
@@ -111,21 +112,24 @@ def load(
 
 def _of_run(run: Run, model: Any) -> Classifier:
     """Returns a classifier around the Keras model of a run."""
+    names = class_names_of(run)
     model = model or load_model(run)
-    _require_classes(run, model, class_names_of(run))
+    _require_classes(run, model, names)
     if extractor := getattr(model, "extractor", None):
         # Windows of a timeline and of a stream overlap.
         extractor.num_remembered = 2 * model.num_frames
     calibration = calibration_of(run, model)
     if calibration.reference is not None:
         model = Measured(model, calibration.reference)
-    return _classifier(run, model, calibration)
+    return _classifier(run, model, names, calibration)
 
 
-def _classifier(run: Run, model: Any, calibration: Calibration) -> Classifier:
+def _classifier(
+    run: Run, model: Any, names: tuple[str, ...], calibration: Calibration
+) -> Classifier:
     return Classifier(
         model,
-        class_names_of(run),
+        names,
         run.config_to_open(),
         calibration=calibration,
         form=stored_form(run),
