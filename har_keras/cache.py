@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 from har_keras import cli
+from har_keras.compiled import clear_compiled, compiled_bytes
 from har_keras.errors import UsageError
 from har_keras.progress import plural
 from har_keras.ranges import Metavar
@@ -30,7 +31,8 @@ class CacheOptions:
 
     It has the decoded frames of videos in each size, and the features of
     backbones. What is removed is computed again when it is needed; what a
-    running process uses is left.
+    running process uses is left. Without
+    --store-dir, --clear also removes what XLA compiled.
 
     The store in the user's cache folder may take a tenth of its disk; beyond
     that, what was not used for the longest time is removed after decoding. The
@@ -67,7 +69,8 @@ def cache(
             and what killed programs left over. Defaults to `None`: nothing.
         limit: str. Remove what was not used for the longest time, down to a
             size such as "20GB". Defaults to `""`: nothing.
-        clear: bool. Whether to remove everything. Defaults to `False`.
+        clear: bool. Whether to remove everything; without `store_dir` also
+            what XLA compiled. Defaults to `False`.
 
     Returns:
         list of `CacheItem`, by folder: what is there now.
@@ -84,6 +87,8 @@ def cache(
             "--clear removes everything."
         )
     folder = _store_dir(store_dir)
+    if clear and store_dir is None:
+        clear_compiled()
     if clear or limit or unused_days is not None:
         from har_keras.store.limit import parse_size, shrink
 
@@ -112,6 +117,7 @@ def _table(store_dir: Path, items: Sequence[CacheItem]) -> str:
         f"Frame store {store_dir}",
         f"It may take {limit_of(store_dir).text}; {size_text(free)} free on "
         "its disk.",
+        f"What XLA compiled takes {size_text(compiled_bytes())}.",
         "",
     ]
     folders = sorted({item.folder for item in items})

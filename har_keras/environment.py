@@ -1,9 +1,11 @@
 """The machine: backend, cores, memory, keys, versions of packages."""
 
 import contextlib
+import ctypes
 import netrc
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -14,9 +16,14 @@ from pathlib import Path
 from typing import Literal
 
 from har_keras._version import __version__
+from har_keras.compiled import keep_compiled
 from har_keras.errors import EnvironmentFault, UsageError
 
 Backend = Literal["auto", "tensorflow", "jax", "torch"]
+
+# Levels of TensorFlow's messages that are kept, and of absl's.
+_ERRORS = "3"
+_FATAL = 3
 
 
 def start_backend(backend: Backend = "auto", *, reads_data: bool = True) -> str:
@@ -43,7 +50,7 @@ def start_backend(backend: Backend = "auto", *, reads_data: bool = True) -> str:
         chosen = str(sys.modules["keras"].backend.backend())
     os.environ["KERAS_BACKEND"] = chosen
     # 3 leaves errors; the rest is for people who build TensorFlow.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", _ERRORS)
     try:
         with quiet_libraries():
             import keras
@@ -52,6 +59,8 @@ def start_backend(backend: Backend = "auto", *, reads_data: bool = True) -> str:
                 import tensorflow as tf
 
                 tf.get_logger().setLevel("ERROR")
+                if os.environ["TF_CPP_MIN_LOG_LEVEL"] == _ERRORS:
+                    _quiet_compiler(Path(tf.__file__).parent)
     except ImportError as error:
         name = (error.name or "").partition(".")[0]
         extra = f"har_keras[{chosen}]" if name == chosen else name
@@ -67,7 +76,25 @@ def start_backend(backend: Backend = "auto", *, reads_data: bool = True) -> str:
             f"{chosen} comes too late. Set KERAS_BACKEND={chosen} before keras "
             "is first imported."
         )
+    keep_compiled(running, num_cores())
     return running
+
+
+def _quiet_compiler(tensorflow: Path) -> None:
+    """Leaves out what XLA logs by a way that knows no variable.
+
+    It tells that it compiles, and calls each program that it reads from a file
+    an error, for it first tries another format. What fails is raised.
+    """
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        options = tensorflow / "include" / "absl" / "base" / "options.h"
+        (space,) = re.findall(
+            r"define ABSL_OPTION_INLINE_NAMESPACE_NAME (\w+)",
+            options.read_text("utf-8"),
+        )
+        name = f"_ZN4absl{len(space)}{space}14SetMinLogLevel"
+        library = ctypes.CDLL(str(tensorflow / "libtensorflow_framework.so.2"))
+        library[f"{name}ENS0_18LogSeverityAtLeastE"](_FATAL)
 
 
 @contextlib.contextmanager

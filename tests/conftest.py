@@ -17,7 +17,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # What XLA does to make a program fast takes longer than a tiny model runs. CI
 # compiles once as users do, with XLA_FLAGS="".
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
 # Helpers and programs have no tests.
 collect_ignore = ["support", "programs"]

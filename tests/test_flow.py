@@ -16,7 +16,7 @@ from har_keras.run import Run
 OPTIONS = (
     *("--crop-size", "32", "--num-frames", "8", "--batch-size", "8"),
     *("--hidden-dim", "32", "--num-layers", "2", "--mlp-dim", "64"),
-    *("--epochs", "40", "--learning-rate", "0.003", "--augment", "light"),
+    *("--epochs", "16", "--learning-rate", "0.003", "--augment", "light"),
     *("--wandb", "off", "--clips-per-video", "2", "--test-fraction", "0.3"),
     # What is drawn looks alike, and would share a group.
     *("--group-by", "file"),

@@ -56,10 +56,10 @@ ROOMS = {
 }  # fmt: skip
 # What every room may import: options, names, files; no stage of the data.
 GROUND = {
-    "_version", "beam", "cli", "config", "damaged", "environment", "errors",
-    "files", "hub", "hub_config", "hub_place", "hub_run", "interrupts",
-    "phases", "processes", "progress", "ranges", "recipes", "run", "terminal",
-    "toml",
+    "_version", "beam", "cli", "compiled", "config", "damaged", "environment",
+    "errors", "files", "hub", "hub_config", "hub_place", "hub_run",
+    "interrupts", "phases", "processes", "progress", "ranges", "recipes", "run",
+    "terminal", "toml",
 }  # fmt: skip
 # The command line is for verbs: a library file does not import it.
 VERBS_ONLY = {"cli"}

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import psutil
 
 from har_keras.benchmark.reading import cost, decode_with_ffmpeg
 from har_keras.benchmark.step import matmul_flops
+from har_keras.compiled import VARIABLE
 from har_keras.config import Config
 from har_keras.errors import EnvironmentFault
 from har_keras.files import temporary_prefix
@@ -82,11 +83,11 @@ def benchmark_job(
 
     Args:
         videos: Path. The folder.
-        config: Config. Every option; frames and features go to a store that is
-            empty at first.
+        config: Config. Every option. Frames, features and compiled programs
+            go to folders that are empty at first.
         rounds: int. How often. Defaults to `1`.
-        again: bool. Whether each round trains a second time, with the frames
-            and features there, and that is measured. Defaults to `False`.
+        again: bool. Whether each round trains a second time, with what the
+            first left there, and that is measured. Defaults to `False`.
         beside: str. A command line to measure in turns with it, such as a
             training script of one's own. Defaults to none.
 
@@ -109,25 +110,36 @@ def benchmark_job(
     return rows
 
 
-def measured(command: Sequence[str]) -> JobCost:
+def measured(
+    command: Sequence[str], variables: Mapping[str, str] | None = None
+) -> JobCost:
     """Runs a command to its end and returns what it took.
 
     Args:
         command: Sequence of str. The program and its arguments.
+        variables: Mapping from str to str or None. Environment variables to
+            set. Defaults to none.
 
     Raises:
         EnvironmentFault: If it can't be started, or fails.
     """
     began, memory = time.time(), list[tuple[float, int]]()
-    spent = cost(lambda: _run(command, memory))
+    environment = {**os.environ, **(variables or {})}
+    spent = cost(lambda: _run(command, environment, memory))
     return JobCost(began, spent.wall_seconds, spent.cpu_seconds, tuple(memory))
 
 
-def _run(command: Sequence[str], memory: list[tuple[float, int]]) -> None:
+def _run(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    memory: list[tuple[float, int]],
+) -> None:
     """Runs a command, and adds what memory it has to a list."""
     with tempfile.TemporaryFile() as words:
         try:
-            process = subprocess.Popen(command, stdout=words, stderr=words)
+            process = subprocess.Popen(
+                command, env=environment, stdout=words, stderr=words
+            )
         except OSError as error:
             raise EnvironmentFault(
                 f"'{command[0]}' can't be started: {error.strerror}."
@@ -178,8 +190,12 @@ def _resident_bytes(pid: int) -> int:
 def _trained(
     videos: Path, config: Config, *, again: bool
 ) -> tuple[JobCost, list[Phase]]:
-    """Trains with an empty store, or once more with the one that it left."""
+    """Trains with nothing kept, or once more with what that left.
+
+    Which are frames, features and what XLA compiled.
+    """
     with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
+        compiled = {VARIABLE: str(Path(folder, "compiled"))}
         file, run = Path(folder, "config.toml"), Run(Path(folder, "run"))
         own = config.replace(store_dir=Path(folder, "store"), wandb="off")
         write_toml(own, file)
@@ -187,10 +203,11 @@ def _trained(
             *(sys.executable, "-m", "har_keras.train", str(videos)),
             *("--config", str(file), "--run-dir", str(run.path)),
         ]
-        cost = measured(command)
+        cost = measured(command, compiled)
         if again:
             command[-1] = str(Path(folder, "again"))
-            run, cost = Run(command[-1]), measured(command)
+            run = Run(command[-1])
+            cost = measured(command, compiled)
         return cost, Phases.read(run.phases_file).ended
 
 

@@ -122,8 +122,8 @@ class JobOptions:
     rounds: int = 1
     """Measurements; figures are medians."""
     again: bool = False
-    """Train twice each time, and measure the second, which finds the frames
-    and the features of the first."""
+    """Train twice each time, and measure the second, which finds the frames,
+    the features and the compiled programs of the first."""
     beside: Annotated[str, Metavar("COMMAND")] = ""
     """Command line to measure in turns with it, such as a training script of
     your own."""
