@@ -157,6 +157,20 @@ def without_xla():
         yield
 
 
+@pytest.fixture(scope="module")
+def without_export_check():
+    """Leaves out what asks every signature of an export, a second or two.
+
+    `test_signatures.py` has a test of it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "har_keras.serving.signatures.require_same_predictions",
+            lambda *_: None,
+        )
+        yield
+
+
 @pytest.fixture
 def without_waves(monkeypatch):
     """Leaves out the waves of large models, whose values a test never reads."""

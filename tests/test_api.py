@@ -13,7 +13,7 @@ from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
 from har_keras.run import Run
 
-pytestmark = pytest.mark.usefixtures("without_xla")
+pytestmark = pytest.mark.usefixtures("without_xla", "without_export_check")
 OPTIONS = dict(
     num_frames=4, crop_size=32, hidden_dim=8, num_layers=1, num_heads=2,
     mlp_dim=8, epochs=1, batch_size=8, cache="jpeg", wandb="off",
@@ -27,6 +27,12 @@ def trained(few_videos, tmp_path_factory):
         str(few_videos), str(folder / "run"),
         store_dir=str(folder / "store"), **OPTIONS,
     )  # fmt: skip
+
+
+@pytest.fixture
+def without_export(monkeypatch):
+    """Leaves out the export at the end of a training."""
+    monkeypatch.setattr("har_keras.export.export", lambda _: None)
 
 
 def test_training_leaves_figures_with_names(trained):
@@ -89,7 +95,9 @@ def test_an_option_that_does_not_exist_is_refused_first(tmp_path):
         har_keras.VideoClassifier.train(tmp_path, epoch=3)
 
 
-def test_a_run_gives_a_model_its_dimensions(trained, few_videos, tmp_path):
+def test_a_run_gives_a_model_its_dimensions(
+    trained, few_videos, tmp_path, without_export
+):
     tuned = har_keras.VideoClassifier.train(
         few_videos, tmp_path / "run", weights=trained.run.path, epochs=1,
         batch_size=8, wandb="off", store_dir=tmp_path / "store",
@@ -120,7 +128,9 @@ def test_a_finished_run_is_loaded_and_not_trained_again(
         har_keras.VideoClassifier.train(few_videos, trained.run.path)
 
 
-def test_a_run_that_is_not_finished_is_resumed(trained, few_videos, tmp_path):
+def test_a_run_that_is_not_finished_is_resumed(
+    trained, few_videos, tmp_path, without_export
+):
     run = Run(shutil.copytree(trained.run.path, tmp_path / "run"))
     for file in (run.phases_file, run.evaluation_file, run.model_file):
         file.unlink()

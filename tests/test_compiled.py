@@ -141,6 +141,7 @@ def test_a_full_disk_keeps_nothing(folder, monkeypatch):
     assert "TF_XLA_FLAGS" not in os.environ
 
 
+@pytest.mark.slow
 def test_tensorflow_reads_what_it_compiled(folder, tmp_path):
     """Also in a folder with a space, and it says nothing."""
     temporary = tmp_path / "a folder"

@@ -34,7 +34,7 @@ from har_keras.training import fit as fitting
 from har_keras.training.fingerprint import reopened
 from har_keras.training.initial_weights import initialize_weights
 
-pytestmark = pytest.mark.usefixtures("without_xla")
+pytestmark = pytest.mark.usefixtures("without_xla", "without_export_check")
 SMALL = {
     "recipe": "transfer", "crop_size": 64, "num_frames": 4, "fps": 2.0,
     "epochs": 4, "batch_size": 4, "num_layers": 1, "dropout_rate": 0.1,
@@ -305,7 +305,8 @@ def last_variables(run):
         return {name: arrays[name] for name in arrays if name != "state"}
 
 
-def test_a_finished_run_is_resumed_without_training(run):
+def test_a_finished_run_is_resumed_without_training(run, monkeypatch):
+    monkeypatch.setattr("har_keras.export.export", lambda _: None)
     before = run.history_file.read_text()
     resume(run)
     assert run.history_file.read_text() == before

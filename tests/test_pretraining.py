@@ -31,7 +31,7 @@ from har_keras.training.pretraining import (
     compiled_autoencoder,
 )
 
-pytestmark = pytest.mark.usefixtures("without_xla")
+pytestmark = pytest.mark.usefixtures("without_xla", "without_export_check")
 CONFIG = Config().replace(
     recipe="pretrain", crop_size=64, num_frames=4, hidden_dim=16,
     num_layers=1, mlp_dim=32, batch_size=8, epochs=3, mask_ratio=0.5,
