@@ -20,8 +20,8 @@ from har_keras.model.vit import VideoViT
 from har_keras.serving.client import ClientPrediction
 
 TINY = Config().replace(
-    num_frames=2, crop_size=16, num_layers=1, hidden_dim=8, mlp_dim=8,
-    batch_size=4, micro_batch_size=-1,
+    num_frames=2, crop_size=16, num_layers=1, num_heads=2, hidden_dim=8,
+    mlp_dim=8, batch_size=4, micro_batch_size=-1,
 )  # fmt: skip
 
 

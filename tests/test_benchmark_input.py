@@ -7,7 +7,9 @@ from har_keras.benchmark.__main__ import main
 from har_keras.config import ClipConfig, Config
 from har_keras.manifest.manifest import Manifest
 
-SMALL = Config().replace(num_frames=4, crop_size=32, hidden_dim=8, num_heads=2)
+SMALL = Config().replace(
+    num_frames=4, crop_size=32, num_layers=1, hidden_dim=8, num_heads=2
+)
 
 
 @pytest.fixture

@@ -37,8 +37,8 @@ from har_keras.training.initial_weights import initialize_weights
 pytestmark = pytest.mark.usefixtures("without_xla", "without_export_check")
 SMALL = {
     "recipe": "transfer", "crop_size": 64, "num_frames": 4, "fps": 2.0,
-    "epochs": 4, "batch_size": 4, "num_layers": 1, "dropout_rate": 0.1,
-    "wandb": "off", "cache": "jpeg", "num_clips": 2,
+    "epochs": 4, "batch_size": 4, "num_layers": 1, "num_heads": 2,
+    "dropout_rate": 0.1, "wandb": "off", "cache": "jpeg", "num_clips": 2,
 }  # fmt: skip
 
 

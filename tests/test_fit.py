@@ -34,6 +34,7 @@ CONFIG = Config().replace(
     num_frames=8,
     hidden_dim=16,
     num_layers=1,
+    num_heads=2,
     mlp_dim=32,
     batch_size=8,
     epochs=3,

@@ -30,7 +30,7 @@ TOKENS = TOKENS_AT_ONCE[keras.config.backend()]
 def small_model(**changes):
     options = {
         "num_frames": 4, "crop_size": 32, "hidden_dim": 8, "num_layers": 1,
-        "mlp_dim": 8, "seed": 1,
+        "num_heads": 2, "mlp_dim": 8, "seed": 1,
     }  # fmt: skip
     model = VideoViT(3, **options | changes)
     model.build()

@@ -15,6 +15,7 @@ SMALL = {
     "crop_size": 32,
     "hidden_dim": 16,
     "num_layers": 2,
+    "num_heads": 2,
     "mlp_dim": 32,
     "seed": 1,
 }
