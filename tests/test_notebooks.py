@@ -24,6 +24,7 @@ PUBLIC = {*har_keras.__all__, "notebook"}
 SMALL = """
 num_videos = 6
 num_unlabeled = 6
+num_unseen = 4
 epochs = 2
 seconds = 4
 """
