@@ -1,6 +1,7 @@
 """The machine: backend, cores, memory, keys, versions of packages."""
 
 import contextlib
+import functools
 import netrc
 import os
 import platform
@@ -91,6 +92,18 @@ def quiet_libraries() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(kept, 2)
             os.close(kept)
+
+
+@functools.cache
+def compile_quietly() -> None:
+    """Lets XLA compile once, since TensorFlow 2.20 prints that it does.
+
+    Starts the devices, so it comes after what is set about them.
+    """
+    import tensorflow as tf
+
+    with quiet_libraries():
+        tf.function(lambda: tf.zeros(()), jit_compile=True, autograph=False)()
 
 
 def versions() -> dict[str, str]:

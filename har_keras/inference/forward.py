@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from har_keras.environment import compile_quietly
 from har_keras.inference.distance import Measured, keras_model_of
 from har_keras.serving.acceptance import joined
 
@@ -116,6 +117,7 @@ def _runs_on_cpu_of_tensorflow() -> bool:
 def _by_micro_batches(model: Any) -> Forward:
     import tensorflow as tf
 
+    compile_quietly()
     # Or the table would keep the model that it is to forget.
     weak: Any = weakref.ref(model)
 

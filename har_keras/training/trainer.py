@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from har_keras.config import TrainingConfig
+from har_keras.environment import compile_quietly
 from har_keras.model.layers import Shape, Tensor
 from har_keras.training.gradient_accumulation import TRAIN_STEPS, first_of
 from har_keras.training.optimizer import Factor, build_optimizer
@@ -132,12 +133,15 @@ def build_trainer(
         # be counted in each micro-batch.
         accelerated=_has_accelerator() or whole not in (None, classifier),
     )
+    jit = _can_jit() and not _is_slow_by_xla(classifier)
+    if jit and keras.backend.backend() == "tensorflow":
+        compile_quietly()
     trainer = Trainer(classifier, size, whole)
     trainer.compile(
         optimizer=build_optimizer(training, steps_per_epoch, factor),
         loss=loss or build_loss(training.label_smoothing, mixed=mixed),
         metrics=metrics,
-        jit_compile=_can_jit() and not _is_slow_by_xla(classifier),
+        jit_compile=jit,
     )
     return trainer
 
