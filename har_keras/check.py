@@ -139,6 +139,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.to is not None:
             print(f"Manifest     {options.to}{_where(options)}")
         _require(report, options.settings.split.strict)
+        print(
+            f"Next         har-keras train {options.videos} --recipe transfer"
+        )
 
     return cli.run_verb(verb)
 

@@ -49,8 +49,6 @@ def start_backend(backend: Backend = "auto", *, reads_data: bool = True) -> str:
     if backend == "auto" and "keras" in sys.modules:
         chosen = str(sys.modules["keras"].backend.backend())
     os.environ["KERAS_BACKEND"] = chosen
-    # 3 leaves errors; the rest is for people who build TensorFlow.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", _ERRORS)
     try:
         with quiet_libraries():
             import keras
@@ -101,8 +99,10 @@ def _quiet_compiler(tensorflow: Path) -> None:
 def quiet_libraries() -> Iterator[None]:
     """Holds back what libraries write to stderr, unless something fails.
 
-    Also what C libraries write, below Python.
+    Also what C libraries write, below Python. Those of TensorFlow go on after
+    the import: level 3 leaves what ends it, the rest is for who builds it.
     """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", _ERRORS)
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as noise, warnings.catch_warnings():

@@ -171,6 +171,12 @@ def predict(
     classifier = load(request.run, allow_export=allow_export)
     if is_live:
         live = live or TimelineConfig()
+        logger.info(
+            "Watching '%s': the first answer comes when a clip of %g s is "
+            "full. Ctrl-C ends it.",
+            sources[0].name,
+            round(classifier.config.clip.span_seconds, 1),
+        )
         found = watch(classifier, sources[0], live, max_seconds=max_seconds)
         return Predictions(classifier.class_names, found)
     named = list(zip(sources, own_names(sources), strict=True))

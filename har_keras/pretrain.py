@@ -215,11 +215,12 @@ def _pretrain(
     with log_file(run.log_file):
         log = fit(run, config, store, manifest, PRETRAINING)
         leave_hosts()
-        plot_curves(run.history_file, run.curves_file)
-        strips = reconstruction_strips(
-            load_any_model(run), store, manifest, config
-        )
-        plot_samples(strips, run.reconstruction_file)
+        with run.resumable():
+            plot_curves(run.history_file, run.curves_file)
+            strips = reconstruction_strips(
+                load_any_model(run), store, manifest, config
+            )
+            plot_samples(strips, run.reconstruction_file)
     log.finish(
         {},
         {

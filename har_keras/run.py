@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import logging
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from har_keras.config import Config
-from har_keras.errors import DataError, UsageError
+from har_keras.errors import DataError, Interrupted, UsageError
 from har_keras.files import (
     SpecialFileError,
     remove_leftovers,
@@ -21,6 +22,8 @@ from har_keras.files import (
 )
 from har_keras.hub import SCHEME, hub_name, hub_options
 from har_keras.toml import read_toml, write_toml
+
+logger = logging.getLogger(__name__)
 
 
 class ResultFiles:
@@ -89,6 +92,15 @@ class Run(ResultFiles):
         """The command that resumes the run after it was interrupted."""
         verb = "pretrain" if self.is_pretraining else "train"
         return f"har-keras {verb} --resume {self.path}"
+
+    @contextlib.contextmanager
+    def resumable(self) -> Iterator[None]:
+        """Says how to go on, if what is done to the run is interrupted."""
+        try:
+            yield
+        except (Interrupted, KeyboardInterrupt):
+            logger.info("Stopped. To go on: %s", self.resume_command)
+            raise
 
     @classmethod
     def new(cls, path: Path | str | None = None) -> "Run":

@@ -251,7 +251,7 @@ def _train_and_test(
     from har_keras.training.fit import fit
     from har_keras.training.hosts import current_hosts, leave_hosts
 
-    with phases("features"):
+    with phases("features"), run.resumable():
         store = prepared_features(store, manifest, config)
     if not current_hosts().is_chief:
         fit(run, config, store, manifest)
@@ -261,9 +261,9 @@ def _train_and_test(
         with phases("training"):
             log = fit(run, config, store, manifest)
         leave_hosts()
-        with phases("evaluation"):
+        with phases("evaluation"), run.resumable():
             evaluation = evaluate(run, store=store)
-        with phases("export"):
+        with phases("export"), run.resumable():
             export(run)
         phases.write(run.phases_file)
         logger.info("%s", phases)
@@ -339,7 +339,8 @@ def _summary(run: Run) -> str:
         f"Report       {run.report_file}  (open it in a browser)",
         f"Model        {run.model_file}",
         f"To serve     {run.saved_model_dir}",
-        f"Next         har-keras predict {run.path} VIDEO.mp4",
+        f"Next         har-keras predict {run.path} VIDEO.mp4"
+        + " --timeline" * bool(found.segments),
         f"             har-keras evaluate {run.path} --videos FOLDER",
     ]
     few = len(Manifest.read(run.manifest_file).usable("train")) <= _FEW_VIDEOS

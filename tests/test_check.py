@@ -146,6 +146,11 @@ def test_the_terminal_says_it_too(mixed_folder, tmp_path, capsys):
     row = re.search(r"^up +train +(\d+) +(\d+)", said.out, re.MULTILINE)
     assert row.groups() == ("4", "3")
     assert "frozen throughout" in said.out
+    assert re.search(r"^up: sizes \d+x\d+ \(\d+\)", said.out, re.MULTILINE)
+    last = said.out.splitlines()[-1]
+    assert (
+        last == f"Next         har-keras train {mixed_folder} --recipe transfer"
+    )
     assert "'train/up/<b>text.mp4' is not used: not a video" in said.err
     assert "A leak between splits: 'test/up/again.mp4' (test)" in said.err
     assert main([str(mixed_folder), *arguments, "--strict"]) == 3
@@ -160,6 +165,7 @@ def test_a_class_with_nothing_usable_ends_with_3(tmp_path, capsys):
     assert main([str(root), *arguments]) == 3
     said = capsys.readouterr()
     assert "class 'up' can be used (2: not a video)" in said.err
+    assert "Next" not in said.out
     # The report is there all the same: it is needed most now.
     assert (tmp_path / "out/report.html").is_file()
     assert "down" in said.out

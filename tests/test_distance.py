@@ -297,7 +297,7 @@ def test_nine_known_groups_are_the_least(run, tmp_path, num_videos):
             for x in videos
         ]
         assert all(x[:, -1].mean() <= found.limit for x in rows)
-        assert "farther from them than" in found.verdict
+        assert "unlike the training videos (distance over" in found.verdict
 
 
 def test_features_of_pixels_alone_give_no_limit(run, tmp_path):

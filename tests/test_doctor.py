@@ -322,3 +322,13 @@ def test_lines_fit_a_terminal():
     assert max(map(len, text.splitlines())) <= 79
     path = "/a/very-long-path/" + "x" * 80
     assert path in doctor._line(health.Finding("ok", "ffmpeg", path))
+
+
+def test_texts_begin_in_one_column():
+    topics = [
+        "wandb",
+        "frame store",
+        *(f"[{name}]" for name in packages.extras()),
+    ]
+    lines = [doctor._line(health.Finding("ok", x, "·")) for x in topics]
+    assert len({line.index("·") for line in lines}) == 1

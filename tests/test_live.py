@@ -12,7 +12,10 @@ from har_keras.errors import DataError
 from har_keras.inference.classifier import Classifier
 from har_keras.inference.live import watch
 from har_keras.inference.timeline import TimelineConfig
+from har_keras.predict import predict
+from har_keras.report.predictions import PredictRequest
 from har_keras.report.printing import JsonLines, Table
+from har_keras.run import Run
 from har_keras.video.live import LiveReader, live_command
 from har_keras.video.sources import Source
 
@@ -196,3 +199,14 @@ def test_answers_about_a_stream_say_how_late_they_are(stream, capsys):
     assert json.loads(said)["delay_seconds"] == answers[0].delay_seconds
     assert name in row
     assert "s behind" in row
+
+
+def test_who_watches_is_told_when_the_first_answer_comes(tiny_run, caplog):
+    caplog.set_level("INFO", "har_keras")
+    where = "http://127.0.0.1:9/live"
+    predict(PredictRequest(str(tiny_run.path)), [where], allow_network=True)
+    span = Run(tiny_run.path).config().clip.span_seconds
+    told = (
+        f"Watching '{where}': the first answer comes when a clip of {span:g} s"
+    )
+    assert told in caplog.text

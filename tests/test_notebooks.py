@@ -24,6 +24,7 @@ PUBLIC = {*har_keras.__all__, "notebook"}
 SMALL = """
 num_videos = 6
 num_unlabeled = 6
+num_unseen = 4
 epochs = 2
 seconds = 4
 """
@@ -191,6 +192,8 @@ def test_it_runs_from_top_to_bottom(path, installed, tmp_path):
         run_notebook(found, tmp_path, installed)
         (output,) = where.outputs
         assert Path(output.text).is_relative_to(installed)
+        said = [x for cell in found.cells for x in cell.get("outputs", ())]
+        assert [x.text for x in said if x.get("name") == "stderr"] == []
         return json.dumps(found)
 
     run()

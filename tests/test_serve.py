@@ -7,6 +7,7 @@ has the tests under load.
 import http.client
 import json
 import logging
+import os
 import re
 import shutil
 import subprocess
@@ -41,6 +42,7 @@ from har_keras.serve.batcher import Batcher, Closed  # noqa: E402
 from har_keras.serve.exports import find_sources, read_labels  # noqa: E402
 from har_keras.serve.options import Keys, ServeOptions  # noqa: E402
 from har_keras.serve.repository import Repository  # noqa: E402
+from har_keras.serve.server import running  # noqa: E402
 from har_keras.web.refusal import Refusal  # noqa: E402
 from har_keras.web.uploads import UploadFolder, remove_abandoned  # noqa: E402
 
@@ -1002,6 +1004,34 @@ def test_tensorflow_is_not_imported_for_another_runtime(exported_run):
         text=True,
     )
     assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_a_saved_model_is_loaded_without_words_of_tensorflow(exported_run):
+    code = (
+        "import sys; from pathlib import Path;"
+        "from har_keras.serving.runtimes import open_exported\n"
+        "open_exported(Path(sys.argv[1]))"
+    )
+    bare = {k: v for k, v in os.environ.items() if "TF_CPP" not in k}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(exported_run / "saved_model/1")],
+        env=bare,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+
+
+def test_a_run_with_a_saved_model_alone_is_told_how_to_start_faster(
+    exported_run, tmp_path, caplog
+):
+    caplog.set_level("INFO", "har_keras")
+    run = tmp_path / "run"
+    shutil.copytree(exported_run, run, ignore=shutil.ignore_patterns("formats"))
+    with running(ServeOptions((str(run),), port=0)):
+        pass
+    assert f"har-keras export {run} --formats onnx,openvino" in caplog.text
 
 
 def test_metrics_say_what_happened(exported_run, video):

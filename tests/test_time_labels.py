@@ -43,7 +43,7 @@ from har_keras.store import decoding, scenes
 from har_keras.store.duplicates import find_duplicates
 from har_keras.store.parts import with_background
 from har_keras.store.preparation import decode_all, decode_usable
-from har_keras.train import recommend_rate
+from har_keras.train import _summary, recommend_rate
 from har_keras.training.fingerprint import RunFingerprint
 
 SMALL = {
@@ -784,6 +784,11 @@ def test_segments_are_those_of_predict(timed_run, measured):
     ]
     shown = [(r["class"], r["start_seconds"], r["end_seconds"]) for r in rows]
     assert shown == expected
+
+
+def test_the_next_step_after_parts_is_a_timeline(timed_run, measured):
+    last = _summary(timed_run)
+    assert f"har-keras predict {timed_run.path} VIDEO.mp4 --timeline" in last
 
 
 def test_options_of_the_timeline_are_obeyed(timed_run, tmp_path, capsys):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from har_keras.doctor.finding import Finding
 
 _WIDTH = 79
-_TEXT_COLUMN = 18
+_TEXT_COLUMN = 19  # the longest topic is [pretrained]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _line(finding: Finding) -> str:
             break_long_words=False,  # so that paths can be copied
         )
     ]
-    first = f"{finding.state:4}  {finding.topic:11} "
+    first = f"{finding.state:4}  {finding.topic:12} "
     return first + ("\n" + " " * _TEXT_COLUMN).join(lines)
 
 

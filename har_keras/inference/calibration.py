@@ -150,7 +150,7 @@ class Calibration:
             )
         all_are = 'Every answer is accepted, none is "none of these"'
         if self.limit is not None:
-            all_are = 'No answer is too unsure, and so "none of these"'
+            all_are = 'No answer is "none of these" for being unsure'
         errors = f"--accept-errors {self.accept_errors:g}"
         needed = groups_needed(self.accept_errors or 1.0)
         if self.num_known_groups < needed:
@@ -170,16 +170,15 @@ class Calibration:
     @property
     def _of_limit(self) -> str:
         if self.limit is not None:
-            also = "So" if self.threshold is not None else "But so"
-            return (
-                f"{also} are videos unlike those of the training: farther "
-                f"from them than {self.limit:.1f}."
-            )
+            far = f"unlike the training videos (distance over {self.limit:.1f})"
+            if self.threshold is not None:
+                return f"So are videos {far}."
+            return f'Videos {far} are "none of these".'
         if self.far_share is None:
             return ""
         return (
-            "Videos unlike those of the training are not told apart: that "
-            f"needs {groups_needed(self.far_share)} known groups."
+            "Videos unlike the training videos are not refused: that needs "
+            f"{groups_needed(self.far_share)} known groups."
         )
 
     @property

@@ -378,7 +378,7 @@ _KINDS: dict[str, Callable[[StoredVideo], str]] = {
         f"{video.info.rotation}\N{DEGREE SIGN}"
         + (", mirrored" if video.info.mirrored else "")
     ),
-    "rate": lambda video: "variable" if video.variable_rate else "even",
+    "timing": lambda video: "variable" if video.variable_rate else "even",
     "audio": lambda video: "with" if video.info.has_audio else "without",
 }
 
@@ -389,12 +389,12 @@ def _most_common(values: Iterable[str]) -> str:
     Example:
 
     >>> _most_common(["a", "b", "a"])
-    '2 a, 1 b'
+    'a (2), b (1)'
     """
     counts = Counter(values)
-    listed = [f"{count} {value}" for value, count in counts.most_common(4)]
+    listed = [f"{value} ({count})" for value, count in counts.most_common(4)]
     others = counts.total() - sum(n for _, n in counts.most_common(4))
-    return ", ".join([*listed, *([f"{others} others"] if others else [])])
+    return ", ".join([*listed, *([f"others ({others})"] if others else [])])
 
 
 def _time(seconds: float | None) -> Cell:

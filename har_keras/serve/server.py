@@ -12,6 +12,7 @@ from types import FrameType
 import uvicorn
 
 from har_keras.errors import UsageError
+from har_keras.run import Run
 from har_keras.serve.exports import address, find_sources, read_labels
 from har_keras.serve.options import KEYS_VARIABLE, Keys, ServeOptions
 from har_keras.serve.state import ServerState, make_state
@@ -153,10 +154,13 @@ def _hint(state: ServerState) -> None:
         return
     for servable in state.repository.servables:
         if servable.export.runtime == "saved_model":
+            versions = servable.export.path.parent
+            run = Run(versions.parent)
             logger.info(
                 "Only a SavedModel of '%s' is exported. One that starts faster "
-                "and takes less memory: har-keras export RUN "
+                "and takes less memory: har-keras export %s "
                 "--formats onnx,openvino",
                 servable.name,
+                run.path if versions == run.saved_model_dir else "RUN",
             )
             return

@@ -174,7 +174,8 @@ class SavedModel(Exported):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        tensorflow = package("tensorflow")
+        with quiet_libraries():
+            tensorflow = package("tensorflow")
         with plain_path(path) as plain:
             self._loaded = tensorflow.saved_model.load(str(plain))
         self._predict = self._loaded.signatures["serving_default"]

@@ -3,6 +3,7 @@
 import functools
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from har_keras.backbones.classifier import build_classifier
 from har_keras.clips.dataset import ClipDataset
 from har_keras.config import Config
-from har_keras.errors import DataError, EnvironmentFault, Interrupted
+from har_keras.errors import DataError, EnvironmentFault
 from har_keras.features.dataset import FeatureDataset
 from har_keras.files import remove_leftovers
 from har_keras.manifest.manifest import Manifest
@@ -204,14 +205,12 @@ class Training:
             Interrupted: After a signal; a checkpoint is saved.
             DataError: If the loss became NaN or infinite.
         """
+        told = self.run.resumable if self.hosts.is_chief else nullcontext
         try:
-            self._all_epochs(callbacks)
+            with told():
+                self._all_epochs(callbacks)
         except NonFiniteLossError as found:
             raise self._explained(found) from None
-        except Interrupted:
-            if self.hosts.is_chief:
-                logger.info("Stopped. To go on: %s", self.run.resume_command)
-            raise
         if self.hosts.is_chief:
             logger.info(
                 "%s", kept_epoch(self.state, self.config.training.epochs)
