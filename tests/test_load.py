@@ -377,6 +377,7 @@ def test_a_run_tells_its_exports_how_it_is_asked(run, exported):
         INFO.text().replace('"num_frames": 4', '"num_frames": 0'),
         INFO.text().replace('"num_frames": 4', '"num_frames": 1e9'),
         INFO.text().replace('"fps": 8.0', '"fps": "x"'),
+        INFO.text().replace('"fps": 8.0', '"fps": 4000.0'),
         INFO.text().replace('"jpeg"', '"gif"'),
         INFO.text().replace('"threshold": null', '"threshold": 7'),
         INFO.text().replace('"threshold": null', '"threshold": "x"'),
