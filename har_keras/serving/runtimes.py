@@ -197,6 +197,9 @@ class Onnx(Exported):
 
     def __init__(self, path: Path, *, streams: int = 1) -> None:
         self.path = path
+        # It would tell Microsoft of every model, and mark the machine by a
+        # file among the temporary ones.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         runtime = package("onnxruntime")
         options = runtime.SessionOptions()
         if streams > 1:
