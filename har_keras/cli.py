@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import textwrap
+import threading
 import typing
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,8 +24,9 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from har_keras.config import Config, section_of
-from har_keras.errors import EnvironmentFault, HarError, Interrupted
+from har_keras.errors import EnvironmentFault, HarError, Interrupted, Stopped
 from har_keras.files import own_temporary_folder
+from har_keras.interrupts import end_now, insist
 from har_keras.processes import kill_all, start_again
 from har_keras.ranges import Advanced as Advanced
 from har_keras.ranges import Metavar, Range
@@ -69,9 +71,9 @@ def run_verb(verb: Callable[[], object]) -> int:
             return _failed(error, error.exit_code)
         except KeyboardInterrupt:
             print("Stopped by Ctrl-C.", file=sys.stderr)
-            return 130
+            return end_now(130)
         except Interrupted as interrupted:
-            return interrupted.exit_code
+            return end_now(interrupted.exit_code)
         except BrokenPipeError:
             # The reader of our output went away, as `| head` does.
             with contextlib.suppress(OSError):
@@ -373,18 +375,38 @@ _KNOWN: dict[str, Collection[str]] = {"preset": PRESETS, "recipe": RECIPES}
 
 
 @contextlib.contextmanager
+def _lost_unseen() -> Iterator[None]:
+    """Prints no traceback of a signal that Python drops; it comes again."""
+    before = sys.unraisablehook
+
+    def hook(dropped: Any) -> None:
+        if not isinstance(dropped.exc_value, Stopped | Interrupted):
+            before(dropped)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+@contextlib.contextmanager
 def _terminable() -> Iterator[None]:
     """Lets SIGTERM and Ctrl-C unwind the stack, also while ffmpeg is silent.
 
     Half-written files are then removed. Threads that wait for a frame would
     hold that up, so their processes are ended first.
     """
+    ended = threading.Event()
 
     def interrupt(number: int, _: Any) -> None:
         kill_all(number)
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise Interrupted(number)
+        is_key = number == signal.SIGINT
+        raise insist(
+            Stopped() if is_key else Interrupted(number),
+            signal.Signals(number),
+            ended,
+        )
 
     # What a shell had ignored for a job in the background stays ignored.
     numbers = [
@@ -398,8 +420,10 @@ def _terminable() -> Iterator[None]:
         yield
         return
     try:
-        yield
+        with _lost_unseen():
+            yield
     finally:
+        ended.set()
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
         start_again()

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from har_keras.errors import UsageError
 from har_keras.ranges import (
     AT_LEAST_ONE,
+    CLIP_RATE,
     FRACTION,
     MICRO_BATCH,
     NOT_NEGATIVE,
@@ -46,7 +47,7 @@ class ClipConfig:
 
     num_frames: Annotated[int, SIZE] = 16
     """Frames in a clip."""
-    fps: Annotated[float, RATE] = 8.0
+    fps: Annotated[float, CLIP_RATE] = 8.0
     """Frame rate of a clip in frames per second, whatever the video's own."""
     crop_size: Annotated[int, SIZE] = 112
     """Height and width of a clip in pixels; a multiple of --patch-size."""
@@ -438,11 +439,8 @@ def section_of(name: str) -> str:
     Raises:
         UsageError: If there is no such option; names the nearest one.
     """
-    known = {
-        option: section
-        for section, part in dataclasses.asdict(Config()).items()
-        for option in part
-    }
+    parts = dataclasses.asdict(Config()).items()
+    known = {option: section for section, part in parts for option in part}
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)

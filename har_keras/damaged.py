@@ -2,12 +2,12 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from har_keras.errors import DataError, HarError
-from har_keras.files import read_regular
+from har_keras.files import read_regular, require_regular
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -68,6 +68,35 @@ def damage_named(file: Path) -> Iterator[None]:
         raise
     except Exception as error:
         raise _damaged(file, error) from error
+
+
+def require_regular_files(files: Iterable[Path]) -> None:
+    """Refuses a named pipe among the files of a model: a reader would wait.
+
+    Args:
+        files: Iterable of Path. Those that are missing pass.
+
+    Raises:
+        DataError: If one is there and no regular file.
+    """
+    for file in files:
+        with damage_named(file):
+            require_regular(file)
+
+
+def different_texts(found: object) -> tuple[str, ...]:
+    """Returns class names that were read from a file.
+
+    Raises:
+        ValueError: If they are something else, for `damage_named`.
+    """
+    if (
+        not isinstance(found, list)
+        or not all(isinstance(name, str) for name in found)
+        or len(set(found)) != len(found)
+    ):
+        raise ValueError("its class names are no list of different texts")
+    return tuple(found)
 
 
 def _damaged(file: Path, reason: object) -> DataError:

@@ -29,6 +29,15 @@ class EnvironmentFault(HarError):
     exit_code = 4
 
 
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C.
+
+    A class of its own, for Python ends itself by the signal, without an exit
+    code, once a KeyboardInterrupt has passed through `exec`, however it was
+    handled after that.
+    """
+
+
 class Interrupted(BaseException):
     """SIGTERM or Ctrl-C, once what was under way has been put in order."""
 

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import io
 import logging
+import math
 import os
 import re
 import secrets
@@ -147,6 +148,7 @@ def passing_file(path: Path) -> Iterator[Path]:
         EnvironmentFault: If the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_left(path.parent)
     _renew_temporary_folder()  # what writes the file may need it
     mark = f"{machine_mark()}{os.getpid():08x}{secrets.token_hex(2)}"
     temporary = path.with_name(f".{mark}-{path.name}")
@@ -165,6 +167,16 @@ def publish(temporary: Path, path: Path) -> None:
         shutil.rmtree(path)
     os.replace(temporary, path)
     sync(path.parent)  # the new name, too
+
+
+@functools.lru_cache(1024)
+def remove_left(folder: Path) -> None:
+    """Removes what killed processes of this machine half wrote into a folder.
+
+    It may be anyone's folder: only names that tell such a process count.
+    Looked at once, for listing a large folder takes time.
+    """
+    remove_leftovers(folder, older_than_seconds=math.inf)
 
 
 def remove_leftovers(folder: Path, *, older_than_seconds: float = 0) -> None:

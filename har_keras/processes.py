@@ -1,4 +1,4 @@
-"""Starts ffmpeg: with a limit on memory, and never outliving this process."""
+"""Starts programs, limited in memory and never outliving this process."""
 
 import atexit
 import contextlib
@@ -15,6 +15,10 @@ from har_keras.errors import EnvironmentFault, Interrupted
 
 MAX_BYTES = 2 * 2**30
 """Memory of one ffmpeg; the largest frames that are decoded need half."""
+
+
+class Overtime(EnvironmentFault):
+    """A program did not end within its time limit."""
 
 
 class Process(subprocess.Popen[bytes]):
@@ -107,14 +111,15 @@ def run(
         A `subprocess.CompletedProcess`.
 
     Raises:
-        EnvironmentFault: If it can't be started, or takes too long.
+        EnvironmentFault: If it can't be started; `Overtime` if it takes too
+            long.
     """
     stdin = subprocess.PIPE if data else subprocess.DEVNULL
     with Process(command, stdin=stdin) as process:
         try:
             out, told = process.communicate(data or None, timeout_seconds)
         except subprocess.TimeoutExpired as error:
-            raise EnvironmentFault(
+            raise Overtime(
                 f"'{command[0]}' did not end within {timeout_seconds:g} s."
             ) from error
         finally:

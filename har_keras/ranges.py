@@ -36,6 +36,8 @@ POSITIVE = Range("above 0", lambda value: 0 < value < math.inf)
 PORT = Range("a port, 0 to 65535", lambda value: 0 <= value <= 65535)
 SIZE = Range("from 1 to 4096", lambda value: 1 <= value <= 4096)
 RATE = Range("above 0 and at most 4096", lambda value: 0 < value <= 4096)
+# Videos are decoded at twice the rate of clips, whatever their own.
+CLIP_RATE = Range("above 0 and at most 500", lambda value: 0 < value <= 500)
 FRACTION = Range("in [0, 1)", lambda value: 0 <= value < 1)
 RATIO = Range("in (0, 1)", lambda value: 0 < value < 1)
 SHARE = Range("above 0 and at most 1", lambda value: 0 < value <= 1)

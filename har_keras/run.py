@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from har_keras.config import Config
+from har_keras.damaged import require_regular_files
 from har_keras.errors import DataError, Interrupted, UsageError
 from har_keras.files import (
-    SpecialFileError,
     remove_leftovers,
-    require_regular,
     warn_of_no_locks,
     whole_file,
 )
@@ -219,19 +218,9 @@ class Run(ResultFiles):
                 f"'{path}' is not a run: it has no {run.config_file.name}. "
                 "Give the folder that `har-keras train` made."
             )
-        run._require_files()
+        files = vars(run).items()
+        require_regular_files(x for name, x in files if name.endswith("_file"))
         return run
-
-    def _require_files(self) -> None:
-        """Refuses a run with a named pipe in it, whose reader would wait."""
-        for name, path in vars(self).items():
-            if name.endswith("_file"):
-                try:
-                    require_regular(path)
-                except SpecialFileError as error:
-                    raise DataError(
-                        f"'{path}' is damaged: {error.strerror}."
-                    ) from error
 
     def config(self) -> Config:
         """Returns the options that the run was started with."""

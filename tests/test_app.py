@@ -263,6 +263,8 @@ def test_what_turns_out_too_large_is_never_whole_on_the_disk(page):
     [
         (b"no video at all", "not a video"),
         (b"", "The video is empty"),
+        # Its header is read, and no frame.
+        (b"GIF89a" + b"\xff" * 4 + b"\x80" + bytes(3000), "can't be used: "),
         (None, "A video may have up to 3 MB and 20 seconds. Received:"),
     ],
 )
@@ -276,6 +278,7 @@ def test_what_can_not_be_used_is_said_in_one_sentence(
     said = [x.get("sentence") or x.get("error") for x in events][-1]
     assert sentence in said
     assert "\n" not in said
+    assert "har_keras-app" not in said  # where it was, on this machine
     assert [x.get("event") for x in events].count("error") == (status == 200)
     wait_for(lambda: page.uploads == [])
 

@@ -2,6 +2,7 @@ import io
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -86,6 +87,52 @@ def test_sigterm_becomes_143():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True)
     # One that SIGTERM itself had ended would be -15.
     assert done.returncode == 143
+
+
+LOSING = {
+    "nothing": "raise_signal(number)",
+    "exec": "exec('raise_signal(number)')",
+    "except": """
+    try:
+        raise_signal(number)
+    except BaseException:
+        pass
+""",
+    "garbage": """
+    class Last:
+        def __del__(self):
+            raise_signal(number)
+    Last()
+""",
+}
+
+
+@pytest.mark.parametrize("way", LOSING)
+@pytest.mark.parametrize(
+    ("number", "exit_code", "said"),
+    [
+        (signal.SIGINT, 130, "Stopped by Ctrl-C.\n"),
+        (signal.SIGTERM, 143, ""),
+    ],
+)
+def test_a_signal_that_is_swallowed_comes_again(number, exit_code, said, way):
+    code = (
+        "import sys, time\n"
+        "from signal import raise_signal\n"
+        "from har_keras import cli\n"
+        f"number = {int(number)}\n"
+        "def verb():\n"
+        f"    {LOSING[way].strip()}\n"
+        "    for _ in range(200):\n"
+        "        time.sleep(0.05)\n"
+        "sys.exit(cli.run_verb(verb))\n"
+    )
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (exit_code, said)
+    assert time.monotonic() - began < 10
 
 
 def test_messages_are_printed_once_though_others_set_logging_up():
@@ -189,3 +236,35 @@ def test_names_that_are_no_text_are_printed(monkeypatch):
     assert cli.run_verb(lambda: print("a\udce9.mp4")) == 0
     out.flush()
     assert out.buffer.getvalue() == b"a\\udce9.mp4\n"
+
+
+SLOW_TO_END = """
+import atexit, signal, sys, threading
+from har_keras import cli
+
+class Slow:
+    def __del__(self):
+        import time
+        time.sleep(30)
+
+def verb():
+    sys.kept = Slow()
+    atexit.register(print, "tidied")
+    threading.Thread(target=threading.Event().wait).start()
+    signal.raise_signal({number})
+    threading.Event().wait()
+
+sys.exit(cli.run_verb(verb))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_after_a_signal_nothing_is_waited_for(tmp_path, number, exit_code):
+    program = tmp_path / "har-keras"
+    program.write_text(SLOW_TO_END.format(number=int(number)))
+    done = subprocess.run(
+        [sys.executable, program], capture_output=True, text=True, timeout=20
+    )
+    assert (done.returncode, done.stdout) == (exit_code, "tidied\n")

@@ -10,6 +10,7 @@ import pytest
 from har_keras import files
 from har_keras.errors import EnvironmentFault
 from har_keras.files import full_disk_named, whole_file
+from har_keras.label.labels import Labels
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -79,6 +80,29 @@ def test_temporary_folders_of_killed_processes_go(tmp_path, monkeypatch):
     files.temporary_prefix()
     assert not left.exists()
     assert all((folder / "file").exists() for folder in kept)
+
+
+@pytest.mark.parametrize("begin", ["file", "labels"])
+def test_what_a_killed_process_half_wrote_goes(tmp_path, begin):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    machine = files.machine_mark()
+    left = tmp_path / f".{machine}{ended.pid:08x}12ab-manifest.csv"
+    kept = [
+        tmp_path / f".{machine}{os.getpid():08x}12ab-manifest.csv",
+        tmp_path / f".{'0' * 6}{ended.pid:08x}12ab-manifest.csv",
+        tmp_path / ".12345678-notes.txt",  # of the user
+    ]
+    for path in (left, *kept):
+        path.write_text("half")
+        os.utime(path, (0, 0))
+    if begin == "file":
+        with whole_file(tmp_path / "a.txt") as file:
+            file.write_text("new")
+    else:
+        Labels(tmp_path)
+    assert not left.exists()
+    assert all(path.read_text() == "half" for path in kept)
 
 
 def test_a_disk_that_syncs_no_folder_is_written_to(tmp_path, monkeypatch):

@@ -59,6 +59,23 @@ def train(path, config=CONFIG, *, num_videos=20):
     return run
 
 
+class GoneStore(SquaresStore):
+    """A store that is removed after some reads."""
+
+    def frames(self, sha256, indices):
+        if len(self.asked) > 20:
+            raise EnvironmentFault("The store was removed.")
+        return super().frames(sha256, indices)
+
+    lazy_frames = frames
+
+
+def test_what_makes_reading_fail_is_said_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.SquaresStore", GoneStore)
+    with pytest.raises(EnvironmentFault, match=r"^The store was removed\.$"):
+        train(tmp_path / "run")
+
+
 def history_of(run):
     return list(csv.DictReader(run.history_file.read_text().splitlines()))
 

@@ -1,6 +1,7 @@
 """Groups: from names, as the user chooses them, and by look."""
 
 import random
+import time
 import uuid
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from support.videos import scene
 
 from har_keras.config import ClipConfig, StoreConfig
 from har_keras.errors import UsageError
+from har_keras.manifest import groups
 from har_keras.manifest.division import (
     Division,
     grouping_of,
@@ -201,6 +203,17 @@ def test_groups_are_what_the_user_says(group_by, groups):
 def test_what_matches_nothing_is_refused(group_by, message):
     with pytest.raises(UsageError, match=message):
         group_by_names([("w/a.mp4", "w")], group_by)
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(.*)(.*)(.*)(.*)(.*)(.*)b{9}$"])
+def test_an_endless_expression_is_refused(pattern, monkeypatch):
+    monkeypatch.setattr(groups, "_MATCHING_SECONDS", 0.5)
+    began = time.monotonic()
+    with pytest.raises(UsageError, match="with the 2 names within"):
+        group_by_names(
+            [("w/" + 200 * "a" + f"{x}!.mp4", "w") for x in "bc"], pattern
+        )
+    assert time.monotonic() - began < 5
 
 
 def test_groups_are_merged_through_others():

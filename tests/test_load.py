@@ -4,7 +4,9 @@ import csv
 import dataclasses
 import json
 import logging
+import os
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -377,6 +379,7 @@ def test_a_run_tells_its_exports_how_it_is_asked(run, exported):
         INFO.text().replace('"num_frames": 4', '"num_frames": 0'),
         INFO.text().replace('"num_frames": 4', '"num_frames": 1e9'),
         INFO.text().replace('"fps": 8.0', '"fps": "x"'),
+        INFO.text().replace('"fps": 8.0', '"fps": 4000.0'),
         INFO.text().replace('"jpeg"', '"gif"'),
         INFO.text().replace('"threshold": null', '"threshold": 7'),
         INFO.text().replace('"threshold": null', '"threshold": "x"'),
@@ -405,6 +408,34 @@ def test_an_older_export_is_told_from_this_one(tmp_path, monkeypatch):
     export_saved_model(tiny_model(), NAMES, INFO, tmp_path)
     with pytest.raises(DataError, match="Export the run again"):
         har_keras.load(tmp_path)
+
+
+OPEN_ONNX = """
+import sys, time
+from pathlib import Path
+from har_keras.serving.runtimes import open_exported
+
+open_exported(Path(sys.argv[1]))
+time.sleep(1)
+"""
+
+
+def test_onnx_runtime_tells_nobody(exported_run, tmp_path):
+    pytest.importorskip("onnxruntime")
+    unset = {"ORT_DISABLE_TELEMETRY"}
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            OPEN_ONNX,
+            Run(exported_run).formats_dir / FILES["onnx"][0],
+        ],
+        env={k: v for k, v in os.environ.items() if k not in unset}
+        | {"TMPDIR": str(tmp_path)},
+        check=True,
+        timeout=120,
+    )
+    assert not list(tmp_path.iterdir())  # where it keeps who it is
 
 
 def test_the_newest_version_is_taken(run, tmp_path):

@@ -421,7 +421,7 @@ def test_a_list_of_classes_that_is_wrong(server, run):
     push(run, NAME)
     wrong = {"class_names.json": b'{"class_names": ["up", 3]}'}
     server.models["lab/x"] = Model.of(files_of(server) | wrong)
-    with pytest.raises(DataError, match="a list of different texts"):
+    with pytest.raises(DataError, match="no list of different texts"):
         har_keras.load("hf://lab/x")
 
 

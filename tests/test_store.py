@@ -261,6 +261,16 @@ def test_a_damaged_shard_is_left_out_with_a_warning(tmp_path, caplog):
     assert len(Store(store.folder, store.spec)) == 0
 
 
+def test_a_store_that_is_removed_while_it_is_read_is_said(tmp_path):
+    path = draw_video(tmp_path / "a.mp4")
+    store, _ = filled(tmp_path / "s", path)
+    (key,) = store
+    store.frames(key, np.arange(2))
+    shutil.rmtree(tmp_path / "s")
+    with pytest.raises(EnvironmentFault, match="was removed while"):
+        store.frames(key, np.arange(2))
+
+
 def test_frames_that_were_lost_are_decoded_again(tmp_path, caplog):
     path = draw_video(tmp_path / "a.mp4")
     store, _ = filled(tmp_path / "s", path)

@@ -4,6 +4,7 @@ Order and augmentation are pure functions of (seed, epoch, index), so that a
 resumed run gets exactly the clips that an uninterrupted one would have had.
 """
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -104,6 +105,7 @@ class ClipDataset:
         host_shard: tuple[int, int] = (0, 1),
     ) -> None:
         self.store = store
+        self.failure: Exception | None = None  # of reading a batch
         self.batch_size = batch_size or config.training.batch_size
         self.num_shares = num_shares
         self.host_shard = host_shard
@@ -308,7 +310,12 @@ class ClipDataset:
         cv2.setNumThreads(1)
 
         def read(number: np.int64) -> Batch:
-            return self.read_batch(*divmod(int(number), steps), pool, memory)
+            epoch, step = divmod(int(number), steps)
+            try:
+                return self.read_batch(epoch, step, pool, memory)
+            except Exception as error:
+                self.failure = error
+                raise
 
         def tensors(number: Any) -> tuple[Any, ...]:
             arrays = tf.numpy_function(read, [number], self._dtypes)
@@ -398,3 +405,19 @@ class ClipDataset:
 
     def _rng(self, *numbers: int) -> np.random.Generator:
         return np.random.default_rng((self.options.seed, *numbers))
+
+
+@contextlib.contextmanager
+def reading_failures(*datasets: ClipDataset) -> Iterator[None]:
+    """Raises what made reading a batch fail, not TensorFlow's account of it.
+
+    Args:
+        *datasets: ClipDataset. Whose batches are read in the context.
+    """
+    try:
+        yield
+    except Exception as error:
+        failures = [x.failure for x in datasets if x.failure is not None]
+        if not failures:
+            raise
+        raise failures[0] from error

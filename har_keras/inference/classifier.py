@@ -155,7 +155,7 @@ class Classifier:
         options = TimelineConfig() if timeline is True else timeline or None
         (found,) = self.predict_all([video], fps=fps, timeline=options)
         if found.failed:
-            raise DataError(f"'{found.name}' can't be used: {found.reason}.")
+            raise VideoError(Path(found.name), found.reason)
         return found
 
     def predict_all(

@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from har_keras.config import Config, Form, StoreConfig
-from har_keras.damaged import read_json, read_model
+from har_keras.damaged import (
+    damage_named,
+    different_texts,
+    read_json,
+    read_model,
+)
 from har_keras.environment import quiet_libraries, start_backend
 from har_keras.errors import DataError
 from har_keras.hub import SCHEME
@@ -222,17 +227,9 @@ def class_names_of(run: Run) -> tuple[str, ...]:
     """
     if run.manifest_file.is_file() or not run.class_names_file.is_file():
         return Manifest.read(run.manifest_file).class_names
-    names = read_json(run.class_names_file).get("class_names")
-    if (
-        not isinstance(names, list)
-        or not all(isinstance(x, str) for x in names)
-        or len(set(names)) != len(names)
-    ):
-        raise DataError(
-            f"'{run.class_names_file}' must have the key class_names, a list "
-            "of different texts. Download it again."
-        )
-    return tuple(names)
+    with damage_named(run.class_names_file):
+        names = read_json(run.class_names_file).get("class_names")
+        return different_texts(names)
 
 
 def exported_classifier(model: Runtime) -> Classifier:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from har_keras.files import passing_file, remove, whole_file
+from har_keras.files import passing_file, remove, remove_left, whole_file
 
 MOST_BYTES = 4 * 2**30
 """Size of the cache, beyond which what was not used for longest goes."""
@@ -115,6 +115,7 @@ class Notes:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
+        remove_left(path.parent)
 
     def read(self) -> dict[str, Any]:
         """Returns the object; empty if there is none."""

@@ -21,7 +21,7 @@ from typing import Any
 import filelock
 
 from har_keras.errors import DataError, EnvironmentFault, HarError
-from har_keras.files import warn_of_no_locks, whole_file
+from har_keras.files import remove_left, warn_of_no_locks, whole_file
 from har_keras.label.rows import (
     Key,
     LabelRow,
@@ -101,6 +101,7 @@ class Labels:
         )
         self._seen: dict[Key, int] = {}  # the revision of the last change
         self._content = _Content({})
+        remove_left(root)
         if self.path.is_file():
             self._take(self._read())
         elif not unsorted:

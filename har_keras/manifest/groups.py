@@ -5,7 +5,9 @@ model can then recognize the scenery instead of the action. So no group is
 divided by a split.
 """
 
+import json
 import re
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +17,27 @@ import numpy as np
 from har_keras.errors import UsageError
 from har_keras.manifest.names import DAY, Name, Part, copies, parsed_name
 from har_keras.manifest.source_parts import SourceParts
+from har_keras.processes import Overtime, run
 from har_keras.progress import plural
 
 BY_ITSELF = "each file by itself"
 COLUMN = "the manifest's column"
 ANNOTATIONS = "the annotations"
+_MATCHING_SECONDS = 10.0
+
+# Some expressions, such as (a+)+$, take longer than anyone waits, and only
+# the end of a process stops them: in a thread they would go on.
+_PROGRAM = """
+import json, re, sys
+pattern, names = json.load(sys.stdin.buffer)
+pattern = re.compile(pattern)
+
+def source(stem, file):
+    found = pattern.search(stem) or pattern.search(file)
+    return found and (found[1] if pattern.groups else found[0]) or ""
+
+json.dump([source(*name) for name in names], sys.stdout)
+"""
 
 
 @dataclass(frozen=True)
@@ -162,7 +180,7 @@ def given_groups(groups: Sequence[tuple[str, str]]) -> Grouping:
 
 def _chosen_by(names: Sequence[Name], group_by: str) -> dict[int, Part]:
     """Returns the part that the user named, for the names that have it."""
-    part = _part_of(group_by)
+    part = _part_of(group_by, names)
     chosen = {i: part for i, name in enumerate(names) if part.key(name)}
     if not chosen:
         raise UsageError(
@@ -173,7 +191,7 @@ def _chosen_by(names: Sequence[Name], group_by: str) -> dict[int, Part]:
     return chosen
 
 
-def _part_of(group_by: str) -> Part:
+def _part_of(group_by: str, names: Sequence[Name]) -> Part:
     if group_by == "folder":
         return Part("the folder", "as chosen", lambda n: "/".join(n.folders))
     if group_by == "day":
@@ -187,19 +205,44 @@ def _part_of(group_by: str) -> Part:
             return words[index] if -len(words) <= index < len(words) else ""
 
         return Part(f"part {place}", "as chosen", part)
+    pairs = [(name.stem, name.file) for name in names]
+    found = dict(zip(pairs, _sources_by_pattern(group_by, pairs), strict=True))
+    return Part(f"'{group_by}'", "as chosen", lambda n: found[n.stem, n.file])
+
+
+def _sources_by_pattern(
+    pattern: str, names: Sequence[tuple[str, str]]
+) -> list[str]:
+    """Returns what a regular expression takes from names; "" is nothing.
+
+    Args:
+        pattern: str. Its first group, or else the whole match, is taken.
+        names: Sequence of pairs of str. Each is searched until one matches.
+
+    Raises:
+        UsageError: If it is no regular expression, or takes too long.
+    """
     try:
-        pattern = re.compile(group_by)
-    except re.error as error:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
         raise UsageError(
             f"--group-by is no regular expression: {error}. Received: "
-            f"{group_by!r}."
+            f"{pattern!r}."
         ) from error
-
-    def match(name: Name) -> str:
-        found = pattern.search(name.stem) or pattern.search(name.file)
-        return (found[1] if pattern.groups else found[0]) or "" if found else ""
-
-    return Part(f"'{group_by}'", "as chosen", match)
+    try:
+        done = run(
+            [sys.executable, "-I", "-c", _PROGRAM],
+            data=json.dumps([pattern, names]).encode(),
+            timeout_seconds=_MATCHING_SECONDS,
+        )
+    except Overtime as error:
+        raise UsageError(
+            f"--group-by {pattern} was not matched with the {len(names)} names "
+            f"within {_MATCHING_SECONDS:g} s. Remove repetitions in "
+            "repetitions, such as (a+)+."
+        ) from error
+    found: list[str] = json.loads(done.stdout)
+    return found
 
 
 def _group(name: Name, part: Part) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from har_keras.config import ClipConfig, EvaluationConfig, Form
 from har_keras.errors import DataError
-from har_keras.ranges import MOST_PIXELS, view_pixels
+from har_keras.ranges import CLIP_RATE, MOST_PIXELS, view_pixels
 
 # Name of the metadata in every export; fixed, so that old exports open.
 INFO = "usage"
@@ -132,11 +132,13 @@ class ModelInfo:
             self.evaluation.num_clips,
             self.evaluation.num_crops,
         )
-        rates = (self.clip.fps, self.temperature, self.window_temperature)
+        temperatures = (self.temperature, self.window_temperature)
         if not all(isinstance(x, int) and 1 <= x <= _MAX for x in whole):
             raise ValueError(f"Not integers of at least 1: {whole}.")
-        if not all(0 < x <= _MAX for x in rates):
-            raise ValueError(f"Not above 0: {rates}.")
+        if not CLIP_RATE.holds(self.clip.fps):
+            raise ValueError(f"Its rate must be {CLIP_RATE.text}.")
+        if not all(0 < x <= _MAX for x in temperatures):
+            raise ValueError(f"Not above 0: {temperatures}.")
         if view_pixels(self.options()) > MOST_PIXELS:
             raise ValueError("Too many pixels in the views of a video.")
         for share in (self.threshold, self.accept_errors):

@@ -12,16 +12,19 @@ import math
 import os
 import threading
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from har_keras.damaged import damage_named
+from har_keras.damaged import (
+    damage_named,
+    different_texts,
+    require_regular_files,
+)
 from har_keras.environment import num_cores, quiet_libraries
 from har_keras.errors import DataError, EnvironmentFault, UsageError
-from har_keras.files import require_regular
 from har_keras.serving.acceptance import joined, parted
 from har_keras.serving.model_info import DISTANCE, INFO, ModelInfo
 from har_keras.serving.plain_path import plain_path
@@ -129,25 +132,17 @@ def open_exported(path: Path, *, streams: int = 1) -> Runtime:
         ".xml": lambda file: OpenVINO(file, streams=streams),
     }
     if version := saved_model_in(path):
-        _require_regular(version.rglob("*"))
+        require_regular_files(x for x in version.rglob("*") if not x.is_dir())
         with damage_named(version):
             return SavedModel(version)
     if path.is_file() and path.suffix in kinds:
-        _require_regular([path.with_suffix(".bin")])
+        require_regular_files([path.with_suffix(".bin")])
         with damage_named(path):
             return kinds[path.suffix](path)
     raise UsageError(
         f"'{path}' is not an exported model. Expected a SavedModel, such as "
         "RUN/saved_model/1, or a file that ends in .onnx, .tflite or .xml."
     )
-
-
-def _require_regular(files: Iterable[Path]) -> None:
-    """Refuses a model with a named pipe in it, whose reader would wait."""
-    for file in files:
-        if not file.is_dir():
-            with damage_named(file):
-                require_regular(file)
 
 
 def saved_model_in(path: Path) -> Path | None:
@@ -203,6 +198,9 @@ class Onnx(Exported):
 
     def __init__(self, path: Path, *, streams: int = 1) -> None:
         self.path = path
+        # It would tell Microsoft of every model, and mark the machine by a
+        # file among the temporary ones.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         runtime = package("onnxruntime")
         options = runtime.SessionOptions()
         if streams > 1:
@@ -383,14 +381,7 @@ def _names(text: str | None, path: Path) -> tuple[str, ...]:
             f"'{path}' has no class names: it was not written by "
             "`har-keras export`."
         )
-    names = json.loads(text)
-    if (
-        not isinstance(names, list)
-        or not all(isinstance(name, str) for name in names)
-        or len(set(names)) != len(names)
-    ):
-        raise ValueError("its class names are no list of different texts")
-    return tuple(names)
+    return different_texts(json.loads(text))
 
 
 class Predict:

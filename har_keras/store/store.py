@@ -22,6 +22,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from har_keras.config import Form
+from har_keras.errors import EnvironmentFault
 from har_keras.files import temporary_prefix
 from har_keras.store.shards import (
     StoredVideo,
@@ -134,7 +135,7 @@ class Store:
         Raises:
             KeyError: If the video isn't in the store.
             IndexError: If it has no such frame.
-            OSError: If the shard was removed while it was in use.
+            EnvironmentFault: If the store was removed while it was in use.
         """
         lazy = self.lazy_frames(key, indices)
         frames = np.empty(lazy.shape, np.uint8)
@@ -273,10 +274,26 @@ class LazyFrames:
     def __iter__(self) -> Iterator[Frames]:
         shard = self._video.shard
         assert shard is not None
-        with open(shard, "rb", buffering=0) as file:
+        with _opened(shard) as file:
             yield from self._each(
                 file, self._offsets, self._sizes, self.shape[1:]
             )
+
+
+def _opened(shard: Path) -> Any:
+    """Opens a file of the store for reading.
+
+    Raises:
+        EnvironmentFault: If it is gone.
+    """
+    try:
+        return open(shard, "rb", buffering=0)
+    except FileNotFoundError as error:
+        raise EnvironmentFault(
+            f"The frame store '{shard.parent}' was removed while it was in "
+            "use. Start again, a training with: har-keras train --resume RUN. "
+            "The videos are decoded again."
+        ) from error
 
 
 def _each_raw(

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from har_keras.backbones.classifier import build_classifier
-from har_keras.clips.dataset import ClipDataset
+from har_keras.clips.dataset import ClipDataset, reading_failures
 from har_keras.config import Config
 from har_keras.errors import DataError, EnvironmentFault
 from har_keras.features.dataset import FeatureDataset
@@ -95,8 +95,7 @@ def fit(
     Raises:
         UsageError: If the run was started with other options.
         DataError: If it was started with other videos, or the loss became NaN.
-        EnvironmentFault: If the disk is full, or memory is too small for one
-            clip.
+        EnvironmentFault: If the disk is full, or memory too small for a clip.
     """
     objective = objective or classification(config)
     wandb: WeightsAndBiases | None = None
@@ -108,7 +107,8 @@ def fit(
             )
             wandb = start_wandb(run, config, training.state, wandb)
             try:
-                training.fit(wandb)
+                with reading_failures(training.train_clips, training.val_clips):
+                    training.fit(wandb)
                 return wandb
             except Exception as error:
                 if not is_out_of_memory(error):
