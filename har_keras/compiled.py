@@ -72,7 +72,9 @@ def keep_compiled(backend: str, num_cores: int) -> None:
         num_cores: int. The cores that programs are compiled for.
     """
     point = {"tensorflow": _point_tensorflow, "jax": _point_jax}.get(backend)
-    if point is None or os.environ.get(VARIABLE) == "off":
+    if point is None or backend not in sys.modules:
+        return
+    if os.environ.get(VARIABLE) == "off":
         return
     with contextlib.suppress(OSError):
         if shutil.disk_usage(temporary_folder()).free >= _LEAST_FREE:

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import logging
 import netrc
 import os
 import platform
@@ -18,6 +19,9 @@ from typing import Literal
 from har_keras._version import __version__
 from har_keras.compiled import keep_compiled
 from har_keras.errors import EnvironmentFault, UsageError
+from har_keras.terminal import printable
+
+logger = logging.getLogger("har_keras")
 
 Backend = Literal["auto", "tensorflow", "jax", "torch"]
 
@@ -203,14 +207,23 @@ def wandb_mode() -> str:
     """
     if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes"):
         return "off"
-    said = os.environ.get("WANDB_MODE", "").lower()
+    said = os.environ.get("WANDB_MODE", "")
+    if not said:
+        return "online" if has_wandb_key() else "offline"
     known = {
         "online": "online",
         "offline": "offline",
         "dryrun": "offline",
         "disabled": "off",
     }
-    return known.get(said) or ("online" if has_wandb_key() else "offline")
+    if said.lower() not in known:
+        logger.warning(
+            "WANDB_MODE must be one of %s. Received: '%s'. Weights & Biases "
+            "logs offline.",
+            ", ".join(known),
+            printable(said),
+        )
+    return known.get(said.lower(), "offline")
 
 
 def has_wandb_key() -> bool:

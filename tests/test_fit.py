@@ -375,6 +375,11 @@ def test_where_the_last_epoch_is_kept_none_is_called_the_best(tmp_path, caplog):
             {},
             {"mode": "offline"},
         ),
+        (
+            {"WANDB_API_KEY": "k", "WANDB_MODE": "ofline"},
+            {},
+            {"mode": "offline"},
+        ),
         ({"WANDB_DISABLED": "true"}, {}, None),
         (
             {"WANDB_PROJECT": "squares", "WANDB_NAME": "first"},

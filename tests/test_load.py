@@ -420,8 +420,10 @@ time.sleep(1)
 """
 
 
-def test_onnx_runtime_tells_nobody(exported_run, tmp_path):
-    pytest.importorskip("onnxruntime")
+def test_onnx_runtime_tells_nobody(request, tmp_path):
+    for package in ("tf2onnx", "onnxruntime", "openvino"):
+        pytest.importorskip(package)
+    exported_run = request.getfixturevalue("exported_run")
     unset = {"ORT_DISABLE_TELEMETRY"}
     subprocess.run(
         [
