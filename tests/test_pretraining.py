@@ -36,8 +36,7 @@ CONFIG = Config().replace(
     recipe="pretrain", crop_size=64, num_frames=4, hidden_dim=16,
     num_layers=1, num_heads=2, mlp_dim=32, batch_size=8, epochs=3,
     mask_ratio=0.5, learning_rate=0.003, warmup_epochs=0.0, decoder_layers=1,
-    wandb="off",
-    clips_per_video=1,
+    wandb="off", clips_per_video=1,
 )  # fmt: skip
 
 
