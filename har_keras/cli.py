@@ -83,7 +83,7 @@ def run_verb(verb: Callable[[], object]) -> int:
             return _failed(_refused(error), EnvironmentFault.exit_code)
         except MemoryError:
             return _failed(_NO_MEMORY, EnvironmentFault.exit_code)
-    return 0
+    return end_now(0)
 
 
 _NO_MEMORY = (

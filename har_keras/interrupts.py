@@ -43,7 +43,8 @@ def end_at_once() -> None:
 def end_now(exit_code: int) -> int:
     """Ends the program without the seconds that Python takes to clear up.
 
-    It would give back every object of a backend, one by one.
+    It would give back every object of a backend, one by one, and a signal then
+    ends it as if nothing had been caught.
 
     Args:
         exit_code: int. That of the program.
@@ -52,10 +53,10 @@ def end_now(exit_code: int) -> int:
         int. The same, where the process is not the program's own.
     """
     if is_program():
+        atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 stream.flush()
-        atexit._run_exitfuncs()
         os._exit(exit_code)
     return exit_code
 

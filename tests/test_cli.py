@@ -251,20 +251,32 @@ def verb():
     sys.kept = Slow()
     atexit.register(print, "tidied")
     threading.Thread(target=threading.Event().wait).start()
-    signal.raise_signal({number})
-    threading.Event().wait()
+    {last}
 
 sys.exit(cli.run_verb(verb))
 """
 
 
 @pytest.mark.parametrize(
-    ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+    ("last", "exit_code", "said"),
+    [
+        ("signal.raise_signal(signal.SIGINT)", 130, "Stopped by Ctrl-C.\n"),
+        ("signal.raise_signal(signal.SIGTERM)", 143, ""),
+        ("pass", 0, ""),
+        # After the last line, while the program ends.
+        (
+            "atexit.register(signal.raise_signal, signal.SIGINT)",
+            130,
+            "Stopped by Ctrl-C.\n",
+        ),
+    ],
 )
-def test_after_a_signal_nothing_is_waited_for(tmp_path, number, exit_code):
+def test_at_the_end_nothing_is_waited_for(tmp_path, last, exit_code, said):
     program = tmp_path / "har-keras"
-    program.write_text(SLOW_TO_END.format(number=int(number)))
+    program.write_text(SLOW_TO_END.format(last=last))
     done = subprocess.run(
         [sys.executable, program], capture_output=True, text=True, timeout=20
     )
-    assert (done.returncode, done.stdout) == (exit_code, "tidied\n")
+    assert (done.returncode, done.stderr) == (exit_code, said)
+    # One that comes later still ends the program where it is.
+    assert done.stdout == ("" if "atexit" in last else "tidied\n")

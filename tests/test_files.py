@@ -165,8 +165,10 @@ def test_what_libraries_leave_is_in_a_folder_that_goes(
         text=True,
         timeout=120,
     )
-    (folder,) = done.stdout.split()
-    assert folder.startswith("har_keras-")
+    # One of its own, and one for compiled programs unless it inherits that.
+    folders = done.stdout.split()
+    assert folders
+    assert all(name.startswith("har_keras-") for name in folders)
     assert done.returncode == (-9 if killed else 0)
     left = [path.name for path in temporary.glob("*/*")]
     assert len(left) >= 2 if killed else not left
