@@ -17,6 +17,10 @@ _WORDS = {signal.SIGINT: b"Stopped by Ctrl-C.\n"}
 
 def is_program() -> bool:
     """Whether this process runs the package, and does not just import it."""
+    # A notebook's %run has the names of a program, but the kernel has not.
+    words = map(os.path.basename, sys.orig_argv)
+    if not any(word.startswith(("har_keras", "har-keras")) for word in words):
+        return False
     # While Python looks for the module to run, its name isn't known yet.
     first = sys.argv[0] if sys.argv else ""
     module = getattr(sys.modules["__main__"], "__spec__", None)

@@ -280,3 +280,21 @@ def test_at_the_end_nothing_is_waited_for(tmp_path, last, exit_code, said):
     assert (done.returncode, done.stderr) == (exit_code, said)
     # One that comes later still ends the program where it is.
     assert done.stdout == ("" if "atexit" in last else "tidied\n")
+
+
+def test_a_kernel_lives_on_after_a_verb():
+    """Of `%run -m har_keras.models` in a notebook."""
+    code = (
+        "import runpy, sys\n"
+        "sys.argv = ['models']\n"
+        "for sys.argv[1:] in (['--help'], ['efficientnet-lite0']):\n"
+        "    try:\n"
+        "        runpy.run_module('har_keras.models', None, '__main__', True)\n"
+        "    except SystemExit as end:\n"
+        "        print('lives on after', end.code)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    lines = [x for x in done.stdout.splitlines() if x.startswith("lives")]
+    assert lines == ["lives on after 0"] * 2
