@@ -37,13 +37,14 @@ def small_model(**changes):
     return model
 
 
-def small_trainer(model=None, xla=False, **options):
-    """Returns a trainer; without XLA, slow to compile, unless asked."""
+def small_trainer(model=None, xla=False, eager=True, **options):
+    """Returns a trainer; not traced, slower than a few steps, unless asked."""
     options = {"weight_decay": 0.0, "epochs": 2} | options
     model = model or small_model()
     trainer = build_trainer(model, TrainingConfig(**options), 2)
     if keras.config.backend() == "tensorflow" and xla is not None:
         trainer.jit_compile = xla
+        trainer.run_eagerly = eager and not xla
     return trainer
 
 
@@ -65,7 +66,7 @@ def fitted(micro, size=8, arrays=(CLIPS, LABELS), epochs=2, **changes):
 
 @pytest.fixture(scope="module")
 def whole():
-    return fitted(-1)
+    return fitted(-1, eager=False)
 
 
 @pytest.mark.parametrize(
