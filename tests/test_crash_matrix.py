@@ -9,19 +9,30 @@ from pathlib import Path
 import pytest
 
 MATRIX = [sys.executable, "-m", "programs.crash_matrix"]
-# Most of the time XLA compiles, for each start anew.
+# Most of the time XLA compiles: little, and once for all starts.
 QUICK = "--xla_backend_optimization_level=0"
+KEPT = (
+    "--tf_xla_persistent_cache_device_types=CPU "
+    '--tf_xla_persistent_cache_directory="{}"'
+)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 @pytest.mark.parametrize("task", ["train", "pretrain"])
-def test_a_run_survives(backend, task):
+def test_a_run_survives(backend, task, tmp_path):
     if not importlib.util.find_spec(backend):
         pytest.skip(f"needs the extra {backend}")
+    changes = {
+        "KERAS_BACKEND": backend,
+        "XLA_FLAGS": QUICK,
+        "TF_XLA_FLAGS": KEPT.format(tmp_path),
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     done = subprocess.run(
         [*MATRIX, "--kills", "3", "--task", task],
-        env=os.environ | {"KERAS_BACKEND": backend, "XLA_FLAGS": QUICK},
+        env=os.environ | changes,
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
