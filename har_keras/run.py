@@ -215,8 +215,8 @@ class Run(ResultFiles):
         return lock
 
     def _remove_if_empty(self, is_locked: bool) -> None:
-        if not is_locked and set(self.path.iterdir()) <= {self.lock_file}:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it may be gone
+            if not is_locked and set(self.path.iterdir()) <= {self.lock_file}:
                 self.path.rmdir()
 
     @classmethod

@@ -133,8 +133,11 @@ def test_a_run_that_is_removed_in_training_is_said_and_not_made_again(tmp_path):
     rate = SimpleNamespace(learning_rate=0.1)
     record.set_model(SimpleNamespace(optimizer=rate))
     record.on_epoch_end(0, {"loss": 1.0})
-    run.path.rename(tmp_path / "moved")
-    with pytest.raises(EnvironmentFault, match="was removed or moved"):
+    with (
+        pytest.raises(EnvironmentFault, match="was removed or moved"),
+        run.writing(),
+    ):
+        run.path.rename(tmp_path / "moved")
         record.on_epoch_end(1, {"loss": 1.0})
     assert not run.path.exists()
 
