@@ -13,7 +13,12 @@ from typing import Any
 
 from har_keras.config import Config
 from har_keras.damaged import require_regular_files
-from har_keras.errors import DataError, Interrupted, UsageError
+from har_keras.errors import (
+    DataError,
+    EnvironmentFault,
+    Interrupted,
+    UsageError,
+)
 from har_keras.files import (
     remove_leftovers,
     warn_of_no_locks,
@@ -145,6 +150,15 @@ class Run(ResultFiles):
                 f"--run-dir '{self.path}' can't be made: {error.strerror}."
             ) from error
 
+    def require_there(self) -> None:
+        """Raises `EnvironmentFault` if the folder was removed meanwhile."""
+        if not self.config_file.is_file():
+            raise EnvironmentFault(
+                f"The run directory '{self.path}' was removed or moved while "
+                "it was being written. Start the training again; one that was "
+                "moved is resumed with: har-keras train --resume RUN."
+            )
+
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """Keeps other processes from writing into the run at the same time.
@@ -154,7 +168,9 @@ class Run(ResultFiles):
 
         Raises:
             UsageError: If another process writes into it.
+            EnvironmentFault: If the clock is too far back for a model's file.
         """
+        _require_clock()
         lock = self._locked()
         try:
             yield
@@ -199,8 +215,8 @@ class Run(ResultFiles):
         return lock
 
     def _remove_if_empty(self, is_locked: bool) -> None:
-        if not is_locked and set(self.path.iterdir()) <= {self.lock_file}:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it may be gone
+            if not is_locked and set(self.path.iterdir()) <= {self.lock_file}:
                 self.path.rmdir()
 
     @classmethod
@@ -285,6 +301,22 @@ def with_model_of_weights(options: Mapping[str, Any]) -> dict[str, Any]:
     if weights and run.config_file.is_file():
         return run.model_options() | dict(options)
     return (hub_options(on_hub) if on_hub else {}) | dict(options)
+
+
+def _require_clock() -> None:
+    """Refuses a date that a ZIP file, as a model is, can't hold.
+
+    A machine without a battery for its clock starts in 1970.
+    """
+    now = datetime.now()
+    if now.year < _FIRST_YEAR:
+        raise EnvironmentFault(
+            f"The clock of this machine says {now:%Y-%m-%d}, and no model's "
+            f"file can be dated before {_FIRST_YEAR}. Set the clock."
+        )
+
+
+_FIRST_YEAR = 1980
 
 
 def _process(number: int) -> str:

@@ -116,3 +116,19 @@ def test_without_a_shared_video_nothing_is_compared(two):
 def test_one_run_is_nothing_to_compare(two, capsys):
     assert main([str(two[0].path)]) == 2
     assert "two runs or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("evaluation.json", '{"accuracy": 0.5, "num_videos": 4}'),
+        ("evaluation.json", '{"accuracy": [], "accuracy_interval": 7}'),
+        ("history.csv", "epoch,loss\n1,0.5\n"),
+        ("history.csv", "epoch,seconds\n1,inf\n"),
+        ("videos.csv", "file\na.mp4\n"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(two, capsys, name, content):
+    (two[1].path / name).write_text(content)
+    assert main([str(run.path) for run in two]) == 3
+    assert f"{name}' is damaged" in capsys.readouterr().err

@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
+from har_keras.errors import DataError
 from har_keras.evaluation.metrics import curve
 from har_keras.report import plots
 from har_keras.report.film_strips import Strip
@@ -139,3 +140,13 @@ def test_many_classes_have_a_scale_of_colors(tmp_path):
     # At the right edge: nothing, and the label of the scale.
     assert sizes[20][:, -20:].min() == 255
     assert sizes[21][:, -20:].min() < 128
+
+
+@pytest.mark.parametrize(
+    "content", ["", "epoch,loss\n1,much\n", "epoch\n1,2\n"]
+)
+def test_a_damaged_history_is_named(tmp_path, content):
+    file = tmp_path / "history.csv"
+    file.write_text(content)
+    with pytest.raises(DataError, match=r"history\.csv' is damaged"):
+        plots.plot_curves(file, tmp_path / "curves.png")

@@ -5,13 +5,17 @@ import os
 import platform
 import subprocess
 import sys
+from datetime import datetime
+from types import SimpleNamespace
 
 import pytest
 
 from har_keras.config import Config
-from har_keras.errors import DataError, UsageError
+from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.run import Run
 from har_keras.train import train
+from har_keras.training.callbacks import Record
+from har_keras.training.checkpoint import TrainingState
 
 WRITER = (
     "import sys\n"
@@ -120,3 +124,30 @@ def test_a_run_that_is_opened_makes_no_store_where_it_says(tmp_path):
     assert run.config_to_open().store.store_dir is None
     (named / "128px-16fps-jpeg90-v2").mkdir()
     assert run.config_to_open().store.store_dir == named
+
+
+def test_a_run_that_is_removed_in_training_is_said_and_not_made_again(tmp_path):
+    run = Run(tmp_path / "run")
+    run.create(Config())
+    record = Record(TrainingState(), run)
+    rate = SimpleNamespace(learning_rate=0.1)
+    record.set_model(SimpleNamespace(optimizer=rate))
+    record.on_epoch_end(0, {"loss": 1.0})
+    with (
+        pytest.raises(EnvironmentFault, match="was removed or moved"),
+        run.writing(),
+    ):
+        run.path.rename(tmp_path / "moved")
+        record.on_epoch_end(1, {"loss": 1.0})
+    assert not run.path.exists()
+
+
+def test_a_clock_before_the_dates_of_zip_files_is_said(tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=lambda: datetime(1970, 1, 2))
+    monkeypatch.setattr("har_keras.run.datetime", clock)
+    with (
+        pytest.raises(EnvironmentFault, match="says 1970-01-02"),
+        Run(tmp_path / "run").writing(),
+    ):
+        pass
+    assert not (tmp_path / "run").exists()

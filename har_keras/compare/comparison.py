@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from har_keras.damaged import damage_named
 from har_keras.errors import DataError
 from har_keras.evaluation.result import Evaluation
 from har_keras.manifest.manifest import Manifest
+from har_keras.progress import duration
 from har_keras.run import Run
 from har_keras.training.fingerprint import FREE
 
@@ -144,18 +146,30 @@ def _result(path: Path | str) -> RunResult:
         for video in manifest.videos
     }
     answers, groups = {}, {}
-    for row in evaluation.videos:
-        start, end = row.get("start", ""), row.get("end", "")
-        video = videos.get((row["file"], start, end))
-        key = (video.sha256 if video else row["file"], start, end)
-        answers[key] = row["label"] == row["prediction"]
-        groups[key] = video.group if video and video.group else key[0]
+    with damage_named(run.videos_file):
+        for row in evaluation.videos:
+            start, end = row.get("start", ""), row.get("end", "")
+            video = videos.get((row["file"], start, end))
+            key = (video.sha256 if video else row["file"], start, end)
+            answers[key] = row["label"] == row["prediction"]
+            groups[key] = video.group if video and video.group else key[0]
     options = {
         name: value
         for name, value in run.config().flat().items()
         if name not in FREE
     }
-    return RunResult(run, evaluation, answers, groups, options, _history(run))
+    result = RunResult(run, evaluation, answers, groups, options, _history(run))
+    _require_figures(result)
+    return result
+
+
+def _require_figures(result: RunResult) -> None:
+    """Raises `DataError` where a file of a run lacks what is compared."""
+    found = result.evaluation
+    with damage_named(found.files.evaluation_file):
+        _ = str(found), found.balanced_accuracy, found.majority_accuracy
+    with damage_named(result.run.history_file):
+        duration(result.seconds)
 
 
 def _text(seconds: float | None) -> str:
@@ -165,7 +179,10 @@ def _text(seconds: float | None) -> str:
 def _history(run: Run) -> list[dict[str, str]]:
     if not run.history_file.is_file():
         return []
-    with run.history_file.open(newline="", encoding="utf-8") as file:
+    with (
+        damage_named(run.history_file),
+        run.history_file.open(newline="", encoding="utf-8") as file,
+    ):
         return list(csv.DictReader(file))
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from har_keras.damaged import damage_named
 from har_keras.evaluation.metrics import Curve
 from har_keras.files import whole_file
 from har_keras.report.film_strips import Strip
@@ -42,9 +43,11 @@ def plot_curves(
         path: Path. The PNG file.
         keeps_best: bool. Whether the best epoch is kept, which is then marked.
     """
-    with history_file.open(newline="") as file:
+    with damage_named(history_file), history_file.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    names = [name for name in ("loss", "accuracy") if rows[0].get(name)]
+        names = [name for name in ("loss", "accuracy") if rows[0].get(name)]
+        for row in rows:
+            list(map(float, filter(None, row.values())))
     with figure_file(path, WIDTH_INCHES, 3.4) as figure:
         panels = figure.subplots(1, len(names), squeeze=False)[0]
         for panel, name in zip(panels, names, strict=True):

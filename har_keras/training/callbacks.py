@@ -13,6 +13,7 @@ import keras
 from har_keras.errors import Interrupted
 from har_keras.files import whole_file
 from har_keras.progress import ProgressBar
+from har_keras.run import Run
 from har_keras.training.checkpoint import (
     TrainingState,
     array_of,
@@ -85,14 +86,14 @@ class Record(keras.callbacks.Callback):
 
     Args:
         state: TrainingState. Its history is extended.
-        file: Path or None. The CSV file, one row per epoch; None on hosts
-            other than the chief.
+        run: Run or None. Whose CSV file is written, one row per epoch; None
+            on hosts other than the chief.
     """
 
-    def __init__(self, state: TrainingState, file: Path | None) -> None:
+    def __init__(self, state: TrainingState, run: Run | None) -> None:
         super().__init__()
         self.state = state
-        self.file = file
+        self.run = run
         self._began = time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -105,9 +106,12 @@ class Record(keras.callbacks.Callback):
         )
         row["seconds"] = round(time.monotonic() - self._began, 3)
         self.state.history.append(row)
-        if self.file is None:
+        if self.run is None:
             return
-        with whole_file(self.file) as file, file.open("w", newline="") as out:
+        # What is written next would make the folder again, a part of a run.
+        self.run.require_there()
+        name = self.run.history_file
+        with whole_file(name) as file, file.open("w", newline="") as out:
             writer = csv.DictWriter(out, list(self.state.history[0]))
             writer.writeheader()
             writer.writerows(self.state.history)

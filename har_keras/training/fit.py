@@ -284,7 +284,7 @@ class Training:
             return [Record(self.state, None)]
         training = self.config.training
         return [
-            Record(self.state, self.run.history_file),
+            Record(self.state, self.run),
             KeepBest(
                 self.state,
                 self.run.model_file,
