@@ -101,7 +101,7 @@ def _quiet_compiler(tensorflow: Path) -> None:
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Holds back what libraries write to stderr, unless something fails.
+    """Holds back what libraries write to stderr, unless they fail.
 
     Also what C libraries write, below Python. Those of TensorFlow go on after
     the import: level 3 leaves what ends it, the rest is for who builds it.
@@ -114,7 +114,7 @@ def quiet_libraries() -> Iterator[None]:
         os.dup2(noise.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             noise.seek(0)
             os.write(kept, noise.read())
             raise

@@ -120,17 +120,18 @@ def test_what_the_system_refuses_is_a_sentence(capsys, tmp_path):
     ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 )
 def test_a_signal_in_the_first_moment_ends_without_a_traceback(
-    number, exit_code
+    number, exit_code, tmp_path
 ):
-    code = (
+    program = tmp_path / "har-keras"
+    program.write_text(
         "import os, signal, sys\n"
-        "sys.argv[0] = '-m'\n"
+        "sys.argv[0] = '-m'\n"  # while Python looks for the module
         "import har_keras\n"
         f"os.kill(os.getpid(), {int(number)})\n"
         "signal.pause()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True
+        [sys.executable, program], capture_output=True, text=True
     )
     assert done.returncode == exit_code
     assert "Traceback" not in done.stderr
