@@ -133,12 +133,14 @@ def test_a_run_that_is_removed_in_training_is_said_and_not_made_again(tmp_path):
     rate = SimpleNamespace(learning_rate=0.1)
     record.set_model(SimpleNamespace(optimizer=rate))
     record.on_epoch_end(0, {"loss": 1.0})
-    with (
-        pytest.raises(EnvironmentFault, match="was removed or moved"),
-        run.writing(),
-    ):
-        run.path.rename(tmp_path / "moved")
-        record.on_epoch_end(1, {"loss": 1.0})
+
+    def removed_meanwhile():
+        with run.writing():
+            run.path.rename(tmp_path / "moved")
+            record.on_epoch_end(1, {"loss": 1.0})
+
+    with pytest.raises(EnvironmentFault, match="was removed or moved"):
+        removed_meanwhile()
     assert not run.path.exists()
 
 
