@@ -507,6 +507,7 @@ def opened(chromium, address, request):
         permissions=["camera"],
         accept_downloads=True,
     )
+    context.set_default_timeout(120_000)  # a busy machine is slow to answer
     tab = context.new_page()
     complaints = []
     tab.on(
