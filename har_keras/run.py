@@ -155,8 +155,8 @@ class Run(ResultFiles):
         if not self.config_file.is_file():
             raise EnvironmentFault(
                 f"The run directory '{self.path}' was removed or moved while "
-                "it was being written. Start the training again; one that was "
-                "moved is resumed with: har-keras train --resume RUN."
+                "it was being written. Start it again, or go on with --resume "
+                "and its new place."
             )
 
     @contextlib.contextmanager

@@ -38,7 +38,7 @@ def small_model(**changes):
 
 
 def small_trainer(model=None, xla=False, eager=True, **options):
-    """Returns a trainer; not traced, slower than a few steps, unless asked."""
+    """Returns a trainer; tracing takes longer than a few steps without it."""
     options = {"weight_decay": 0.0, "epochs": 2} | options
     model = model or small_model()
     trainer = build_trainer(model, TrainingConfig(**options), 2)
