@@ -33,6 +33,7 @@ from har_keras.train import resume, train
 from har_keras.training import fit as fitting
 from har_keras.training.fingerprint import reopened
 from har_keras.training.initial_weights import initialize_weights
+from har_keras.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("without_xla", "without_export_check")
 SMALL = {
@@ -44,6 +45,14 @@ SMALL = {
 
 def small_config(folder, **options):
     return Config().replace(**SMALL | {"store_dir": folder / "store"} | options)
+
+
+@pytest.fixture
+def untraced(monkeypatch):
+    """Trains step by step: a few steps take less than tracing a network."""
+    always = property(lambda self: True, lambda self, value: None)
+    if keras.backend.backend() == "tensorflow":
+        monkeypatch.setattr(Trainer, "run_eagerly", always)
 
 
 @pytest.fixture(scope="module")
@@ -370,6 +379,7 @@ def test_squeezed_frames_are_squares_of_the_whole_picture(prepared):
     assert dataclasses.replace(store.spec, squeeze=False).key != store.spec.key
 
 
+@pytest.mark.usefixtures("untraced")
 def test_the_last_blocks_are_trained_too(run, tmp_path, monkeypatch):
     """And no others; a stopped run goes on bit for bit."""
     if keras.backend.backend() == "jax":

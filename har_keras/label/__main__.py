@@ -14,11 +14,9 @@ import tyro
 from har_keras import cli
 from har_keras.errors import UsageError
 from har_keras.manifest.formats import FormatName
-from har_keras.ranges import Metavar, Range
+from har_keras.ranges import PORT, Metavar
 from har_keras.terminal import printable
 from har_keras.web.sockets import require_page_packages
-
-_PORT = Range("a port, 0 to 65535", lambda value: 0 <= value <= 65535)
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class LabelOptions:
     recipe transfer."""
     by: Annotated[str, Metavar("NAME")] = ""
     """Who labels, for the column labelled_by. Default: your user name."""
-    port: Annotated[int, _PORT] = 7870
+    port: Annotated[int, PORT] = 7870
     """Port of the page; 0 chooses a free one."""
     open: bool = True
     """Open the page in the browser."""

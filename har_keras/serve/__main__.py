@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from har_keras import cli
-from har_keras.errors import EnvironmentFault
 from har_keras.serve.options import ServeOptions as ServeOptions
+from har_keras.web.sockets import require_packages
 
 _PACKAGES = (
     "fastapi", "httptools", "orjson", "prometheus_client", "python_multipart",
@@ -30,16 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def require_extra() -> None:
     """Raises `EnvironmentFault` if a package of the extra is missing."""
-    import importlib
-
-    for package in _PACKAGES:
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise EnvironmentFault(
-                f"The server requires the package {error.name or package}. "
-                'Install it: pip install "har_keras[serve]".'
-            ) from error
+    require_packages("serve", *_PACKAGES)
 
 
 if __name__ == "__main__":

@@ -65,13 +65,18 @@ def server_options(close_seconds: int) -> dict[str, Any]:
     }
 
 
-def require_page_packages() -> None:
-    """Raises `EnvironmentFault` if a package of the extra app is missing."""
-    for package in ("starlette", "uvicorn", "python_multipart"):
+def require_packages(extra: str, *packages: str) -> None:
+    """Raises `EnvironmentFault` if a package of an extra is missing."""
+    for package in packages:
         try:
             importlib.import_module(package)
         except ImportError as error:
             raise EnvironmentFault(
-                f"The page requires the package {error.name or package}. "
-                'Install it: pip install "har_keras[app]".'
+                f"This command requires the package {error.name or package}. "
+                f'Install it: pip install "har_keras[{extra}]".'
             ) from error
+
+
+def require_page_packages() -> None:
+    """Raises `EnvironmentFault` if a package of the extra app is missing."""
+    require_packages("app", "starlette", "uvicorn", "python_multipart")
