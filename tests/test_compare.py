@@ -113,6 +113,12 @@ def test_without_a_shared_video_nothing_is_compared(two):
         compare([run.path for run in two])
 
 
+def test_a_run_is_not_compared_with_itself(two, capsys):
+    path = two[0].path
+    assert main([str(path), str(path / ".." / path.name)]) == 2
+    assert "is given twice" in capsys.readouterr().err
+
+
 def test_one_run_is_nothing_to_compare(two, capsys):
     assert main([str(two[0].path)]) == 2
     assert "two runs or more" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from har_keras.damaged import damage_named
-from har_keras.errors import DataError
+from har_keras.errors import DataError, UsageError
 from har_keras.evaluation.result import Evaluation
 from har_keras.manifest.manifest import Manifest
 from har_keras.progress import duration
@@ -114,7 +114,9 @@ def compare(runs: Sequence[Path | str]) -> Comparison:
     Raises:
         DataError: If there is no run, it was not evaluated, or no test video
             is in all of them.
+        UsageError: If a run is given twice.
     """
+    _require_distinct(runs)
     results = tuple(map(_result, runs))
     first, *others = results
     shared = tuple(
@@ -135,6 +137,13 @@ def compare(runs: Sequence[Path | str]) -> Comparison:
         _differing(results),
         tuple(_notes(results, shared)),
     )
+
+
+def _require_distinct(runs: Sequence[Path | str]) -> None:
+    places = [Path(run).resolve() for run in runs]
+    for run, place in zip(runs, places, strict=True):
+        if places.count(place) > 1:
+            raise UsageError(f"The run '{run}' is given twice. Name each once.")
 
 
 def _result(path: Path | str) -> RunResult:
