@@ -18,6 +18,7 @@ from har_keras.ranges import (
     AT_LEAST_ONE,
     CLIP_RATE,
     FRACTION,
+    LAYERS,
     MICRO_BATCH,
     NOT_NEGATIVE,
     POSITIVE,
@@ -162,7 +163,7 @@ class ModelConfig:
     """Depth of a tubelet in frames."""
     hidden_dim: Annotated[int, AT_LEAST_ONE] = 48
     """Embedding dimension of a token."""
-    num_layers: Annotated[int, AT_LEAST_ONE] = 4
+    num_layers: Annotated[int, LAYERS] = 4
     """Transformer encoder layers."""
     num_heads: Annotated[int, AT_LEAST_ONE] = 4
     """Attention heads; must divide --hidden-dim."""
@@ -182,7 +183,7 @@ class ModelConfig:
     attention: Literal["joint", "factorised", "divided"] = "joint"
     """Space-time attention: joint, factorised (ViViT's factorised encoder,
     cheaper for many tokens) or divided (TimeSformer)."""
-    num_temporal_layers: Annotated[int, AT_LEAST_ONE] = 2
+    num_temporal_layers: Annotated[int, LAYERS] = 2
     """Temporal encoder layers of --attention factorised."""
 
 
@@ -303,7 +304,7 @@ class MaskingConfig:
     """Masking ratio of the tubes."""
     decoder_dim: Annotated[int, NOT_NEGATIVE] = 0
     """Embedding dimension of the decoder; 0 is half of --hidden-dim."""
-    decoder_layers: Annotated[int, AT_LEAST_ONE] = 2
+    decoder_layers: Annotated[int, LAYERS] = 2
     """Decoder layers."""
     decoder_heads: Annotated[int, NOT_NEGATIVE] = 0
     """Attention heads of the decoder; 0 is --num-heads."""

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from har_keras.errors import DataError, HarError
 from har_keras.files import read_regular, require_regular
 
@@ -48,6 +50,10 @@ def read_model(file: Path) -> Any:
         model = keras.models.load_model(file, compile=False, safe_mode=True)
     if not type(model).__module__.startswith("har_keras."):
         raise _damaged(file, f"it is a {type(model).__name__}")
+    if not model.built:  # of which Keras only warns
+        raise _damaged(file, "its model can't be built")
+    if not all(np.isfinite(values).all() for values in model.get_weights()):
+        raise _damaged(file, "its weights are not all finite")
     return model
 
 

@@ -116,7 +116,9 @@ def quiet_libraries() -> Iterator[None]:
             yield
         except Exception:
             noise.seek(0)
-            os.write(kept, noise.read())
+            words = noise.read().decode("utf-8", "replace").splitlines(True)
+            shown = [f"{printable(line.rstrip())}\n" for line in words]
+            os.write(kept, "".join(shown).encode())
             raise
         finally:
             sys.stderr.flush()

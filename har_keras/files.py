@@ -101,6 +101,18 @@ def read_regular(path: Path | str, *, max_bytes: int = 2**26) -> bytes:
     return content
 
 
+def stamp(path: Path) -> list[int] | None:
+    """Returns the size and time of change of a file, None without one.
+
+    It tells without reading the file whether it was touched.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
 def _require_regular(mode: int, path: Path | str) -> None:
     for is_kind, kind in _SPECIAL:
         if is_kind(mode):

@@ -86,6 +86,16 @@ def test_the_page_names_everything_and_runs_nothing(mixed_folder, tmp_path):
         assert words in page
 
 
+def test_names_with_control_characters_are_escaped_on_the_page(tmp_path):
+    root = draw_folder(tmp_path / "v", per_class=2, num_frames=8)
+    (root / "up/up-00.mp4").rename(root / "up/a\x1b]0;x\x07\u202e\x9b.mp4")
+    (root / "down/b\x1b[2J.mp4").write_text("no video")
+    check(root, tmp_path / "out", options(tmp_path))
+    page = (tmp_path / "out/report.html").read_text("utf-8")
+    assert r"b\x1b[2J.mp4" in page
+    assert not set(page) & set("\x1b\x07\x9b\u202e")
+
+
 class Pictures(html.parser.HTMLParser):
     """The pictures of a page by what is said of them."""
 

@@ -1,3 +1,8 @@
+import hashlib
+import io
+import json
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -102,6 +107,90 @@ def test_another_model_is_refused(model, tmp_path):
     other.optimizer.build(other.trainable_variables)
     with pytest.raises(DataError, match="other variables"):
         load_checkpoint(tmp_path, other)
+
+
+def rewritten(file, change):
+    """Writes a checkpoint anew, under the name of its new content."""
+    with np.load(file) as arrays:
+        held = dict(arrays)
+    state = json.loads(held.pop("state").tobytes())
+    change(held, state)
+    held["state"] = np.frombuffer(json.dumps(state).encode(), np.uint8)
+    content = io.BytesIO()
+    np.savez(content, **held)
+    digest = hashlib.sha256(content.getvalue()).hexdigest()[:16]
+    file.unlink()
+    file.with_name(f"00009-000000-{digest}.npz").write_bytes(content.getvalue())
+
+
+ARRAYS = {
+    "another shape": np.zeros((4, 7), "float32"),
+    "a number": np.float32(1),
+    "texts": np.array([["x"] * 8] * 4),
+    "an object": np.array([[{}] * 8] * 4),
+    "complex": np.zeros((4, 8), "complex64"),
+    "not finite": np.full((4, 8), np.nan, "float32"),
+}
+
+
+@pytest.mark.parametrize("kind", ARRAYS)
+def test_an_array_of_another_kind_is_refused(kind, model, tmp_path):
+    before = weights_of(model)
+    file = save_checkpoint(tmp_path, model, TrainingState())
+    rewritten(file, lambda held, _: held.update({"model/0000": ARRAYS[kind]}))
+    with pytest.raises(DataError, match=r"other variables|is damaged"):
+        load_checkpoint(tmp_path, model)
+    np.testing.assert_array_equal(weights_of(model), before)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epoch", "x"), ("epoch", -5), ("epoch", None), ("epoch", 1.5),
+        ("step", -1), ("step", True), ("micro_batch_size", "x"),
+        ("history", "x"), ("history", [1]), ("history", {}),
+        ("history", [{"loss": "x"}]), ("history", None), ("best", [1]),
+        ("best", {"val_loss": "x"}), ("fingerprint", None), ("wandb_id", 5),
+    ],
+)  # fmt: skip
+def test_a_state_of_another_kind_is_refused(name, value, model, tmp_path):
+    file = save_checkpoint(tmp_path, model, TrainingState())
+    rewritten(file, lambda _, state: state.update({name: value}))
+    with pytest.raises(DataError, match="is damaged"):
+        load_checkpoint(tmp_path, model)
+
+
+def test_a_link_to_another_folder_is_refused_and_that_is_kept(model, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "123.npz").write_text("mine")
+    (tmp_path / "checkpoint").symlink_to(other)
+    with pytest.raises(DataError, match="is a link"):
+        load_checkpoint(tmp_path / "checkpoint", model)
+    for step in range(3):
+        save_checkpoint(other, model, TrainingState(step=step))
+    assert (other / "123.npz").read_text() == "mine"
+
+
+def test_a_compressed_checkpoint_is_refused(model, tmp_path):
+    """A few kilobytes could be gigabytes in memory."""
+    file = save_checkpoint(tmp_path, model, TrainingState())
+    with np.load(file) as arrays:
+        held = dict(arrays) | {"model/0000": np.zeros(10**6, "float32")}
+    content = io.BytesIO()
+    np.savez_compressed(content, **held)
+    digest = hashlib.sha256(content.getvalue()).hexdigest()[:16]
+    file.unlink()
+    file.with_name(f"00009-000000-{digest}.npz").write_bytes(content.getvalue())
+    with pytest.raises(DataError, match="is damaged"):
+        load_checkpoint(tmp_path, model)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_named_pipe_among_checkpoints_is_not_waited_for(model, tmp_path):
+    save_checkpoint(tmp_path, model, TrainingState(step=3))
+    os.mkfifo(tmp_path / "99999-000000-0123456789abcdef.npz")
+    assert load_checkpoint(tmp_path, model).step == 3
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(model, tmp_path, monkeypatch):

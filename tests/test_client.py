@@ -7,6 +7,7 @@ import http.server
 import io
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -164,6 +165,9 @@ def test_what_are_no_clips_is_not_sent(server, clips, client_of):
         "http://host:99999/v1/models/har",
         "http://[::1/v1/models/har",
         f"http://{'a' * 64}/v1/models/har",
+        "http://a\nb/v1/models/har",
+        "http://host:1\r\nX: y/v1/models/har",
+        "grpc://a b/har",
     ],
 )
 def test_what_is_no_address_is_refused(url):
@@ -358,11 +362,52 @@ def test_a_broken_message_is_an_error_of_its_sender(server):
     for body in (b"\xff\xff\xff", broken.SerializeToString(), b""):
         with pytest.raises(grpc.RpcError):
             call(body, timeout=20)
-    found = messages.PredictResponse.FromString(
-        call(good.SerializeToString(), timeout=20)
-    )
-    assert messages.read_outputs(found)["probabilities"].shape == (1, 3)
+    found = messages.read_outputs(call(good.SerializeToString(), timeout=20))
+    assert found["probabilities"].shape == (1, 3)
     channel.close()
+
+
+def response_with(dtype, sizes, **values):
+    """A response whose tensor is not what it says it is."""
+    response = messages.PredictResponse()
+    tensor = response.outputs.add(key="probabilities").value
+    tensor.dtype = dtype
+    tensor.tensor_content = values.get("content", b"")
+    tensor.float_val.extend(values.get("floats", []))
+    for size in sizes:
+        tensor.tensor_shape.dim.add(size=size)
+    return response.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        response_with(3, (1, 3)),
+        response_with(99, (1, 3)),
+        response_with(1, (-7, 3), floats=[0.5]),
+        response_with(1, (2**62, 4), floats=[0.5]),
+        response_with(1, (1,) * 99, floats=[0.5]),
+        response_with(1, (1, 3), content=b"abc"),
+        b"\xff" * 99,
+    ],
+)
+def test_a_message_that_is_no_answer_is_one_sentence(content, client_of, capfd):
+    def answer(request, context):
+        return content
+
+    class Handler(grpc.GenericRpcHandler):
+        def service(self, details):
+            return grpc.unary_unary_rpc_method_handler(answer)
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers((Handler(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    client = client_of(f"grpc://127.0.0.1:{port}/har")
+    with pytest.raises(DataError, match="its tensors are none"):
+        client.predict(smooth_clips(1))
+    assert "Traceback" not in capfd.readouterr().err
+    server.stop(0).wait()
 
 
 @pytest.mark.parametrize("way", ["rest", "grpc"])

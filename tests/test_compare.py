@@ -129,6 +129,11 @@ def test_one_run_is_nothing_to_compare(two, capsys):
     [
         ("evaluation.json", '{"accuracy": 0.5, "num_videos": 4}'),
         ("evaluation.json", '{"accuracy": [], "accuracy_interval": 7}'),
+        (
+            "evaluation.json",
+            '{"accuracy": NaN, "accuracy_interval": null, "num_videos": 4, '
+            '"num_failed": 0, "balanced_accuracy": 1, "majority_accuracy": 7}',
+        ),
         ("history.csv", "epoch,loss\n1,0.5\n"),
         ("history.csv", "epoch,seconds\n1,inf\n"),
         ("videos.csv", "file\na.mp4\n"),

@@ -46,6 +46,28 @@ def linked_weights():
     return content.getvalue()
 
 
+def with_options(file, **options):
+    """Changes what the model in a file is built of."""
+    with zipfile.ZipFile(file) as archive:
+        content = json.loads(archive.read("config.json"))
+    content["config"].update(options)
+    with_items(file, **{"config.json": json.dumps(content).encode()})
+
+
+def with_weights(file, value):
+    """Sets all weights in a file to one value."""
+    with zipfile.ZipFile(file) as archive:
+        content = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(content, "r+") as weights:
+
+        def fill(_, item):
+            if getattr(item, "shape", ()) and item.dtype.kind == "f":
+                item[...] = value
+
+        weights.visititems(fill)
+    with_items(file, **{"model.weights.h5": content.getvalue()})
+
+
 def dense():
     return keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
 
@@ -62,6 +84,11 @@ MODELS = {
     "weights elsewhere": lambda file: with_items(
         file, **{"model.weights.h5": linked_weights()}
     ),
+    "a width below 0": lambda file: with_options(file, hidden_dim=-1),
+    "a huge width": lambda file: with_options(file, hidden_dim=10**9),
+    "a million layers": lambda file: with_options(file, num_layers=10**6),
+    "no heads": lambda file: with_options(file, num_heads=0),
+    "no numbers": lambda file: with_weights(file, np.nan),
     "a function": lambda file: with_items(
         file, **{"config.json": foreign_class("builtins", "os.system")}
     ),
@@ -87,7 +114,7 @@ DAMAGES = {
     ],
     "calibration.json": [
         json.dumps(NUMBERS | {"temperature": value})
-        for value in (0, -2, float("nan"), "x", None, [1])
+        for value in (0, -2, float("nan"), "x", None, [1], True)
     ]
     + [
         json.dumps(NUMBERS | {"threshold": value})
@@ -95,7 +122,12 @@ DAMAGES = {
     ]
     + ["{", "[]", "[" * 100_000, '{"temp": 1}'],
     "evaluation.json": ["{", "[]", "null", "\udcff", "[" * 100_000],
-    "manifest.csv": ["", "\0", "file,class\n", "\udcff\udcfe", '"'],
+    "manifest.csv": ["", "\0", "file,class\n", "\udcff\udcfe", '"']
+    + [
+        "file,class,split,group,sha256,kept_frames,reason,root\n"
+        f"a.mp4,{cells},,.\nb.mp4,up,train,,,9,,.\n"
+        for cells in ("down,evil,,,9", "down,train,,,-5", "down,train,,,x")
+    ],
 }  # fmt: skip
 
 
@@ -125,6 +157,13 @@ def test_a_damaged_file_is_one_sentence(file, text, run):
     with pytest.raises((DataError, UsageError)) as error:
         load(run.path)
     assert "\n" not in str(error.value)
+
+
+def test_probabilities_that_are_no_numbers_are_refused(run, few_videos):
+    """Finite weights may give them, too."""
+    with_weights(run.model_file, 1e38)
+    with pytest.raises(DataError, match="not a number"):
+        load(run.path).predict(next(few_videos.rglob("*.mp4")))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")

@@ -1,13 +1,16 @@
 import hashlib
 import json
+import time
 from dataclasses import replace
 
+import psutil
 import pytest
 from support.moving_squares import squares_manifest
 
 from har_keras.config import Config
 from har_keras.errors import DataError, UsageError
 from har_keras.manifest.manifest import content_hash
+from har_keras.training import fingerprint
 from har_keras.training.fingerprint import RunFingerprint
 
 
@@ -63,6 +66,23 @@ def test_a_file_with_other_content_is_named(manifest):
         began.refuse_touched(manifest)
 
 
+def test_a_file_replaced_before_the_record_is_named(manifest):
+    """Its stamp is that of the other file, and says nothing."""
+    changed = manifest.videos[1]
+    manifest.path(changed).write_text("something else")
+    began = RunFingerprint.of(Config(), manifest)
+    with pytest.raises(DataError, match=f"'{changed.file}' has other content"):
+        began.refuse_touched(manifest)
+
+
+def test_a_file_of_before_the_program_is_not_read_again(manifest, monkeypatch):
+    later = time.time() + 60
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: later)
+    began = RunFingerprint.of(Config(), manifest)
+    monkeypatch.setattr(fingerprint, "content_hash", None)
+    began.refuse_touched(manifest)
+
+
 def test_a_copied_or_missing_file_is_no_change(manifest):
     began = RunFingerprint.of(Config(), manifest)
     copied, missing = map(manifest.path, manifest.videos[:2])
@@ -78,8 +98,17 @@ def test_other_versions_are_said(manifest, tmp_path, caplog):
     assert "began with keras 3.0.0 and resumes with" in caplog.text
 
 
-def test_a_damaged_file_is_one_sentence(tmp_path):
-    (tmp_path / "beginning.json").write_text("{")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{", "[]", "[" * 100_000, '{"options": {}}',
+        '{"options": "x", "videos": "y", "versions": "z"}',
+        '{"options": {}, "videos": {"a": 1}, "versions": {}}',
+    ],
+    ids=lambda text: text[:20],
+)  # fmt: skip
+def test_a_damaged_file_is_one_sentence(text, tmp_path):
+    (tmp_path / "beginning.json").write_text(text)
     with pytest.raises(DataError, match="can't be read"):
         RunFingerprint.read(tmp_path / "beginning.json")
 

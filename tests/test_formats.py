@@ -8,7 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
-from support.tiny_serving import CONFIG, INFO, NAMES, smooth_clips
+from support.tiny_serving import CONFIG, INFO, smooth_clips
 
 from har_keras import export as verb
 from har_keras.errors import DataError, EnvironmentFault, UsageError
@@ -19,6 +19,7 @@ from har_keras.serving import formats as comparison
 from har_keras.serving.runtimes import open_exported, package
 from har_keras.serving.signatures import export_saved_model
 
+NAMES = ("gym", "walk\nor \\n run", "work")
 NEEDED = {
     "onnx": ("onnx", "tf2onnx", "onnxruntime"),
     "openvino": ("openvino", "onnx", "tf2onnx"),

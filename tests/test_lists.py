@@ -182,6 +182,9 @@ def test_a_listed_file_that_is_missing_is_kept_with_the_reason(tmp_path):
         ("a.mp4 0\n../b.mp4 1\n", ["line 2", "lies outside"]),
         ("a.mp4 0\n/etc/b.mp4 1\n", ["line 2", "lies outside"]),
         ("a.mp4 0\nb\0.mp4 1\n", ["line 2", "expected the path"]),
+        # In no time, though every blank may begin what follows the path.
+        (f"a.mp4 0\na{' ' * 80_000}b\n", ["line 2", "expected the path"]),
+        (f"a.mp4 0\n{'1 ' * 40_000}x\n", ["line 2", "expected the path"]),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path, text, words):

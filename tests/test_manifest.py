@@ -128,6 +128,12 @@ def test_a_wrong_line_is_named(tmp_path, text, words):
         found(write_csv(tmp_path, text))
 
 
+def test_more_classes_than_anyone_has_are_refused(tmp_path):
+    rows = "".join(f"{n}.mp4,class {n}\n" for n in range(10_001))
+    with pytest.raises(DataError, match="10001 classes, such as 'class 0'"):
+        found(write_csv(tmp_path, f"file,class\n{rows}"))
+
+
 def test_a_listed_file_that_is_missing_stays_in_the_list(tmp_path):
     text = "file,class\n1.mp4,a\n2.mp4,b\nnone.mp4,b\n"
     video = by_file(found(write_csv(tmp_path, text)))["none.mp4"]

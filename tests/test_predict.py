@@ -21,7 +21,7 @@ from har_keras.inference.load import load
 from har_keras.inference.timeline import TimelineConfig, build_timeline
 from har_keras.report import overlay
 from har_keras.report.predictions import PredictRequest
-from har_keras.report.printing import PRINTERS
+from har_keras.report.printing import PRINTERS, Csv
 from har_keras.video.ffmpeg import VideoError, probe
 
 
@@ -141,6 +141,11 @@ def test_csv_holds_hostile_names_as_text(run, tmp_path, capsys, monkeypatch):
     assert [row["file"] for row in rows] == ["'=cmd.mp4", "'@bad.mp4"]
     assert float(rows[0]["down"]) + float(rows[0]["up"]) == pytest.approx(1)
     assert (rows[1]["prediction"], rows[1]["reason"]) == ("", "not a video")
+
+
+def test_csv_has_no_control_characters_in_its_header(capsys):
+    Csv(("\x1b]0;title\x07gym", "wa\nlk"))
+    assert "\\x1b]0;title\\x07gym,wa\\nlk" in capsys.readouterr().out
 
 
 def test_the_table_is_for_people(run, videos, capsys):

@@ -93,6 +93,7 @@ def good(**outputs):
         (b'{"outputs": {}}', "it has no output '"),
         (good(probabilities=[[0.1], [0.2, 0.3]]), "its tensors are none"),
         (good(probabilities={"a": 1}), "its tensors are none"),
+        (good(probabilities=[[10**400, 0, 0]]), "its tensors are none"),
         (good(probabilities=[["a", "b", "c"]]), "are not numbers"),
         (good(probabilities=0.5), "have the shape"),
         (good(probabilities=[[0.5, 0.5]]), "have the shape"),

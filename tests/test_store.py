@@ -1,4 +1,7 @@
+import contextlib
 import errno
+import itertools
+import json
 import os
 import shutil
 import signal
@@ -173,6 +176,26 @@ def test_a_file_that_changed_since_it_was_listed_is_not_used(tmp_path):
     assert "content changed" in failed.reason
 
 
+def test_a_file_that_changes_while_it_is_decoded_is_not_used(
+    tmp_path, monkeypatch
+):
+    """What it was before would else have the frames of what it is now."""
+    path, other = (draw_video(tmp_path / f"{x}.mp4", seed=x) for x in (1, 2))
+
+    @contextlib.contextmanager
+    def replaced(*arguments, **options):
+        path.write_bytes(other.read_bytes())
+        with read_video(*arguments, **options) as reader:
+            yield reader
+
+    monkeypatch.setattr(filling, "read_video", replaced)
+    before = task(path)
+    store = Store(tmp_path / "s", StoreSpec(64, 16.0, "jpeg"))
+    reasons = fill(store, [before], timeout_seconds=60)
+    assert "content changed" in reasons[before.sha256]
+    assert before.sha256 not in store
+
+
 def test_other_sizes_rates_and_forms_are_other_stores():
     specs = [
         StoreSpec(64, 16.0, "jpeg"), StoreSpec(128, 16.0, "jpeg"),
@@ -261,6 +284,49 @@ def test_a_damaged_shard_is_left_out_with_a_warning(tmp_path, caplog):
     assert len(Store(store.folder, store.spec)) == 0
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_frames": -5}, {"num_frames": "x"}, {"height": 0},
+        {"height": -3}, {"height": "x"}, {"width": 2**40}, {"reason": [1]},
+        {"num_thumbnails": 1.5}, {"zzz": 1}, {"info": {"x": 1}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_index_that_makes_no_sense_is_left_out(changes, tmp_path, caplog):
+    store, _ = filled(tmp_path / "s", draw_video(tmp_path / "a.mp4"))
+    (index,) = store.folder.glob("*.npz")
+    with np.load(index) as arrays:
+        held = dict(arrays)
+    words = [x | changes for x in json.loads(held["videos"].tobytes())]
+    held["videos"] = np.frombuffer(json.dumps(words).encode(), np.uint8)
+    np.savez(index, **held)
+    assert len(Store(store.folder, store.spec)) == 0
+    assert "is left out of the store" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"", b"nested", b"negative", "a pipe"])
+def test_an_index_of_somebody_else_is_left_out(content, tmp_path, caplog):
+    store, _ = filled(tmp_path / "s", draw_video(tmp_path / "a.mp4"))
+    (index,) = store.folder.glob("*.npz")
+    with np.load(index) as arrays:
+        held = dict(arrays)
+    if content == b"nested":
+        held["videos"] = np.frombuffer(b"[" * 100_000, np.uint8)
+    if content == b"negative":
+        held["offsets"] = held["offsets"] - 10**6
+    np.savez(index, **held)
+    if content == b"":
+        index.write_bytes(content)
+    if content == "a pipe":
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("no named pipes here")
+        index.unlink()
+        os.mkfifo(index)
+    assert len(Store(store.folder, store.spec)) == 0
+    assert "is left out of the store" in caplog.text
+
+
 def test_a_store_that_is_removed_while_it_is_read_is_said(tmp_path):
     path = draw_video(tmp_path / "a.mp4")
     store, _ = filled(tmp_path / "s", path)
@@ -269,6 +335,32 @@ def test_a_store_that_is_removed_while_it_is_read_is_said(tmp_path):
     shutil.rmtree(tmp_path / "s")
     with pytest.raises(EnvironmentFault, match="was removed while"):
         store.frames(key, np.arange(2))
+    with pytest.raises(EnvironmentFault, match="was removed while"):
+        store.thumbnails([key])
+
+
+@pytest.mark.parametrize("when", ["_append", "write_index", "publish"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_store_that_is_removed_while_it_is_written_is_said(
+    when, workers, tmp_path, monkeypatch
+):
+    paths = [draw_video(tmp_path / f"{x}.mp4", seed=x) for x in range(4)]
+    real = getattr(filling, when)
+    calls = itertools.count()
+
+    def removing(*arguments, **options):
+        found = real(*arguments, **options)
+        if next(calls) == 1:
+            shutil.rmtree(tmp_path / "s")
+        return found
+
+    monkeypatch.setattr(filling, when, removing)
+    with pytest.raises(EnvironmentFault, match="was removed while"):
+        filled(tmp_path / "s", *paths, workers=workers)
+    monkeypatch.undo()
+    store, reasons = filled(tmp_path / "s", *paths)
+    assert len(store) == 4
+    assert not reasons
 
 
 def test_frames_that_were_lost_are_decoded_again(tmp_path, caplog):

@@ -98,9 +98,7 @@ def test_an_answer_of_the_published_message_is_read(apis):
     theirs.outputs["bytes"].dtype = tf.bool.as_datatype_enum
     theirs.outputs["bytes"].tensor_shape.dim.add(size=2)
     theirs.outputs["bytes"].tensor_content = truth.tobytes()
-    found = messages.read_outputs(
-        messages.PredictResponse.FromString(theirs.SerializeToString())
-    )
+    found = messages.read_outputs(theirs.SerializeToString())
     np.testing.assert_array_equal(found["packed"], floats)
     assert found["listed"].tolist() == [0.5, 0.5]
     assert found["names"].tolist() == [["gym", "é"]]
@@ -113,7 +111,7 @@ def test_an_answer_of_another_type_is_refused():
     response = messages.PredictResponse()
     response.outputs.add(key="x").value.dtype = 9
     with pytest.raises(ValueError, match="data type 9"):
-        messages.read_outputs(response)
+        messages.read_outputs(response.SerializeToString())
 
 
 def test_each_warm_up_record_runs(apis, version):

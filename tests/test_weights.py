@@ -426,6 +426,85 @@ def test_a_network_of_another_kind_is_named(tmp_path):
         load_weights(small_model(), file)
 
 
+PROJECTION = "vit.embeddings.patch_embeddings.projection"
+POSITIONS = "vit.embeddings.position_embeddings"
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        (f"{PROJECTION}.weight", (16, 16)),
+        (f"{PROJECTION}.weight", (16, 4, 16, 16)),
+        (f"{PROJECTION}.weight", (16, 3, 2, 2, 2, 2)),
+        (f"{PROJECTION}.bias", None),
+        (f"{PROJECTION}.bias", (16, 16)),
+        (POSITIONS, ()),
+        (POSITIONS, (1, 0, 16)),
+        ("vit.encoder.layer.0.attention.attention.query.weight", (4, 7)),
+        ("vit.embeddings.time_embeddings", (16,)),
+        ("classifier.bias", ()),
+    ],
+)
+def test_arrays_of_other_shapes_give_one_sentence(name, shape, tmp_path):
+    arrays = image_weights(np.random.default_rng(0))
+    arrays.pop(name, None)
+    if shape is not None:
+        arrays[name] = np.zeros(shape, "float32")
+    file = tmp_path / "model.safetensors"
+    write_safetensors(file, arrays)
+    with pytest.raises(UsageError, match=r"model\.safetensors'"):
+        load_weights(small_model(), file)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(value, tmp_path):
+    arrays = image_weights(np.random.default_rng(0))
+    arrays[f"{PROJECTION}.weight"][0] = value
+    write_safetensors(tmp_path / "model.safetensors", arrays)
+    with pytest.raises(UsageError, match="not finite"):
+        load_weights(small_model(), tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"image_std": [0, 0, 0]}', '{"image_std": "x"}',
+        '{"image_std": null}', '{"image_mean": [NaN, NaN, NaN]}',
+        '{"image_mean": [1, 2, 3, 4, 5]}', "[" * 100_000, "[1]",
+    ],
+    ids=lambda text: text[:20],
+)  # fmt: skip
+def test_hostile_scaling_beside_a_file_is_one_sentence(text, image_file):
+    beside = image_file.with_name("preprocessor_config.json")
+    beside.write_text(text)
+    with pytest.raises(UsageError) as error:
+        load_weights(small_model(), image_file)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"num_frames": 0}', '{"num_frames": "many"}', '{"num_frames": 1e999}',
+        '{"num_frames": 4, "tubelet_size": 0}', '{"num_frames": -4}',
+        '{"num_frames": 4, "tubelet_size": []}', '{"num_frames": 14}',
+        "[" * 100_000,
+    ],
+    ids=lambda text: text[:20],
+)  # fmt: skip
+def test_hostile_settings_beside_a_file_are_one_sentence(text, tmp_path):
+    arrays = image_weights(np.random.default_rng(0))
+    arrays = {f"vi{name}": value for name, value in arrays.items()}
+    arrays["vivit.embeddings.position_embeddings"] = np.zeros(
+        (1, 9, 16), "float32"
+    )
+    write_safetensors(tmp_path / "model.safetensors", arrays)
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UsageError) as error:
+        load_weights(small_model(), tmp_path / "model.safetensors")
+    assert "\n" not in str(error.value)
+
+
 def test_positions_that_are_no_grid_ask_for_the_config(tmp_path):
     arrays = image_weights(np.random.default_rng(0))
     arrays = {f"vi{name}": value for name, value in arrays.items()}

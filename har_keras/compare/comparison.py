@@ -176,7 +176,11 @@ def _require_figures(result: RunResult) -> None:
     """Raises `DataError` where a file of a run lacks what is compared."""
     found = result.evaluation
     with damage_named(found.files.evaluation_file):
-        _ = str(found), found.balanced_accuracy, found.majority_accuracy
+        shares = (
+            found.accuracy, found.balanced_accuracy, found.majority_accuracy
+        )  # fmt: skip
+        if not str(found) or not all(0 <= share <= 1 for share in shares):
+            raise ValueError("its figures are no shares")
     with damage_named(result.run.history_file):
         duration(result.seconds)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from har_keras.errors import DataError
 from har_keras.evaluation.fitting import log_loss
+from har_keras.inference.forward import NO_NUMBER
 
 _NUM_RESAMPLES = 2000
 _INTERVAL_LEVEL = 0.95
@@ -73,10 +74,7 @@ def evaluate_predictions(
             "for each video."
         )
     if not np.isfinite(probabilities).all():
-        raise DataError(
-            "The model predicts a probability that is not a number: its "
-            "training diverged. Train again with a lower --learning-rate."
-        )
+        raise DataError(NO_NUMBER)
     predictions = probabilities.argmax(1)
     confusion = confusion_matrix(labels, predictions, len(class_names))
     num_videos, num_correct = len(labels), int(np.trace(confusion))

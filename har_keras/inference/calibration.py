@@ -244,9 +244,9 @@ class Calibration:
             read = cls.of(found)
             both = (found["temperature"], found["window_temperature"])
             shares = (read.threshold, read.accept_errors)
-            if all(SMALLEST / 2 <= x <= 2 * LARGEST for x in both) and all(
-                x is None or 0 <= x <= 1 for x in shares
-            ):
+            if all(
+                SMALLEST / 2 <= x <= 2 * LARGEST and x is not True for x in both
+            ) and all(x is None or 0 <= x <= 1 for x in shares):
                 return read._with_reference(found)
         except (KeyError, TypeError, ValueError):  # no numbers
             pass

@@ -22,6 +22,10 @@ a model is compiled once and a video's figures don't depend on its company."""
 
 Forward = Callable[[np.ndarray], np.ndarray]
 
+NO_NUMBER = (
+    "The model predicts a probability that is not a number: its training "
+    "diverged. Train again with a lower --learning-rate."
+)
 # Clips in a micro-batch, of 2, 4 and 8 the fastest.
 _MICRO_BATCH = 4
 # Compiling takes 1 to 2 seconds, which as many clips repay.

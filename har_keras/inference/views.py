@@ -17,9 +17,15 @@ from har_keras.clips.sampling import (
     view_starts,
 )
 from har_keras.config import ClipConfig, EvaluationConfig
+from har_keras.errors import DataError
 from har_keras.features.feature_store import FeatureStore, View
 from har_keras.inference.controls import Control, background_of, reordered
-from har_keras.inference.forward import BATCH_SIZE, Forward, forward_of
+from har_keras.inference.forward import (
+    BATCH_SIZE,
+    NO_NUMBER,
+    Forward,
+    forward_of,
+)
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.store.store import Store
 
@@ -322,7 +328,10 @@ def _batches(views: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
 def _predict(clips: list[np.ndarray], forward: Forward) -> np.ndarray:
     """Returns the probabilities of up to a batch of clips, `(B, K)`."""
     filled = np.stack(clips + clips[-1:] * (BATCH_SIZE - len(clips)))
-    return forward(filled).astype("float64")[: len(clips)]
+    rows = forward(filled).astype("float64")[: len(clips)]
+    if not np.isfinite(rows).all():
+        raise DataError(NO_NUMBER)
+    return rows
 
 
 def spread_over_classes(

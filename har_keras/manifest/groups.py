@@ -364,8 +364,12 @@ def split_groups(
     names.sort(key=lambda group: -counts[group].total())
     shares = {"train": 1 - sum(fractions.values()), **fractions}
     chosen = _place(names, counts, Counter(class_names), shares)
-    for name in sorted(set(class_names)):
-        _give_each_split_one(name, chosen, counts, list(fractions))
+    of_class: dict[str, list[str]] = defaultdict(list)
+    for group in chosen:
+        for name in counts[group]:
+            of_class[name].append(group)
+    for name in sorted(of_class):
+        _give_each_split_one(of_class[name], chosen, counts, list(fractions))
     return [chosen[group] for group in groups]
 
 
@@ -398,13 +402,12 @@ def _place(
 
 
 def _give_each_split_one(
-    name: str,
+    mine: Sequence[str],
     chosen: dict[str, str],
     counts: Mapping[str, Counter[str]],
     splits: Sequence[str],
 ) -> None:
-    """Moves a class's smallest group to each split that has none of it."""
-    mine = [group for group in chosen if counts[group][name]]
+    """Moves the smallest of a class's groups to each split without one."""
     if len(mine) < 3:
         return
     for split in ["train", *splits]:

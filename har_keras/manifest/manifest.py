@@ -38,7 +38,7 @@ from har_keras.video.images import images_in
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "val", "test")
+_MOST_CLASSES = 10_000
 
 
 @dataclass(frozen=True)
@@ -271,6 +271,13 @@ class Manifest:
         group_by: str,
     ) -> "Manifest":
         """Hashes, groups and splits the videos that were found."""
+        names = tuple(sorted({item.class_name for item in found.videos}))
+        if len(names) > _MOST_CLASSES:
+            raise DataError(
+                f"'{folder}' has {len(names)} classes, such as "
+                f"'{names[0][:80]}'; {_MOST_CLASSES} are the most. Name the "
+                "column or the folders that hold the classes."
+            )
         hashes = _hashes(folder, found.videos)
         grouping = grouping_of(found.videos, group_by)
         groups = join_groups(grouping.groups, hashes)
@@ -291,7 +298,6 @@ class Manifest:
                 found.videos, hashes, given, strict=True
             )
         )
-        names = tuple(sorted({video.class_name for video in videos}))
         division = Division.of(grouping, given, fractions, seed)
         undivided = cls(folder, names, videos, division=division, listing=found)
         manifest = undivided.with_groups(groups)

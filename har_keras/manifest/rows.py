@@ -1,10 +1,12 @@
 """The rows of a manifest's CSV file."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from har_keras.manifest.formats.cells import guarded, unguarded
+from har_keras.manifest.split_names import SPLITS
 
 _COLUMNS = (
     "file", "class", "split", "group", "sha256", "kept_frames", "reason",
@@ -71,7 +73,7 @@ def fields_of(row: dict[str, str]) -> dict[str, Any]:
             cell = take(name)
             times[name] = float(cell) if cell else None
     root_and_others = {k: v for k, v in cells.items() if k not in _COLUMNS}
-    return {
+    found = {
         "file": take("file"),
         "class_name": take("class"),
         "split": take("split"),
@@ -82,6 +84,13 @@ def fields_of(row: dict[str, str]) -> dict[str, Any]:
         "others": tuple(root_and_others.items()),
         **times,
     }
+    if found["split"] not in SPLITS:
+        raise ValueError(f"'{found['split'][:40]}' is no split")
+    for name in ("kept_frames", "first_frame", "start", "end"):
+        number = found.get(name)
+        if number is not None and not 0 <= number < math.inf:
+            raise ValueError(f"{number} is no {name}")
+    return found
 
 
 def _timed(videos: Sequence[Any]) -> bool:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 from har_keras.errors import DataError
 
+SPLITS = ("train", "val", "test")
+
 _WORDS = {
     "train": r"train(?:ing)?|trn",
     "val": r"val(?:id(?:at(?:e|ion))?)?|dev(?:el(?:opment)?)?",

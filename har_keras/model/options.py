@@ -55,6 +55,18 @@ def preset_options(name: str) -> dict[str, Any]:
     }
 
 
+def require_layers(**numbers: int) -> None:
+    """Raises `ValueError` for more layers than can be built in any time."""
+    for name, number in numbers.items():
+        if not 0 <= number <= _MOST_LAYERS:
+            raise ValueError(
+                f"`{name}` must be at most {_MOST_LAYERS}. Received: {number}."
+            )
+
+
+_MOST_LAYERS = 1000
+
+
 def require_arguments(num_classes: int, pooling: str, attention: str) -> None:
     """Raises `ValueError` for arguments of a `VideoViT` that don't exist."""
     if num_classes < 2:

@@ -16,7 +16,11 @@ from har_keras.model.layers import (
     Tensor,
     TubeletEmbedding,
 )
-from har_keras.model.options import preset_options, require_arguments
+from har_keras.model.options import (
+    preset_options,
+    require_arguments,
+    require_layers,
+)
 from har_keras.model.weights import load_weights
 
 STEMS: dict[str, type[TubeletEmbedding]] = {
@@ -120,6 +124,7 @@ class VideoViT(keras.Model):
     ) -> None:
         super().__init__(**kwargs)
         require_arguments(num_classes, pooling, attention)
+        require_layers(layers=num_layers, temporal_layers=num_temporal_layers)
         self.num_classes = num_classes
         self.num_frames = num_frames
         self.crop_size = crop_size

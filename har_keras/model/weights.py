@@ -23,6 +23,7 @@ import safetensors
 import safetensors.numpy
 
 from har_keras.errors import UsageError
+from har_keras.files import read_regular
 from har_keras.model.initializers import interpolate, resize_positions
 
 logger = logging.getLogger("har_keras")
@@ -91,11 +92,33 @@ def load_weights(
         raise UsageError("--weights is for --model vit --stem pixels.")
     arrays = read_safetensors(file)
     family = _family_of(arrays, file)
+    try:
+        with np.errstate(all="ignore"):
+            found = _converted(arrays, family, model, file, inflation)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"'{file}', or a JSON file beside it, is not of a {family} of "
+            f"Hugging Face ({type(error).__name__}: {error}). Download both."
+        ) from error
+    if not all(np.isfinite(value).all() for value in found.values()):
+        raise UsageError(
+            f"'{file}' has weights that are not finite. Download it again."
+        )
+    return _assign(model, found, file)
+
+
+def _converted(
+    arrays: Arrays,
+    family: str,
+    model: Transformer,
+    file: Path,
+    inflation: Inflation,
+) -> Arrays:
+    """Returns the weights of a file by our names, for a model."""
     settings = _json_beside(file, "config.json")
     scaling = _json_beside(file, "preprocessor_config.json")
     mean = scaling.get("image_mean", FAMILIES[family].mean)
     std = scaling.get("image_std", FAMILIES[family].std)
-
     found = block_weights(arrays, family, model.num_layers)
     found |= _pair(arrays, FAMILIES[family].norm, "norm")
     projection = f"{family}.embeddings.patch_embeddings.projection"
@@ -107,7 +130,7 @@ def load_weights(
     found |= _head(arrays, model)
     if family == "vit" and model.attention == "divided":
         found |= _time_from_space(found)
-    return _assign(model, found, file)
+    return found
 
 
 def read_safetensors(file: Path) -> Arrays:
@@ -165,8 +188,8 @@ def _json_beside(file: Path, name: str) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text("utf-8")))
-    except (ValueError, TypeError) as error:
+        return dict(json.loads(read_regular(path)))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"'{path}' is not a JSON object: {error}.") from error
 
 

@@ -13,8 +13,9 @@ from markupsafe import Markup
 from har_keras.files import whole_file
 from har_keras.inference.views import evenly
 from har_keras.manifest.formats.cells import guarded
-from har_keras.manifest.manifest import SPLITS, Manifest, Video
+from har_keras.manifest.manifest import Manifest, Video
 from har_keras.manifest.parts import counted
+from har_keras.manifest.split_names import SPLITS
 from har_keras.progress import plural
 from har_keras.report.film_strips import picture_of
 from har_keras.report.html import contents_list, page, parts, section, table
@@ -140,11 +141,7 @@ class CheckReport:
 
     def _sheet(self, class_name: str) -> Markup:
         """Returns a picture of each video of a class, if there are few."""
-        videos = [
-            video
-            for video in self.manifest.videos
-            if video.class_name == class_name and video.kept_frames
-        ]
+        videos = [x for x in self._of_class[class_name] if x.kept_frames]
         most = _MOST_PICTURES // max(1, len(self.manifest.class_names))
         chosen = evenly(videos, min(_MOST_OF_CLASS, max(4, most)))
         pictures = [picture_of(self.store, video) for video in chosen]
@@ -239,11 +236,7 @@ class CheckReport:
         rows = []
         for name in self.manifest.class_names:
             for split in SPLITS:
-                mine = [
-                    video
-                    for video in self.manifest.split(split)
-                    if video.class_name == name
-                ]
+                mine = [x for x in self._of_class[name] if x.split == split]
                 usable = [video for video in mine if video.kept_frames]
                 seconds = sum(v.kept_frames for v in usable) / self._fps
                 groups = len({video.group for video in mine})
@@ -294,10 +287,17 @@ class CheckReport:
     def _stored(self, class_name: str) -> list[StoredVideo]:
         files = {
             video.file: self.store.video(video.sha256)
-            for video in self.manifest.videos
-            if video.class_name == class_name and video.kept_frames
+            for video in self._of_class[class_name]
+            if video.kept_frames
         }
         return list(files.values())
+
+    @functools.cached_property
+    def _of_class(self) -> dict[str, list[Video]]:
+        found: dict[str, list[Video]] = defaultdict(list)
+        for video in self.manifest.videos:
+            found[video.class_name].append(video)
+        return found
 
     @functools.cached_property
     def _remarked(self) -> list[tuple[Video, list[str]]]:

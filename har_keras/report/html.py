@@ -1,7 +1,7 @@
 """Self-contained HTML pages: one file, no scripts, no external resources.
 
 They are made of the templates beside this file, which escape all text: it may
-be the name of a folder or file.
+be the name of a folder or file. Control characters in it are shown as escapes.
 """
 
 import base64
@@ -13,6 +13,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from har_keras.terminal import printable
+
 
 @functools.cache
 def _environment() -> jinja2.Environment:
@@ -22,9 +24,23 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
     )
     found.filters["base64"] = _base64
     return found
+
+
+def _shown(value: Any) -> Any:
+    r"""Returns what a template shows of a value, without control characters.
+
+    Example:
+
+    >>> _shown("a\x1b[31m\nb"), _shown(3)
+    ('a\\x1b[31m\nb', 3)
+    """
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "\n".join(map(printable, value.split("\n")))
 
 
 def parts(name: str) -> Any:

@@ -176,7 +176,8 @@ class Csv:
         self.class_names = class_names
         self.writer = csv.writer(sys.stdout, lineterminator="\n")
         header = ["file", "prediction", "confidence", *class_names, "reason"]
-        self.writer.writerow(map(guarded, [*header, _ACCEPTED, _REFUSAL]))
+        columns = map(printable, [*header, _ACCEPTED, _REFUSAL])
+        self.writer.writerow(map(guarded, columns))
 
     def close(self) -> None:
         """Does nothing: every row is by itself."""

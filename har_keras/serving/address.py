@@ -69,6 +69,8 @@ class Address:
 
 def _is_host(text: str) -> bool:
     """Whether a text is a host, by name or number, and maybe a port."""
+    if re.search(r"[\x00-\x20\x7f]", text):
+        return False
     try:
         parts = urllib.parse.urlsplit(f"//{text}")
         _ = parts.port

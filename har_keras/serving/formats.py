@@ -26,6 +26,7 @@ from har_keras.serving.runtimes import (
     INPUT,
     LABELS_FILE,
     NAMES,
+    NAMES_FILE,
     OUTPUT,
     VERSION_FILE,
     Predict,
@@ -39,6 +40,7 @@ from har_keras.serving.signatures import (
     distances_of,
     require_same_distances,
 )
+from har_keras.terminal import printable
 
 TOLERANCE = 1e-5
 # Quantization is lossy: this fraction of the top labels must agree.
@@ -141,7 +143,9 @@ def _write_litert(source: ExportSource, path: Path, converter: Any) -> None:
     path.write_bytes(converter.convert())
     # LiteRT metadata is a zip archive appended to the file.
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(LABELS_FILE, "\n".join(source.class_names))
+        labels = map(printable, source.class_names)  # a line each
+        archive.writestr(LABELS_FILE, "\n".join(labels))
+        archive.writestr(NAMES_FILE, json.dumps(source.class_names))
         archive.writestr(INFO_FILE, source.info.text())
 
 

@@ -15,6 +15,7 @@ from google.protobuf import (
     descriptor_pool,
     message_factory,
 )
+from google.protobuf.message import DecodeError
 
 # Of `tensorflow.DataType`.
 _DT_FLOAT, _DT_UINT8, _DT_STRING, _DT_BOOL = 1, 4, 7, 10
@@ -152,12 +153,19 @@ def _fill_tensor(tensor: Any, array: np.ndarray) -> None:
     tensor.string_val.extend(array.ravel().tolist())
 
 
-def read_outputs(response: Any) -> dict[str, np.ndarray]:
-    """Returns the output arrays of a `PredictResponse` by name.
+def read_outputs(content: bytes) -> dict[str, np.ndarray]:
+    """Returns the output arrays of a serialized `PredictResponse` by name.
 
     Numbers are `float32`, truth values `bool`; strings are `str` in an object
     array.
+
+    Raises:
+        ValueError: If it is none, or a tensor is not what it says it is.
     """
+    try:
+        response = PredictResponse.FromString(content)
+    except DecodeError as error:
+        raise ValueError(str(error)) from error
     return {item.key: _array(item.value) for item in response.outputs}
 
 

@@ -133,11 +133,11 @@ class ModelInfo:
             self.evaluation.num_crops,
         )
         temperatures = (self.temperature, self.window_temperature)
-        if not all(isinstance(x, int) and 1 <= x <= _MAX for x in whole):
+        if not all(type(x) is int and 1 <= x <= _MAX for x in whole):
             raise ValueError(f"Not integers of at least 1: {whole}.")
         if not CLIP_RATE.holds(self.clip.fps):
             raise ValueError(f"Its rate must be {CLIP_RATE.text}.")
-        if not all(0 < x <= _MAX for x in temperatures):
+        if not all(0 < x <= _MAX and x is not True for x in temperatures):
             raise ValueError(f"Not above 0: {temperatures}.")
         if view_pixels(self.options()) > MOST_PIXELS:
             raise ValueError("Too many pixels in the views of a video.")
@@ -149,5 +149,10 @@ class ModelInfo:
             x is not None and 0 <= x < math.inf for x in limits
         ):
             raise ValueError(f"Not two limits: {limits}.")
-        if self.form not in ("jpeg", "raw"):
-            raise ValueError(f"Neither jpeg nor raw: {self.form}.")
+        for value, known in (
+            (self.form, ("jpeg", "raw")),
+            (self.clip.fit, ("crop", "squeeze")),
+            (self.clip.short_videos, ("repeat", "stretch")),
+        ):
+            if value not in known:
+                raise ValueError(f"None of {known}: {value}.")

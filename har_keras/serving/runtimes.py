@@ -33,6 +33,7 @@ from har_keras.serving.plain_path import plain_path
 INPUT, OUTPUT = "clips", "probabilities"
 NAMES = "class_names"
 LABELS_FILE, INFO_FILE = "labels.txt", f"{INFO}.json"
+NAMES_FILE = f"{NAMES}.json"
 SUFFIXES = (".onnx", ".tflite", ".xml")
 _TOLERANCE = 0.001
 # Beside a file of another format: the version of the SavedModel it is like.
@@ -203,6 +204,8 @@ class Onnx(Exported):
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         runtime = package("onnxruntime")
         options = runtime.SessionOptions()
+        # What fails is raised; what is printed would quote names of the file.
+        options.log_severity_level = 4
         if streams > 1:
             options.intra_op_num_threads = max(1, num_cores() // streams)
         # Spinning threads would take the cores from video decoding.
@@ -231,7 +234,8 @@ class OpenVINO(Exported):
         self.path = path
         openvino = package("openvino")
         core = openvino.Core()
-        model = core.read_model(str(path))
+        with quiet_libraries():  # it tries the formats of others, too
+            model = core.read_model(str(path))
 
         def metadata(key: str) -> str | None:
             known = model.has_rt_info([key])
@@ -285,8 +289,9 @@ class LiteRT(Exported):
             key=lambda x: -len(x["shape"]),
         )
         metadata = _zipped(path)
-        names = metadata.get(LABELS_FILE)
-        text = None if names is None else json.dumps(names.split("\n"))
+        text, labels = map(metadata.get, (NAMES_FILE, LABELS_FILE))
+        if text is None and labels is not None:  # of earlier versions
+            text = json.dumps(labels.split("\n"))
         self.class_names = _names(text, path)
         self.info = ModelInfo.read(metadata.get(INFO_FILE), str(path))
 
@@ -370,7 +375,7 @@ def _zipped(path: Path) -> dict[str, str]:
     with zipfile.ZipFile(path) as archive:
         return {
             name: archive.read(name).decode("utf-8")
-            for name in (LABELS_FILE, INFO_FILE)
+            for name in (NAMES_FILE, LABELS_FILE, INFO_FILE)
             if name in archive.namelist()
         }
 

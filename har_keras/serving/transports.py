@@ -49,7 +49,7 @@ class RestTransport:
         status, content = self._post(request, seconds)
         found = _parsed(content)
         if status == 200 and isinstance(found.get("outputs"), dict):
-            with contextlib.suppress(TypeError, ValueError):
+            with contextlib.suppress(TypeError, ValueError, OverflowError):
                 return {k: from_json(v) for k, v in found["outputs"].items()}
             raise no_prediction(self.address, "its tensors are none")
         if status == 200 and "error" not in found:
@@ -230,7 +230,6 @@ class GrpcTransport:
         self._predict = self._channel.unary_unary(
             _METHOD,
             request_serializer=messages.PredictRequest.SerializeToString,
-            response_deserializer=messages.PredictResponse.FromString,
         )
 
     def close(self) -> None:
@@ -250,10 +249,12 @@ class GrpcTransport:
     def send(self, request: Any, seconds: float) -> dict[str, np.ndarray]:
         """Sends a request; see `Transport`."""
         try:
-            response = self._predict(request, timeout=seconds)
+            content = self._predict(request, timeout=seconds)
         except self._error as error:
             code, text = error.code().name, error.details() or ""
             if code == "RESOURCE_EXHAUSTED" and "larger than max" in text:
                 code = "TOO_LARGE"
             raise refusal(code, text, self.address) from error
-        return messages.read_outputs(response)
+        with contextlib.suppress(ValueError, OverflowError):
+            return messages.read_outputs(content)
+        raise no_prediction(self.address, "its tensors are none")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from har_keras.environment import num_cores
 from har_keras.errors import EnvironmentFault
-from har_keras.files import passing_file, publish, remove_leftovers
+from har_keras.files import passing_file, publish, remove_leftovers, stamp
 from har_keras.manifest.manifest import content_hash
 from har_keras.progress import ProgressBar
 from har_keras.store.shards import (
@@ -28,7 +28,13 @@ from har_keras.store.shards import (
     thumbnail,
     write_index,
 )
-from har_keras.store.store import Store, StoreSpec, encode_jpeg
+from har_keras.store.store import (
+    Store,
+    StoreSpec,
+    encode_jpeg,
+    removal_named,
+    removed,
+)
 from har_keras.video.commands import ffmpeg_id
 from har_keras.video.ffmpeg import FrameReader, Frames, VideoError
 from har_keras.video.images import images_in, read_video
@@ -38,6 +44,7 @@ from har_keras.video.images import images_in, read_video
 _SHARD_BYTES = 128 * 2**20
 _FEWEST_SHARDS = 64
 _STALE_SECONDS = 24 * 3600.0
+_CHANGED = "its content changed, or it was removed"
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,8 @@ def fill(
         in the store; others, such as timeouts, may not recur.
 
     Raises:
-        EnvironmentFault: If the disk is full or can't be written to.
+        EnvironmentFault: If the disk is full or can't be written to, or the
+            store was removed meanwhile.
     """
     shards = planned_shards(store, tasks)
     if not shards:
@@ -157,7 +165,11 @@ def fill(
         futures = [pool.submit(write, shard) for shard in shards]
         found = [future.result() for future in as_completed(futures)]
     store.refresh()
-    return {k: v for reasons in found for k, v in reasons.items()}
+    store.drop_missing()
+    reasons = {k: v for reasons in found for k, v in reasons.items()}
+    if any(x.sha256 not in store and x.sha256 not in reasons for x in tasks):
+        raise removed(store.folder)
+    return reasons
 
 
 def planned_shards(
@@ -241,11 +253,12 @@ def write_shard(
         Reasons by hash, of files that can't be used; as for `fill`.
 
     Raises:
-        EnvironmentFault: If the disk is full.
+        EnvironmentFault: If the disk is full, or the folder was removed.
     """
     reasons: dict[str, str] = {}
     videos: list[StoredVideo] = []
     with (
+        removal_named(folder),
         passing_file(folder / "shard.bin") as shard,
         passing_file(folder / "shard.npz") as index,
     ):
@@ -287,19 +300,22 @@ def _decoded(
     stopped: Stop | None,
 ) -> StoredVideo | str:
     """Appends a video's frames; returns its entry, or a temporary reason."""
-    begin = file.tell()
+    begin, before = file.tell(), stamp(task.path)
     if content_hash(task.path) != task.sha256:
-        return "its content changed, or it was removed"
+        return _CHANGED
+    video: StoredVideo | str
     try:
-        return _append(task, file, spec, timeout_seconds, stopped)
+        video = _append(task, file, spec, timeout_seconds, stopped)
     except VideoError as error:
+        video = error.reason
+        if not error.passing:
+            video = StoredVideo(task.sha256, reason=video, decoder=ffmpeg_id())
+    if stamp(task.path) != before:
+        video = _CHANGED
+    if isinstance(video, str) or video.reason:
         file.seek(begin)
         file.truncate()
-        if error.passing:
-            return error.reason
-        return StoredVideo(
-            task.sha256, reason=error.reason, decoder=ffmpeg_id()
-        )
+    return video
 
 
 def _append(

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from har_keras.errors import DataError
-from har_keras.manifest.manifest import SPLITS, Manifest, Video
+from har_keras.manifest.manifest import Manifest, Video
+from har_keras.manifest.split_names import SPLITS
 from har_keras.progress import ProgressBar
 from har_keras.store.alignment import (
     Alignment,

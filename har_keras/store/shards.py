@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from har_keras.files import open_regular, require_regular
 from har_keras.video.ffmpeg import Frames
 from har_keras.video.ffmpeg_log import VideoInfo
 
@@ -125,23 +126,55 @@ def read_index(path: Path) -> list[StoredVideo]:
     shard = path.with_suffix(".bin")
     try:
         with (
-            path.open("rb") as file,
+            open_regular(path) as file,
             np.load(file, allow_pickle=False) as index,
         ):
             words = json.loads(index["videos"].tobytes())
             offsets, sizes = index["offsets"], index["sizes"]
+        _require_sense(words, offsets, sizes)
+        require_regular(shard)
         if len(offsets) and shard.stat().st_size < int((offsets + sizes).max()):
             raise ValueError(f"{shard.name} is too short")
         return _videos_from_index(words, offsets, sizes, shard)
     except (
-        OSError,
-        ValueError,
+        AttributeError,
+        EOFError,
         LookupError,
+        OSError,
+        RecursionError,
         TypeError,
+        ValueError,
         zipfile.BadZipFile,
     ) as error:
         logger.warning("'%s' is left out of the store: %s.", path, error)
         return []
+
+
+def _require_sense(
+    words: list[dict[str, Any]],
+    offsets: NDArray[np.int64],
+    sizes: NDArray[np.int32],
+) -> None:
+    """Raises `ValueError` for what no index of ours says."""
+    numbers = ("num_frames", "num_thumbnails", "height", "width")
+    for item in words:
+        if not all(type(item[x]) is int and item[x] >= 0 for x in numbers):
+            raise ValueError("a size is none")
+        if (
+            item["num_frames"]
+            and not 0 < item["height"] * item["width"] < 2**32
+        ):
+            raise ValueError("frames have no size")
+        if not all(isinstance(item[x], str) for x in _TEXTS):
+            raise ValueError("a text is none")
+    if sum(item["num_frames"] for item in words) != len(offsets):
+        raise ValueError("frames are missing")
+    for places in (offsets, sizes):
+        if places.dtype.kind not in "iu" or (places < 0).any():
+            raise ValueError("a place is none")
+
+
+_TEXTS = ("sha256", "damage", "reason", "note", "decoder")
 
 
 def _videos_from_index(

@@ -8,6 +8,8 @@ hash of their content: a renamed file is still found, a changed file is decoded
 anew.
 """
 
+import contextlib
+import os
 import shutil
 import tempfile
 import weakref
@@ -186,7 +188,8 @@ class Store:
         found: dict[str, Thumbnails] = {}
         for shard in shards - {None}:
             assert shard is not None
-            found |= read_thumbnails(shard.with_suffix(".npz"))
+            with removal_named(shard.parent):
+                found |= read_thumbnails(shard.with_suffix(".npz"))
         return {sha256: found[sha256] for sha256 in wanted}
 
     def refresh(self) -> None:
@@ -280,20 +283,42 @@ class LazyFrames:
             )
 
 
+@contextlib.contextmanager
+def removal_named(folder: Path) -> Iterator[None]:
+    """Says that a frame store was removed, where a file of it is missing.
+
+    Args:
+        folder: Path. That of the store.
+
+    Raises:
+        EnvironmentFault: In place of `FileNotFoundError`.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        file = Path(os.fsdecode(error.filename or ""))
+        if folder != file and folder not in file.parents:
+            raise
+        raise removed(folder) from error
+
+
+def removed(folder: Path) -> EnvironmentFault:
+    """Returns the exception for a store that was removed while it was used."""
+    return EnvironmentFault(
+        f"The frame store '{folder}' was removed while it was in use. Your "
+        "videos are unharmed and are decoded again: start again, or go on with "
+        "a training that had begun by har-keras train --resume RUN."
+    )
+
+
 def _opened(shard: Path) -> Any:
     """Opens a file of the store for reading.
 
     Raises:
         EnvironmentFault: If it is gone.
     """
-    try:
+    with removal_named(shard.parent):
         return open(shard, "rb", buffering=0)
-    except FileNotFoundError as error:
-        raise EnvironmentFault(
-            f"The frame store '{shard.parent}' was removed while it was in "
-            "use. Start again, a training with: har-keras train --resume RUN. "
-            "The videos are decoded again."
-        ) from error
 
 
 def _each_raw(

@@ -112,7 +112,8 @@ class Record(keras.callbacks.Callback):
         self.run.require_there()
         name = self.run.history_file
         with whole_file(name) as file, file.open("w", newline="") as out:
-            writer = csv.DictWriter(out, list(self.state.history[0]))
+            names = {name: 0 for row in self.state.history for name in row}
+            writer = csv.DictWriter(out, list(names))
             writer.writeheader()
             writer.writerows(self.state.history)
 

@@ -6,11 +6,15 @@ uninterrupted one. Here order and augmentation are pure functions of (seed,
 epoch, index), so variables and the position in training are sufficient.
 """
 
+import contextlib
 import hashlib
 import io
 import json
 import logging
+import re
 import zipfile
+import zlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,14 +22,16 @@ from typing import Any
 import keras
 import numpy as np
 
+from har_keras.config import TrainingConfig
 from har_keras.errors import DataError
-from har_keras.files import remove_leftovers, whole_file
+from har_keras.files import open_regular, remove_leftovers, whole_file
 from har_keras.training.hosts import current_hosts, from_first
 
 logger = logging.getLogger("har_keras")
 
 _KEPT = 2
 _STATE = "state"
+_NAME = re.compile(r"\d{5}-\d{6}-[0-9a-f]{16}\.npz")
 
 
 @dataclass
@@ -51,6 +57,29 @@ class TrainingState:
     fingerprint: str = ""
     wandb_id: str = ""
     micro_batch_size: int = 0
+
+    def require_valid(self) -> None:
+        """Raises `ValueError` or `TypeError` for what no training has."""
+        numbers = (self.epoch, self.step, self.micro_batch_size)
+        names = (self.fingerprint, self.wandb_id)
+        metrics = [dict(row) for row in (*self.history, self.best)]
+        if not (
+            all(type(x) is int and x >= 0 for x in numbers)
+            and all(isinstance(x, str) for x in names)
+            and isinstance(self.history, list)
+            and all(
+                type(x) in (int, float) for row in metrics for x in row.values()
+            )
+        ):
+            raise ValueError(f"No state of a training: {self}.")
+
+    def is_within(self, config: TrainingConfig, steps: int) -> bool:
+        """Whether a training of `steps` per epoch can have got there."""
+        return (
+            self.epoch <= config.epochs
+            and self.step <= steps
+            and self.micro_batch_size <= config.batch_size
+        )
 
 
 def save_checkpoint(
@@ -156,50 +185,76 @@ def gather_to_host(model: keras.Model) -> None:
 
 
 def _names(folder: Path) -> list[str]:
-    """Returns the names of the checkpoints, oldest first."""
-    # Incomplete files begin with a dot, which this pattern excludes.
-    return sorted(path.name for path in folder.glob("[0-9]*.npz"))
+    """Returns the names of the checkpoints, oldest first.
+
+    Raises:
+        DataError: If the folder is a link: what is in another is not ours to
+            remove.
+    """
+    if folder.is_symlink():
+        raise DataError(
+            f"'{folder}' is a link, which har_keras never makes. Put the "
+            "folder itself there."
+        )
+    return sorted(x.name for x in folder.glob("*.npz") if _NAME.match(x.name))
 
 
 def _read(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        with open_regular(file) as opened:
+            return opened.read()
     except OSError:  # a bad sector: treated as damage
         return b""
 
 
 def _restore(data: bytes, model: keras.Model) -> TrainingState:
     variables = _variables(model)
-    with _opened(data) as arrays:
-        state = _state(arrays)
-        if set(arrays) != {*variables, _STATE}:
-            raise DataError(
-                "The checkpoint has other variables than this model. Resume "
-                "with the versions of har_keras and keras that started the "
-                "run."
-            )
-        for name, variable in variables.items():
-            variable.assign(arrays[name])
+    with _damage_named(), np.load(io.BytesIO(data), allow_pickle=False) as file:
+        if sum(x.file_size for x in file.zip.infolist()) > len(data):
+            raise ValueError("Compressed, which ours are not.")
+        state = TrainingState(**json.loads(file[_STATE].tobytes()))
+        state.require_valid()
+        arrays = {name: file[name] for name in file if name != _STATE}
+        _require_numbers(arrays)
+    if _shapes(arrays) != _shapes(variables):
+        raise DataError(
+            "The checkpoint has other variables than this model. Resume with "
+            "the versions of har_keras and keras that started the run, or copy "
+            "its own checkpoint back."
+        )
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
     return state
 
 
-def _opened(data: bytes) -> Any:
-    try:
-        return np.load(io.BytesIO(data), allow_pickle=False)
-    except (EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(_DAMAGED) from error
+def _require_numbers(arrays: dict[str, np.ndarray]) -> None:
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biufV":  # V is bfloat16
+            raise ValueError(f"{name} is of {array.dtype}.")
+        if name.startswith("model/") and array.dtype.kind == "f":
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} is not finite.")
 
 
-def _state(arrays: Any) -> TrainingState:
+def _shapes(arrays: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(array.shape) for name, array in arrays.items()}
+
+
+@contextlib.contextmanager
+def _damage_named() -> Iterator[None]:
+    """Turns what reading a checkpoint raises into a sentence."""
     try:
-        return TrainingState(**json.loads(arrays[_STATE].tobytes()))
+        yield
     except (
+        EOFError,
         KeyError,
         MemoryError,  # a few words, said to be many gigabytes
+        OSError,
         RecursionError,
         TypeError,
         ValueError,
         zipfile.BadZipFile,
+        zlib.error,
     ) as error:
         raise DataError(_DAMAGED) from error
 

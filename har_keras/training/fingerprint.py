@@ -10,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from har_keras.config import Config
 from har_keras.environment import versions
 from har_keras.errors import DataError, UsageError
-from har_keras.files import read_regular, whole_file
+from har_keras.files import read_regular, stamp, whole_file
 from har_keras.manifest.manifest import Manifest, Video, content_hash
 from har_keras.ranges import flag
 from har_keras.run import Run
@@ -71,7 +73,7 @@ class RunFingerprint:
                 "class": video.class_name,
                 "split": video.split,
                 "frames": video.kept_frames,
-                "stamp": _stamp(manifest.path(video)),
+                "stamp": _settled(manifest.path(video)),
             }
             for video in manifest.videos
         }
@@ -87,7 +89,14 @@ class RunFingerprint:
         try:
             content = json.loads(read_regular(file))
             return cls(**content)
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+        except (
+            AttributeError,
+            LookupError,
+            OSError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise DataError(
                 f"'{file}', the record of the run's options, can't be read: "
                 f"{error}. Start the run again in a new folder."
@@ -160,8 +169,8 @@ class RunFingerprint:
         def differs(video: Video) -> bool:
             known = self.videos.get(video.name, {})
             path = manifest.path(video)
-            stamp = _stamp(path)
-            if not video.sha256 or stamp in (None, known.get("stamp")):
+            now = stamp(path)
+            if not video.sha256 or now in (None, known.get("stamp")):
                 return False
             return content_hash(path) != video.sha256
 
@@ -178,6 +187,19 @@ class RunFingerprint:
                 f"Videos in '{manifest.root}' changed since the run began: "
                 f"{_some(touched)}. Put them back, or start a new run."
             )
+
+
+def _settled(path: Path) -> list[int] | None:
+    """Returns the stamp of a file, None if it changed in this process's time.
+
+    Then it may be another than the one that was listed and decoded, and is
+    read whole when the run is resumed.
+    """
+    try:
+        began = psutil.Process().create_time()
+        return stamp(path) if path.stat().st_ctime < began else None
+    except OSError:
+        return None
 
 
 def _texts(config: Config) -> dict[str, str]:
@@ -244,15 +266,6 @@ def _some(changes: list[str]) -> str:
     more = len(changes) - _NAMED
     text = "; ".join(changes[:_NAMED])
     return f"{text}; and {more} more" if more > 0 else text
-
-
-def _stamp(path: Path) -> list[int] | None:
-    """Returns the size and time of change of a file, None without one."""
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return None
-    return [status.st_size, status.st_mtime_ns]
 
 
 def _versions() -> dict[str, str]:

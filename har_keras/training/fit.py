@@ -223,10 +223,11 @@ class Training:
         if state is None or self.hosts.are_several:
             state = load_checkpoint(folder, self.model)
         began = RunFingerprint.read(self.run.fingerprint_file)
-        if state.fingerprint != began.digest:
+        within = state.is_within(self.config.training, self.steps)
+        if state.fingerprint != began.digest or not within:
             raise DataError(
-                f"The checkpoint in '{folder}' is not of this run. Start the "
-                "run again in a new folder."
+                f"The checkpoint in '{folder}' is not of this run. Put its own "
+                "back, or start the run again in a new folder."
             )
         return state
 

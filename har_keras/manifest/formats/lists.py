@@ -41,6 +41,8 @@ _FRAMES_LINE = re.compile(
     r"""(?P<quote>["']?)(?P<path>\S.*?)(?P=quote)[\s,;]+(?P<number>\d+)"""
     r"[\s,;]+(?P<label>\d+(?:[\s,;]+\d+)*)"
 )
+# Of a path and a label. The pattern takes its time for what it does not match.
+_LONGEST = 2**13
 # Names that are those of lists whatever is in them.
 _PLAIN = re.compile(r"(?:train|val|test)\.(?:txt|csv)")
 
@@ -255,14 +257,13 @@ def _first_lines(document: Document) -> list[str]:
 def _lists_videos(document: Document) -> bool:
     """Returns whether a file with a split in its name is a list."""
     first = "".join(_first_lines(document)[:1])
-    found = _LINE.fullmatch(first) or _FRAMES_LINE.fullmatch(first)
-    return bool(found or _header(document))
+    return bool(_match(first) or _header(document))
 
 
 def _header(document: Document) -> list[str]:
     """Returns the columns that the first line of a list names, if it does."""
     first = "".join(_first_lines(document)[:1])
-    if _LINE.fullmatch(first) or _FRAMES_LINE.fullmatch(first):
+    if _match(first):
         return []
     names = list(header_of(first))
     return names if _is_header(names) else []
@@ -307,19 +308,24 @@ def _words(line: str) -> list[str]:
 
 def _line(line: str, place: str, split: str) -> _Line | None:
     """Returns a line of a path and a label; None if it is none."""
-    found = _LINE.fullmatch(line)
-    frames = _FRAMES_LINE.fullmatch(line)
-    if "\0" in line or not (found or frames):
+    found = _match(line)
+    if "\0" in line or not found:
         return None
-    if found:
+    if found.re is _LINE:
         label = (found["label"] or "").strip("\"' ")
         if _NUMBERS.fullmatch(label):
             raise DataError(_two_numbers(place, line))
         return _Line(place, found["path"].strip(), label, split)
-    assert frames is not None
-    if not frames["label"].isdecimal():
+    if not found["label"].isdecimal():
         raise DataError(_two_numbers(place, line))
-    return _Line(place, frames["path"], frames["label"], split)
+    return _Line(place, found["path"], found["label"], split)
+
+
+def _match(line: str) -> re.Match[str] | None:
+    """Returns a line's path and label, as one of the two patterns finds it."""
+    if len(line) > _LONGEST:
+        return None
+    return _LINE.fullmatch(line) or _FRAMES_LINE.fullmatch(line)
 
 
 def _two_numbers(place: str, line: str) -> str:
