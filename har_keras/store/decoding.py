@@ -28,7 +28,12 @@ from har_keras.store.shards import (
     thumbnail,
     write_index,
 )
-from har_keras.store.store import Store, StoreSpec, encode_jpeg
+from har_keras.store.store import (
+    Store,
+    StoreSpec,
+    encode_jpeg,
+    removal_named,
+)
 from har_keras.video.commands import ffmpeg_id
 from har_keras.video.ffmpeg import FrameReader, Frames, VideoError
 from har_keras.video.images import images_in, read_video
@@ -241,11 +246,12 @@ def write_shard(
         Reasons by hash, of files that can't be used; as for `fill`.
 
     Raises:
-        EnvironmentFault: If the disk is full.
+        EnvironmentFault: If the disk is full, or the folder was removed.
     """
     reasons: dict[str, str] = {}
     videos: list[StoredVideo] = []
     with (
+        removal_named(folder),
         passing_file(folder / "shard.bin") as shard,
         passing_file(folder / "shard.npz") as index,
     ):

@@ -8,6 +8,7 @@ hash of their content: a renamed file is still found, a changed file is decoded
 anew.
 """
 
+import contextlib
 import shutil
 import tempfile
 import weakref
@@ -186,7 +187,8 @@ class Store:
         found: dict[str, Thumbnails] = {}
         for shard in shards - {None}:
             assert shard is not None
-            found |= read_thumbnails(shard.with_suffix(".npz"))
+            with removal_named(self.folder):
+                found |= read_thumbnails(shard.with_suffix(".npz"))
         return {sha256: found[sha256] for sha256 in wanted}
 
     def refresh(self) -> None:
@@ -286,11 +288,28 @@ def _opened(shard: Path) -> Any:
     Raises:
         EnvironmentFault: If it is gone.
     """
-    try:
+    with removal_named(shard.parent):
         return open(shard, "rb", buffering=0)
+
+
+@contextlib.contextmanager
+def removal_named(folder: Path) -> Iterator[None]:
+    """Says that the folder of a store was removed, if one of its files is gone.
+
+    Args:
+        folder: Path. The folder.
+
+    Raises:
+        EnvironmentFault: If a file of it is gone.
+    """
+    try:
+        yield
     except FileNotFoundError as error:
+        gone = Path(error.filename or "")
+        if folder not in (gone, gone.parent):
+            raise
         raise EnvironmentFault(
-            f"The frame store '{shard.parent}' was removed while it was in "
+            f"The frame store '{folder}' was removed while it was in "
             "use. Start again, a training with: har-keras train --resume RUN. "
             "The videos are decoded again."
         ) from error
