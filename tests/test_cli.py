@@ -135,6 +135,37 @@ def test_a_signal_that_is_swallowed_comes_again(number, exit_code, said, way):
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.parametrize(
+    "error", ["DataError('It is damaged.')", "ValueError('a bug')"]
+)
+@pytest.mark.parametrize(
+    ("number", "exit_code", "said"),
+    [
+        (signal.SIGINT, 130, "Stopped by Ctrl-C.\n"),
+        (signal.SIGTERM, 143, ""),
+    ],
+)
+def test_what_a_library_makes_of_a_signal_is_no_error(
+    number, exit_code, said, error
+):
+    code = (
+        "import signal, sys\n"
+        "from har_keras import cli\n"
+        "from har_keras.errors import DataError\n"
+        "def verb():\n"
+        "    try:\n"
+        f"        signal.raise_signal({int(number)})\n"
+        "    except BaseException:\n"
+        "        pass\n"
+        f"    raise {error}\n"
+        "sys.exit(cli.run_verb(verb))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (exit_code, said)
+
+
 def test_messages_are_printed_once_though_others_set_logging_up():
     code = (
         "import logging\n"
