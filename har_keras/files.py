@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and files that are safe to open."""
 
+import atexit
 import contextlib
 import errno
 import functools
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from har_keras.errors import EnvironmentFault
+from har_keras.interrupts import is_program
 
 logger = logging.getLogger("har_keras")
 
@@ -242,7 +244,8 @@ def own_temporary_folder() -> Iterator[None]:
 
     Libraries give theirs names that tell no process: TensorFlow for code that
     it generates, Keras and converters for models. In a folder of ours, what a
-    killed process left goes at the next start.
+    killed process left goes at the next start. That of a program goes last:
+    matplotlib removes what it has there when the program ends.
     """
     before = tempfile.tempdir
     try:
@@ -253,11 +256,14 @@ def own_temporary_folder() -> Iterator[None]:
         yield
         return
     tempfile.tempdir = own
+    if is_program():
+        atexit.register(remove, Path(own))
     try:
         yield
     finally:
         tempfile.tempdir = before
-        remove(Path(own))
+        if not is_program():
+            remove(Path(own))
 
 
 def temporary_folder() -> Path:

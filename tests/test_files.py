@@ -179,6 +179,34 @@ def test_what_libraries_leave_is_in_a_folder_that_goes(
     assert not list(temporary.iterdir())
 
 
+LATE_PROGRAM = """
+import atexit, shutil, sys, tempfile
+from har_keras.cli import run_verb
+
+def verb():
+    # As matplotlib does where it can't write its settings.
+    atexit.register(shutil.rmtree, tempfile.mkdtemp())
+
+sys.exit(run_verb(verb))
+"""
+
+
+def test_what_libraries_remove_at_the_end_is_there_till_then(tmp_path):
+    program = tmp_path / "har-keras.py"
+    program.write_text(LATE_PROGRAM)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        env=os.environ | {"TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not list(temporary.iterdir())
+
+
 def test_a_cleaned_folder_of_temporary_files_is_made_again(
     tmp_path, monkeypatch
 ):
