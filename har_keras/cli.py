@@ -25,7 +25,7 @@ from typing import Annotated, Any, TypeVar
 
 from har_keras.config import Config, section_of
 from har_keras.errors import EnvironmentFault, HarError, Interrupted, Stopped
-from har_keras.files import own_temporary_folder
+from har_keras.files import final_name, own_temporary_folder
 from har_keras.interrupts import end_now, insist
 from har_keras.processes import kill_all, start_again
 from har_keras.ranges import Advanced as Advanced
@@ -115,7 +115,8 @@ def _refused(error: OSError) -> str:
     reason = error.strerror or str(error)
     if error.filename is None:
         return f"The system refused to go on: {reason}."
-    return f"The system refused '{os.fsdecode(error.filename)}': {reason}."
+    name = final_name(os.fsdecode(error.filename))
+    return f"The system refused '{name}': {reason}."
 
 
 @dataclass(frozen=True)

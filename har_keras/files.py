@@ -26,6 +26,7 @@ logger = logging.getLogger("har_keras")
 
 # Machine, process and a random number; earlier versions had only the last.
 _TEMPORARY = re.compile(r"\.([0-9a-f]{6})([0-9a-f]{8})[0-9a-f]{4}-")
+_MARK = re.compile(rf"^{_TEMPORARY.pattern}")
 _OWN_FOLDER = re.compile(r"har_keras-[0-9a-f]{14}-")
 _EARLIER_TEMPORARY = re.compile(r"\.[0-9a-f]{8}-")
 # Disks of a network without a lock service answer so.
@@ -109,6 +110,33 @@ def _require_regular(mode: int, path: Path | str) -> None:
             raise SpecialFileError(
                 errno.EINVAL, f"it is {kind}, not a file", os.fspath(path)
             )
+
+
+def refuse_unreadable(error: OSError) -> None:
+    """Refuses a folder that can't be read, which `os.walk` would leave out.
+
+    Args:
+        error: OSError. What it calls its `onerror` with.
+
+    Raises:
+        EnvironmentFault: If there is no right to read the folder.
+    """
+    if isinstance(error, PermissionError):
+        raise EnvironmentFault(
+            f"The folder '{error.filename}' can't be read: {error.strerror}. "
+            "Allow it, or move the folder elsewhere."
+        ) from error
+
+
+def final_name(path: Path | str) -> Path:
+    """Returns the path that a temporary one stands for, for messages.
+
+    Example:
+
+    >>> final_name("run/.3f09aa00004e21b0c1-2/variables").as_posix()
+    'run/2/variables'
+    """
+    return Path(*(_MARK.sub("", part) for part in Path(path).parts))
 
 
 @contextlib.contextmanager

@@ -1,3 +1,4 @@
+import errno
 import io
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from har_keras import __main__, cli
 from har_keras.check import CheckOptions
 from har_keras.config import Config
 from har_keras.errors import DataError, EnvironmentFault, UsageError
+from har_keras.files import whole_file
 from har_keras.run import Run
 from har_keras.train import TrainOptions
 
@@ -38,6 +40,17 @@ def test_exit_codes(error, code):
 def test_an_error_is_one_line_without_a_traceback(capsys):
     cli.run_verb(raising(UsageError("--epochs must be at least 1.")))
     assert capsys.readouterr().err == "Error: --epochs must be at least 1.\n"
+
+
+def test_what_was_refused_has_its_final_name(tmp_path, capsys):
+    def verb():
+        with whole_file(tmp_path / "a.csv") as file:
+            raise PermissionError(errno.EACCES, "Permission denied", str(file))
+
+    assert cli.run_verb(verb) == 4
+    place = tmp_path / "a.csv"
+    said = f"Error: The system refused '{place}': Permission denied.\n"
+    assert capsys.readouterr().err == said
 
 
 def test_a_bug_keeps_its_traceback():
