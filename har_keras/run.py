@@ -131,7 +131,18 @@ class Run(ResultFiles):
                 f"--run-dir '{run.path}' is not empty. Choose a new folder, "
                 f"or resume the run in it with --resume {shell_word(run.path)}."
             )
+        run._require_writable()
         return run
+
+    def _require_writable(self) -> None:
+        """Refuses a folder before videos are decoded for it."""
+        places = (self.path, *self.path.parents)
+        there = next(filter(Path.exists, places), Path())
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise UsageError(
+                f"--run-dir '{self.path}' can't be made: '{there}' can't be "
+                "written to."
+            )
 
     def create(self, config: Config) -> None:
         """Makes the folder, with its config in it.
