@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from har_keras.errors import EnvironmentFault
+from har_keras.errors import EnvironmentFault, HarError
 from har_keras.interrupts import is_program
 
 logger = logging.getLogger("har_keras")
@@ -330,13 +330,25 @@ def full_disk_named(path: Path) -> Iterator[None]:
     """Turns "no space left" into a sentence that names the place."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    except Exception as error:
+        if not _is_of_full_disk(error):
             raise
         raise EnvironmentFault(
             f"The disk is full: '{path}' could not be written. Free some "
             "space, or choose another disk with --run-dir or --store-dir."
         ) from error
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _is_of_full_disk(error: Exception) -> bool:
+    if isinstance(error, HarError):  # a sentence already
+        return False
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _FULL
+    # TensorFlow has errors of its own.
+    return any(os.strerror(number) in str(error) for number in _FULL)
 
 
 def warn_of_no_locks(folder: Path, error: Exception) -> None:

@@ -43,12 +43,20 @@ def test_a_folder_replaces_a_folder(tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["second"]
 
 
-def test_a_full_disk_is_said_in_words(tmp_path):
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        # As TensorFlow's ResourceExhaustedError, which is no OSError.
+        RuntimeError("saved_model.pb.tmp1; No space left on device [Op:Save]"),
+    ],
+)
+def test_a_full_disk_is_said_in_words(tmp_path, error):
     with (
         pytest.raises(EnvironmentFault, match=r"disk is full.*model\.keras"),
         full_disk_named(tmp_path / "model.keras"),
     ):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error
 
 
 def test_other_errors_pass_through(tmp_path):
