@@ -285,13 +285,18 @@ def own_temporary_folder() -> Iterator[None]:
         return
     tempfile.tempdir = own
     if is_program():
-        atexit.register(remove, Path(own))
+        atexit.register(_remove_own, Path(own), os.getpid())
     try:
         yield
     finally:
         tempfile.tempdir = before
         if not is_program():
             remove(Path(own))
+
+
+def _remove_own(folder: Path, process: int) -> None:
+    if os.getpid() == process:  # not a fork of it
+        remove(folder)
 
 
 def temporary_folder() -> Path:
