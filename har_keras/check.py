@@ -17,6 +17,7 @@ import tyro
 from har_keras import cli
 from har_keras.config import Config
 from har_keras.ranges import Metavar
+from har_keras.terminal import printable, shell_word
 
 if TYPE_CHECKING:
     from har_keras.manifest.entries import FolderListing
@@ -139,9 +140,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.to is not None:
             print(f"Manifest     {options.to}{_where(options)}")
         _require(report, options.settings.split.strict)
-        print(
-            f"Next         har-keras train {options.videos} --recipe transfer"
-        )
+        videos = printable(shell_word(options.videos))
+        print(f"Next         har-keras train {videos} --recipe transfer")
 
     return cli.run_verb(verb)
 

@@ -25,7 +25,7 @@ from typing import Annotated, Any, TypeVar
 
 from har_keras.config import Config, section_of
 from har_keras.errors import EnvironmentFault, HarError, Interrupted, Stopped
-from har_keras.files import own_temporary_folder
+from har_keras.files import final_name, own_temporary_folder
 from har_keras.interrupts import end_now, insist
 from har_keras.processes import kill_all, start_again
 from har_keras.ranges import Advanced as Advanced
@@ -63,9 +63,9 @@ def run_verb(verb: Callable[[], object]) -> int:
     0
     """
     open_streams()
-    with messages_on_stderr(), _terminable():
+    with messages_on_stderr(), _terminable() as came:
         try:
-            with own_temporary_folder():
+            with _before_errors(came), own_temporary_folder():
                 _run(verb)
         except HarError as error:
             return _failed(error, error.exit_code)
@@ -115,7 +115,8 @@ def _refused(error: OSError) -> str:
     reason = error.strerror or str(error)
     if error.filename is None:
         return f"The system refused to go on: {reason}."
-    return f"The system refused '{os.fsdecode(error.filename)}': {reason}."
+    name = final_name(os.fsdecode(error.filename))
+    return f"The system refused '{name}': {reason}."
 
 
 @dataclass(frozen=True)
@@ -391,22 +392,37 @@ def _lost_unseen() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
+def _before_errors(came: Sequence[int]) -> Iterator[None]:
+    """Lets a signal come before the errors that libraries made of it."""
+    try:
+        yield
+    except Exception as error:
+        if came:
+            raise _raised(came[0]) from error
+        raise
+
+
+def _raised(number: int) -> BaseException:
+    """Returns what a signal raises."""
+    return Stopped() if number == signal.SIGINT else Interrupted(number)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[list[int]]:
     """Lets SIGTERM and Ctrl-C unwind the stack, also while ffmpeg is silent.
 
     Half-written files are then removed. Threads that wait for a frame would
     hold that up, so their processes are ended first.
+
+    Yields:
+        list of int. The signals that came, as they come.
     """
-    ended = threading.Event()
+    ended, came = threading.Event(), list[int]()
 
     def interrupt(number: int, _: Any) -> None:
         kill_all(number)
-        is_key = number == signal.SIGINT
-        raise insist(
-            Stopped() if is_key else Interrupted(number),
-            signal.Signals(number),
-            ended,
-        )
+        came.append(number)
+        raise insist(_raised(number), signal.Signals(number), ended)
 
     # What a shell had ignored for a job in the background stays ignored.
     numbers = [
@@ -417,11 +433,11 @@ def _terminable() -> Iterator[None]:
     try:
         before = [signal.signal(number, interrupt) for number in numbers]
     except ValueError:  # Not the main thread: its owner handles signals.
-        yield
+        yield came
         return
     try:
         with _lost_unseen():
-            yield
+            yield came
     finally:
         ended.set()
         for number, handler in zip(numbers, before, strict=True):

@@ -24,6 +24,7 @@ from har_keras.terminal import printable
 logger = logging.getLogger("har_keras")
 
 Backend = Literal["auto", "tensorflow", "jax", "torch"]
+_BACKENDS = ("tensorflow", "jax", "torch")
 
 # Levels of TensorFlow's messages that are kept, and of absl's.
 _ERRORS = "3"
@@ -44,7 +45,8 @@ def start_backend(backend: Backend = "auto", *, reads_data: bool = True) -> str:
         The name of the backend in use.
 
     Raises:
-        UsageError: If keras already runs on another backend.
+        UsageError: If keras already runs on another backend, or
+            `KERAS_BACKEND` names none of them.
         EnvironmentFault: If the backend is not installed.
     """
     chosen: str = backend
@@ -52,6 +54,11 @@ def start_backend(backend: Backend = "auto", *, reads_data: bool = True) -> str:
         chosen = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if backend == "auto" and "keras" in sys.modules:
         chosen = str(sys.modules["keras"].backend.backend())
+    if chosen not in _BACKENDS:
+        raise UsageError(
+            f"KERAS_BACKEND must be one of {', '.join(_BACKENDS)}. Received: "
+            f"'{printable(chosen)}'."
+        )
     os.environ["KERAS_BACKEND"] = chosen
     try:
         with quiet_libraries():

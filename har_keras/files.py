@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and files that are safe to open."""
 
+import atexit
 import contextlib
 import errno
 import functools
@@ -18,12 +19,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from har_keras.errors import EnvironmentFault
+from har_keras.errors import EnvironmentFault, HarError
+from har_keras.interrupts import is_program
 
 logger = logging.getLogger("har_keras")
 
 # Machine, process and a random number; earlier versions had only the last.
 _TEMPORARY = re.compile(r"\.([0-9a-f]{6})([0-9a-f]{8})[0-9a-f]{4}-")
+_MARK = re.compile(rf"^{_TEMPORARY.pattern}")
 _OWN_FOLDER = re.compile(r"har_keras-[0-9a-f]{14}-")
 _EARLIER_TEMPORARY = re.compile(r"\.[0-9a-f]{8}-")
 # Disks of a network without a lock service answer so.
@@ -119,6 +122,33 @@ def _require_regular(mode: int, path: Path | str) -> None:
             raise SpecialFileError(
                 errno.EINVAL, f"it is {kind}, not a file", os.fspath(path)
             )
+
+
+def refuse_unreadable(error: OSError) -> None:
+    """Refuses a folder that can't be read, which `os.walk` would leave out.
+
+    Args:
+        error: OSError. What it calls its `onerror` with.
+
+    Raises:
+        EnvironmentFault: If there is no right to read the folder.
+    """
+    if isinstance(error, PermissionError):
+        raise EnvironmentFault(
+            f"The folder '{error.filename}' can't be read: {error.strerror}. "
+            "Allow it, or move the folder elsewhere."
+        ) from error
+
+
+def final_name(path: Path | str) -> Path:
+    """Returns the path that a temporary one stands for, for messages.
+
+    Example:
+
+    >>> final_name("run/.3f09aa00004e21b0c1-2/variables").as_posix()
+    'run/2/variables'
+    """
+    return Path(*(_MARK.sub("", part) for part in Path(path).parts))
 
 
 @contextlib.contextmanager
@@ -254,7 +284,8 @@ def own_temporary_folder() -> Iterator[None]:
 
     Libraries give theirs names that tell no process: TensorFlow for code that
     it generates, Keras and converters for models. In a folder of ours, what a
-    killed process left goes at the next start.
+    killed process left goes at the next start. That of a program goes last:
+    matplotlib removes what it has there when the program ends.
     """
     before = tempfile.tempdir
     try:
@@ -265,11 +296,19 @@ def own_temporary_folder() -> Iterator[None]:
         yield
         return
     tempfile.tempdir = own
+    if is_program():
+        atexit.register(_remove_own, Path(own), os.getpid())
     try:
         yield
     finally:
         tempfile.tempdir = before
-        remove(Path(own))
+        if not is_program():
+            remove(Path(own))
+
+
+def _remove_own(folder: Path, process: int) -> None:
+    if os.getpid() == process:  # not a fork of it
+        remove(folder)
 
 
 def temporary_folder() -> Path:
@@ -308,13 +347,25 @@ def full_disk_named(path: Path) -> Iterator[None]:
     """Turns "no space left" into a sentence that names the place."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    except Exception as error:
+        if not _is_of_full_disk(error):
             raise
         raise EnvironmentFault(
             f"The disk is full: '{path}' could not be written. Free some "
             "space, or choose another disk with --run-dir or --store-dir."
         ) from error
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _is_of_full_disk(error: Exception) -> bool:
+    if isinstance(error, HarError):  # a sentence already
+        return False
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _FULL
+    # TensorFlow has errors of its own.
+    return any(os.strerror(number) in str(error) for number in _FULL)
 
 
 def warn_of_no_locks(folder: Path, error: Exception) -> None:

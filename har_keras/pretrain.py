@@ -20,7 +20,7 @@ from har_keras.errors import UsageError
 from har_keras.progress import plural
 from har_keras.ranges import Metavar
 from har_keras.run import Run
-from har_keras.terminal import log_file, printable
+from har_keras.terminal import log_file, printable, shell_word
 
 logger = logging.getLogger("har_keras")
 
@@ -265,7 +265,7 @@ def _summary(run: Run) -> str:
         f"epoch, {min(float(row[name]) for row in rows):.3f} at best (1 is "
         "that of a plain gray).",
         f"Examples     {run.reconstruction_file}",
-        f"Next         har-keras train VIDEOS --weights {run.path}",
+        f"Next         har-keras train VIDEOS --weights {shell_word(run.path)}",
     ]
     return "\n".join(map(printable, lines))
 

@@ -25,7 +25,7 @@ from har_keras.hub import SCHEME, HubName, hub_address
 from har_keras.hub_place import Place, PushedModel
 from har_keras.ranges import Metavar
 from har_keras.run import Run
-from har_keras.terminal import printable
+from har_keras.terminal import printable, shell_word
 from har_keras.toml import write_toml
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class _Published:
             raise DataError(
                 f"'{self.run.evaluation_file}' is damaged, or of an earlier "
                 f"version: it lacks {error}. Write it anew with: har-keras "
-                f"evaluate {self.run.path}"
+                f"evaluate {shell_word(self.run.path)}"
             ) from error
         self.copy.card_file.write_text(text, "utf-8", errors="replace")
 

@@ -25,6 +25,7 @@ from har_keras.files import (
     whole_file,
 )
 from har_keras.hub import SCHEME, hub_name, hub_options
+from har_keras.terminal import shell_word
 from har_keras.toml import read_toml, write_toml
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ class Run(ResultFiles):
     def resume_command(self) -> str:
         """The command that resumes the run after it was interrupted."""
         verb = "pretrain" if self.is_pretraining else "train"
-        return f"har-keras {verb} --resume {self.path}"
+        return f"har-keras {verb} --resume {shell_word(self.path)}"
 
     @contextlib.contextmanager
     def resumable(self) -> Iterator[None]:
@@ -128,9 +129,20 @@ class Run(ResultFiles):
         if run.path.is_dir() and set(run.path.iterdir()) - {run.lock_file}:
             raise UsageError(
                 f"--run-dir '{run.path}' is not empty. Choose a new folder, "
-                f"or resume the run in it with --resume {run.path}."
+                f"or resume the run in it with --resume {shell_word(run.path)}."
             )
+        run._require_writable()
         return run
+
+    def _require_writable(self) -> None:
+        """Refuses a folder before videos are decoded for it."""
+        places = (self.path, *self.path.parents)
+        there = next(filter(Path.exists, places), Path())
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise UsageError(
+                f"--run-dir '{self.path}' can't be made: '{there}' can't be "
+                "written to."
+            )
 
     def create(self, config: Config) -> None:
         """Makes the folder, with its config in it.

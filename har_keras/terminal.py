@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,26 @@ def printable(value: object) -> str:
         else x.encode("unicode_escape", "backslashreplace").decode("ascii")
         for x in str(value)
     )
+
+
+def shell_word(path: Path | str) -> str:
+    """Returns a path for a command that is printed, to be copied.
+
+    A shell takes it as one word, whatever is in the name.
+
+    Args:
+        path: Path or str. The path.
+
+    Example:
+
+    >>> shell_word("runs/first"), shell_word("my videos; ls"), shell_word("-a")
+    ('runs/first', "'my videos; ls'", './-a')
+    """
+    text = str(path)
+    text = os.path.join(".", text) if text.startswith("-") else text
+    if os.name == "nt":
+        return f'"{text}"' if " " in text else text
+    return shlex.quote(text)
 
 
 def open_streams() -> None:

@@ -26,7 +26,7 @@ from har_keras.phases import Phases
 from har_keras.ranges import Metavar
 from har_keras.recipes import RECIPES
 from har_keras.run import Run
-from har_keras.terminal import log_file, printable
+from har_keras.terminal import log_file, printable, shell_word
 
 logger = logging.getLogger("har_keras")
 
@@ -328,7 +328,7 @@ def _summary(run: Run) -> str:
     from har_keras.manifest.manifest import Manifest
     from har_keras.report.segment_files import segment_headline
 
-    found = Evaluation.read(run)
+    found, path = Evaluation.read(run), shell_word(run.path)
     split = "Validation" if found["split"] == "val" else "Test"
     lines = [
         f"{split} accuracy {found.accuracy:.3f} on {found.num_videos} of "
@@ -339,9 +339,9 @@ def _summary(run: Run) -> str:
         f"Report       {run.report_file}  (open it in a browser)",
         f"Model        {run.model_file}",
         f"To serve     {run.saved_model_dir}",
-        f"Next         har-keras predict {run.path} VIDEO.mp4"
+        f"Next         har-keras predict {path} VIDEO.mp4"
         + " --timeline" * bool(found.segments),
-        f"             har-keras evaluate {run.path} --videos FOLDER",
+        f"             har-keras evaluate {path} --videos FOLDER",
     ]
     few = len(Manifest.read(run.manifest_file).usable("train")) <= _FEW_VIDEOS
     if few and _starts_from_nothing(run.config()):

@@ -1,3 +1,4 @@
+import errno
 import io
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from har_keras import __main__, cli
 from har_keras.check import CheckOptions
 from har_keras.config import Config
 from har_keras.errors import DataError, EnvironmentFault, UsageError
+from har_keras.files import whole_file
 from har_keras.run import Run
 from har_keras.train import TrainOptions
 
@@ -38,6 +40,17 @@ def test_exit_codes(error, code):
 def test_an_error_is_one_line_without_a_traceback(capsys):
     cli.run_verb(raising(UsageError("--epochs must be at least 1.")))
     assert capsys.readouterr().err == "Error: --epochs must be at least 1.\n"
+
+
+def test_what_was_refused_has_its_final_name(tmp_path, capsys):
+    def verb():
+        with whole_file(tmp_path / "a.csv") as file:
+            raise PermissionError(errno.EACCES, "Permission denied", str(file))
+
+    assert cli.run_verb(verb) == 4
+    place = tmp_path / "a.csv"
+    said = f"Error: The system refused '{place}': Permission denied.\n"
+    assert capsys.readouterr().err == said
 
 
 def test_a_bug_keeps_its_traceback():
@@ -133,6 +146,37 @@ def test_a_signal_that_is_swallowed_comes_again(number, exit_code, said, way):
     )
     assert (done.returncode, done.stderr) == (exit_code, said)
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    "error", ["DataError('It is damaged.')", "ValueError('a bug')"]
+)
+@pytest.mark.parametrize(
+    ("number", "exit_code", "said"),
+    [
+        (signal.SIGINT, 130, "Stopped by Ctrl-C.\n"),
+        (signal.SIGTERM, 143, ""),
+    ],
+)
+def test_what_a_library_makes_of_a_signal_is_no_error(
+    number, exit_code, said, error
+):
+    code = (
+        "import signal, sys\n"
+        "from har_keras import cli\n"
+        "from har_keras.errors import DataError\n"
+        "def verb():\n"
+        "    try:\n"
+        f"        signal.raise_signal({int(number)})\n"
+        "    except BaseException:\n"
+        "        pass\n"
+        f"    raise {error}\n"
+        "sys.exit(cli.run_verb(verb))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (exit_code, said)
 
 
 def test_messages_are_printed_once_though_others_set_logging_up():

@@ -43,12 +43,20 @@ def test_a_folder_replaces_a_folder(tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["second"]
 
 
-def test_a_full_disk_is_said_in_words(tmp_path):
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        # As TensorFlow's ResourceExhaustedError, which is no OSError.
+        RuntimeError("saved_model.pb.tmp1; No space left on device [Op:Save]"),
+    ],
+)
+def test_a_full_disk_is_said_in_words(tmp_path, error):
     with (
         pytest.raises(EnvironmentFault, match=r"disk is full.*model\.keras"),
         full_disk_named(tmp_path / "model.keras"),
     ):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error
 
 
 def test_other_errors_pass_through(tmp_path):
@@ -176,6 +184,34 @@ def test_what_libraries_leave_is_in_a_folder_that_goes(
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     files._remove_temporary_folders.cache_clear()
     files.temporary_prefix()
+    assert not list(temporary.iterdir())
+
+
+LATE_PROGRAM = """
+import atexit, shutil, sys, tempfile
+from har_keras.cli import run_verb
+
+def verb():
+    # As matplotlib does where it can't write its settings.
+    atexit.register(shutil.rmtree, tempfile.mkdtemp())
+
+sys.exit(run_verb(verb))
+"""
+
+
+def test_what_libraries_remove_at_the_end_is_there_till_then(tmp_path):
+    program = tmp_path / "har-keras.py"
+    program.write_text(LATE_PROGRAM)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        env=os.environ | {"TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
     assert not list(temporary.iterdir())
 
 

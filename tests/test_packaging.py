@@ -168,6 +168,25 @@ def test_a_missing_backend_is_one_sentence(backend):
     assert "Traceback" not in done.stderr
 
 
+def test_a_backend_that_does_not_exist_is_one_sentence():
+    code = (
+        "from har_keras import cli\n"
+        "from har_keras.environment import start_backend\n"
+        "raise SystemExit(cli.run_verb(start_backend))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"KERAS_BACKEND": "theano"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "Error: KERAS_BACKEND must be one of tensorflow, jax, torch. Received: "
+        "'theano'.\n",
+    )
+
+
 def modules_after(code):
     """Returns the top-level modules that some code has imported."""
     show = (

@@ -1,4 +1,5 @@
 import csv
+import errno
 import io
 import json
 import os
@@ -313,6 +314,19 @@ def test_an_overlay_that_fails_does_not_end_the_batch(
     assert "The files of" in err
     assert "files of 1 of 2 videos are missing" in err
     assert [path.name for path in tmp_path.iterdir()] == ["up-01.mp4"]
+
+
+def test_a_folder_that_can_not_be_written_ends_the_batch(
+    run, videos, tmp_path, capsys, monkeypatch
+):
+    def write(*arguments, **options):
+        raise PermissionError(errno.EACCES, "Permission denied", "out")
+
+    monkeypatch.setattr(overlay, "write_overlay", write)
+    files = [videos / "up/up-00.mp4", videos / "up/up-01.mp4"]
+    code, _, err = run_verb(capsys, run.path, *files, "--overlay", tmp_path)
+    assert code == 4
+    assert err.endswith("Error: The system refused 'out': Permission denied.\n")
 
 
 def test_an_exported_file_is_known_by_its_content(tmp_path):

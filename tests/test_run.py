@@ -86,6 +86,16 @@ def test_a_failed_start_leaves_no_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["videos"]
 
 
+def test_a_folder_that_can_not_be_written_is_refused_first(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("har_keras.train._prepared", None)  # would not go on
+    monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path)
+    with pytest.raises(UsageError, match="can't be made"):
+        train(tmp_path, tmp_path / "new" / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_runs_of_the_same_second_have_folders_of_their_own(
     tmp_path, monkeypatch
 ):

@@ -1,3 +1,4 @@
+import errno
 import os
 import tempfile
 
@@ -7,7 +8,8 @@ import pytest
 from PIL import Image
 from support.videos import draw_video, moving_square
 
-from har_keras.errors import UsageError
+from har_keras.errors import EnvironmentFault, UsageError
+from har_keras.manifest.manifest import Manifest
 from har_keras.store.spool import FrameSpool
 from har_keras.video.ffmpeg import VideoError, read_frames
 from har_keras.video.images import images_in, read_array, read_images
@@ -40,6 +42,27 @@ def names(*arguments, **options):
 def test_a_folder_gives_its_videos(folder):
     found = names(str(folder))
     assert found == [str(folder / "a.mp4"), str(folder / "sub" / "b.MOV")]
+
+
+def refuse_reading(monkeypatch, folder):
+    """As of another user: root, who runs tests in containers, may read all."""
+    scandir = os.scandir
+
+    def refused(path):
+        if str(path) == str(folder):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+
+
+def test_a_folder_that_can_not_be_read_is_not_left_out(folder, monkeypatch):
+    refuse_reading(monkeypatch, folder / "sub")
+    said = r"sub' can't be read: Permission denied\."
+    with pytest.raises(EnvironmentFault, match=said):
+        names(str(folder))
+    with pytest.raises(EnvironmentFault, match=said):
+        Manifest.from_folder(folder, val_fraction=0, test_fraction=0, seed=0)
 
 
 def test_a_glob_and_a_file_name_each_video_once(folder):

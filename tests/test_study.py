@@ -1,9 +1,16 @@
+import contextlib
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
+import psutil
 import pytest
+from support.server import wait_for
 from support.videos import draw_video
 
 from har_keras.benchmark.__main__ import main
@@ -67,6 +74,56 @@ def result(recipe, seed, fold, right):
         "recipe": recipe, "seed": seed, "fold": fold, "cpu_seconds": 30.0,
         "videos": videos,
     }  # fmt: skip
+
+
+ENDLESS = """
+import os, sys, time
+from pathlib import Path
+from har_keras import cli
+from har_keras.benchmark import cross_validation
+
+def endless(trial, predict):  # stands in for a training of hours
+    (trial.folder / "pid").write_text(str(os.getpid()))
+    time.sleep(600)
+
+def study():
+    cross_validation.run_trial = endless
+    trial = cross_validation.Trial("a", "0", None, None, Path(sys.argv[1]))
+    list(cross_validation.run_trials([trial], None))
+
+if __name__ == "__main__":
+    sys.exit(cli.run_verb(study))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, 9])
+def test_a_study_that_is_stopped_ends_its_trials(tmp_path, number):
+    (tmp_path / "program.py").write_text(ENDLESS)
+    (tmp_path / "temporary").mkdir()
+    program = subprocess.Popen(
+        [sys.executable, str(tmp_path / "program.py"), str(tmp_path)],
+        env=os.environ | {"TMPDIR": str(tmp_path / "temporary")},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    file = tmp_path / "pid"
+    try:
+        wait_for(lambda: file.is_file() and file.read_text())
+        if number == signal.SIGINT:  # a terminal sends it to all of them
+            os.killpg(program.pid, number)
+        else:
+            program.send_signal(number)
+        wait_for(lambda: not psutil.pid_exists(int(file.read_text())), 5)
+        said = program.communicate(timeout=5)[1]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
+    killed = number == 9
+    assert program.returncode == (-9 if killed else 128 + number)
+    assert "Traceback" not in said
+    assert killed or not list((tmp_path / "temporary").iterdir())
 
 
 @pytest.mark.parametrize("per_class", [2, 5])

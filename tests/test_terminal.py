@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import sys
 import pytest
 
 from har_keras import cli
+from har_keras.config import Config
 from har_keras.errors import DataError
-from har_keras.terminal import log_file, printable
+from har_keras.run import Run
+from har_keras.terminal import log_file, printable, shell_word
 
 HOSTILE = "a\x1b]0;PWNED\x07\nError: forged\r\x9b31m\u202e"
 UNIX = pytest.mark.skipif(os.name == "nt", reason="closes numbered streams")
@@ -44,6 +47,21 @@ def test_a_name_adds_no_line_and_steers_nothing():
     assert found.isprintable()
     assert found.startswith("a\\x1b]0;PWNED")
     assert printable("\udcff") == "\\udcff"  # no UTF-8 on the disk
+
+
+@UNIX
+@pytest.mark.parametrize(
+    "name",
+    ["videos", "my videos", "a; touch b", "$HOME `id`", 'it\'s "q"', "*"],
+)
+def test_a_command_that_is_printed_does_what_it_says(name, tmp_path):
+    run = Run(tmp_path / name)
+    run.create(Config())
+    assert shlex.split(run.resume_command) == [
+        *("har-keras", "train", "--resume"),
+        str(run.path),
+    ]
+    assert shlex.split(shell_word(f"-{name}")) == [f"./-{name}"]
 
 
 def test_messages_and_errors_pass_one_door(capsys, tmp_path):

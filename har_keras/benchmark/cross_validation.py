@@ -6,6 +6,9 @@ import contextlib
 import json
 import multiprocessing
 import os
+import signal
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -16,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from har_keras.config import Config
-from har_keras.errors import DataError, UsageError
+from har_keras.errors import DataError, Interrupted, UsageError
 from har_keras.files import remove, whole_file
 from har_keras.manifest.folds import drawn, folds
 from har_keras.manifest.manifest import Manifest
@@ -161,9 +164,12 @@ def run_trials(
             open_trials.append(trial)
     context = multiprocessing.get_context("spawn")
     with (
-        _threads_for_each(jobs),
+        _environment_of_each(jobs),
         ProcessPoolExecutor(
-            jobs, mp_context=context, max_tasks_per_child=1
+            jobs,
+            mp_context=context,
+            initializer=_depend_on_parent,
+            max_tasks_per_child=1,
         ) as pool,
     ):
         waiting = [
@@ -172,8 +178,25 @@ def run_trials(
         try:
             for done in as_completed(waiting):
                 yield done.result()
+        except (KeyboardInterrupt, Interrupted, GeneratorExit):
+            for process in multiprocessing.active_children():
+                process.kill()  # a trial may take hours
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _depend_on_parent() -> None:
+    """Leaves Ctrl-C to the parent process, and ends with it in any case."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def run_trial(trial: Trial, predict: Predict) -> dict[str, Any]:
@@ -269,10 +292,14 @@ def _decoded(
 
 
 @contextlib.contextmanager
-def _threads_for_each(jobs: int) -> Iterator[None]:
-    """Divides the cores among the processes that are started meanwhile."""
+def _environment_of_each(jobs: int) -> Iterator[None]:
+    """Divides the cores among the processes that are started meanwhile.
+
+    What they leave in the folder of temporary files goes with this process.
+    """
     share = str(max(1, (os.cpu_count() or 1) // jobs))
-    before = {name: os.environ.get(name) for name in _THREADS}
+    before = {name: os.environ.get(name) for name in ("TMPDIR", *_THREADS)}
+    os.environ["TMPDIR"] = tempfile.gettempdir()
     if jobs > 1:
         os.environ.update(dict.fromkeys(_THREADS, share))
     try:

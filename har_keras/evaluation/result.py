@@ -12,6 +12,7 @@ from har_keras.errors import DataError
 from har_keras.files import read_regular
 from har_keras.progress import plural
 from har_keras.run import ResultFiles
+from har_keras.terminal import shell_word
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,7 +83,7 @@ class Evaluation:
         except FileNotFoundError as error:
             raise DataError(
                 f"'{files.path}' has no {path.name}. Measure the run with: "
-                f"har-keras evaluate {files.path}"
+                f"har-keras evaluate {shell_word(files.path)}"
             ) from error
         except (OSError, ValueError, RecursionError) as error:
             raise DataError(

@@ -26,6 +26,7 @@ from har_keras.serving.acceptance import (
     accepted,
     apply_temperature,
 )
+from har_keras.terminal import shell_word
 
 SMALLEST, LARGEST = 0.05, 20.0
 """The range in which a temperature is looked for."""
@@ -253,7 +254,7 @@ class Calibration:
         raise DataError(
             f"'{run.calibration_file}' holds no temperatures, or only part of "
             "what was fitted with them. Make it again with: har-keras "
-            f"evaluate {run.path}"
+            f"evaluate {shell_word(run.path)}"
         )
 
     def _with_reference(self, found: Mapping[str, Any]) -> "Calibration":

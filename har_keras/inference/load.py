@@ -38,7 +38,7 @@ from har_keras.serving.runtimes import (
     open_exported,
     saved_model_in,
 )
-from har_keras.terminal import printable
+from har_keras.terminal import printable, shell_word
 
 logger = logging.getLogger("har_keras")
 
@@ -193,7 +193,7 @@ def calibration_of(run: Run, model: Any) -> Calibration:
         raise DataError(
             f"'{run.calibration_file}' was fitted to another model than "
             f"'{run.model_file.name}' beside it. Make it again with: har-keras "
-            f"evaluate {run.path}"
+            f"evaluate {shell_word(run.path)}"
         )
     return found
 
@@ -319,7 +319,7 @@ def load_model(run: Run) -> Any:
         raise DataError(
             f"'{run.path}' is a run of pretrain, which has no classes. "
             "Fine-tune it with: har-keras train VIDEOS --weights "
-            f"{run.path}"
+            f"{shell_word(run.path)}"
         )
     return load_any_model(run)
 

@@ -25,6 +25,7 @@ from har_keras.manifest.split_names import splits_of
 from har_keras.manifest.texts import read_text, shown
 from har_keras.manifest.video_files import VideoFiles
 from har_keras.progress import plural
+from har_keras.terminal import shell_word
 
 # Files of class names, in order of precedence.
 _NAMES_FILES = (
@@ -181,7 +182,7 @@ def _require_labels(
         raise NoClassFolders(
             f"'{tables[0].path}' lists no video with a class yet: "
             f"{plural(number, 'line')} without one or left out. Label them: "
-            f"har-keras label {tables[0].path.parent}"
+            f"har-keras label {shell_word(tables[0].path.parent)}"
         )
 
 

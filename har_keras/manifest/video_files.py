@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from har_keras.errors import DataError
+from har_keras.files import refuse_unreadable
 from har_keras.manifest.entries import spellings
 from har_keras.manifest.texts import shown
 from har_keras.progress import plural
@@ -91,7 +92,9 @@ class VideoFiles:
     @functools.cached_property
     def _content(self) -> _Content:
         found = _Content()
-        for folder, names, members in os.walk(self.root):
+        for folder, names, members in os.walk(
+            self.root, onerror=refuse_unreadable
+        ):
             here = Path(folder).relative_to(self.root)
             for name in [x for x in names if is_system_folder(x)]:
                 number = _number_of_videos(Path(folder, name))

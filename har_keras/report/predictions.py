@@ -29,7 +29,9 @@ from har_keras.video.sources import Source
 # What one machine of a pipeline takes at once; of long videos it takes one.
 _VIDEOS_AT_ONCE = 8
 # What ends a batch: no other file could be written either.
-_OF_ALL_FILES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_OF_ALL_FILES = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM,
+)  # fmt: skip
 
 Named = tuple[Source, str]
 

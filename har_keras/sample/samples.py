@@ -10,7 +10,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from har_keras.errors import EnvironmentFault, UsageError
-from har_keras.files import whole_file
+from har_keras.files import final_name, whole_file
 from har_keras.processes import run
 from har_keras.sample.actions import ACTIONS
 from har_keras.sample.videos import SECONDS, DrawnVideo, Scene, draw_video
@@ -172,7 +172,8 @@ def write_video(path: Path, frames: Array, fps: float) -> None:
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise EnvironmentFault(
-            f"ffmpeg could not write '{path}': {(said or ['no reason'])[-1]}"
+            f"ffmpeg could not write '{final_name(path)}': "
+            f"{(said or ['no reason'])[-1]}"
         )
 
 

@@ -14,6 +14,7 @@ from har_keras.run import Run, require_here
 from har_keras.serving.checksums import CHECKSUMS_NAME
 from har_keras.serving.model_info import MODEL_NAME
 from har_keras.serving.runtimes import VERSION_FILE
+from har_keras.terminal import shell_word
 
 # Fastest first, as far as that is the same everywhere; `auto` measures.
 RUNTIMES = {
@@ -136,7 +137,7 @@ def _require_exported(source: Source) -> None:
     if Run(path).config_file.is_file():
         raise DataError(
             f"The run '{path}' is not exported yet. Export it with: har-keras "
-            f"export {path} --formats onnx"
+            f"export {shell_word(path)} --formats onnx"
         )
     raise DataError(
         f"'{path}' is neither a run nor an exported model: it has no "

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from har_keras.errors import UsageError
+from har_keras.files import refuse_unreadable
 from har_keras.video.extensions import EXTENSIONS
 from har_keras.video.images import IMAGE_EXTENSIONS, images_in
 
@@ -159,7 +160,7 @@ def without_password(address: str) -> str:
 def _folder(folder: Path) -> Iterator[Source]:
     files = [
         Path(where) / name
-        for where, folders, names in os.walk(folder)
+        for where, folders, names in os.walk(folder, onerror=refuse_unreadable)
         # In place, as `os.walk` requires, to skip hidden folders.
         for folders[:] in [sorted(x for x in folders if x[0] != ".")]
         for name in sorted(names)

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from har_keras.errors import DataError, EnvironmentFault, HarError
-from har_keras.files import full_disk_named, temporary_prefix
+from har_keras.files import final_name, full_disk_named, temporary_prefix
 from har_keras.processes import Process
 from har_keras.video.commands import CONTAINERS, ffmpeg_binary
 from har_keras.video.ffmpeg import Frames
@@ -103,7 +103,9 @@ class VideoWriter:
         self._complaints.seek(0)
         text = self._complaints.read(2000).decode("utf-8", "replace").strip()
         said = text.splitlines()[-1] if text else "it gave no reason"
-        told = f"'{self.path}' could not be written by ffmpeg: {said}."
+        told = (
+            f"'{final_name(self.path)}' could not be written by ffmpeg: {said}."
+        )
         if text and not _OF_THE_DISK.search(text):  # of this video alone
             sound = (
                 f" Its sound is from '{self._sound}'." if self._sound else ""
