@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from har_keras.errors import DataError, HarError
 from har_keras.files import read_regular, require_regular
 
@@ -45,6 +43,7 @@ def read_model(file: Path) -> Any:
         DataError: If it can't be read, or is another kind of model.
     """
     import keras
+    import numpy as np
 
     with damage_named(file):
         model = keras.models.load_model(file, compile=False, safe_mode=True)
