@@ -393,10 +393,10 @@ def _lost_unseen() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _before_errors(came: Sequence[int]) -> Iterator[None]:
-    """Lets a signal come before the errors that libraries made of it."""
+    """Lets a signal come before what libraries and threads made of it."""
     try:
         yield
-    except Exception as error:
+    except (Exception, Interrupted) as error:
         if came:
             raise _raised(came[0]) from error
         raise

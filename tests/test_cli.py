@@ -149,7 +149,12 @@ def test_a_signal_that_is_swallowed_comes_again(number, exit_code, said, way):
 
 
 @pytest.mark.parametrize(
-    "error", ["DataError('It is damaged.')", "ValueError('a bug')"]
+    "error",
+    [
+        "DataError('It is damaged.')",
+        "ValueError('a bug')",
+        "cli.Interrupted(2)",  # as where a process would be started
+    ],
 )
 @pytest.mark.parametrize(
     ("number", "exit_code", "said"),
