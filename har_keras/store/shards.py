@@ -131,6 +131,8 @@ def read_index(path: Path) -> list[StoredVideo]:
         ):
             words = json.loads(index["videos"].tobytes())
             offsets, sizes = index["offsets"], index["sizes"]
+            if "thumbnails" not in index:
+                raise ValueError("its thumbnails are missing")
         _require_sense(words, offsets, sizes)
         require_regular(shard)
         if len(offsets) and shard.stat().st_size < int((offsets + sizes).max()):
