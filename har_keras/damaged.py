@@ -11,6 +11,9 @@ import numpy as np
 from har_keras.errors import DataError, HarError
 from har_keras.files import read_regular, require_regular
 
+LONGEST_NAME = 1000
+"""Characters in the name of a class that comes from elsewhere."""
+
 
 def read_json(file: Path) -> dict[str, Any]:
     """Reads a JSON object.
@@ -102,6 +105,10 @@ def different_texts(found: object) -> tuple[str, ...]:
         or len(set(found)) != len(found)
     ):
         raise ValueError("its class names are no list of different texts")
+    if max(map(len, found), default=0) > LONGEST_NAME:
+        raise ValueError(
+            f"a class name has more than {LONGEST_NAME} characters"
+        )
     return tuple(found)
 
 
