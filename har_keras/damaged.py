@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,12 @@ def read_model(file: Path) -> Any:
     """
     import keras
 
-    with damage_named(file):
+    with damage_named(file), warnings.catch_warnings():
+        # It would go on without weights.
+        warnings.filterwarnings("error", ".*the model cannot be built")
         model = keras.models.load_model(file, compile=False, safe_mode=True)
     if not type(model).__module__.startswith("har_keras."):
         raise _damaged(file, f"it is a {type(model).__name__}")
-    if not model.built:  # of which Keras only warns
-        raise _damaged(file, "its model can't be built")
     if not all(np.isfinite(values).all() for values in model.get_weights()):
         raise _damaged(file, "its weights are not all finite")
     return model

@@ -138,6 +138,7 @@ def run(tiny_run, tmp_path):
 
 
 @pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.filterwarnings("default:.*cannot be built")  # as in a program
 def test_a_damaged_model_is_one_sentence(kind, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     MODELS[kind](run.model_file)
