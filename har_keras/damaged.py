@@ -2,12 +2,16 @@
 
 import contextlib
 import json
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from har_keras.errors import DataError, HarError
 from har_keras.files import read_regular, require_regular
+
+LONGEST_NAME = 1000
+"""Characters in the name of a class that comes from elsewhere."""
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -45,12 +49,12 @@ def read_model(file: Path) -> Any:
     import keras
     import numpy as np
 
-    with damage_named(file):
+    with damage_named(file), warnings.catch_warnings():
+        # It would go on without weights.
+        warnings.filterwarnings("error", ".*the model cannot be built")
         model = keras.models.load_model(file, compile=False, safe_mode=True)
     if not type(model).__module__.startswith("har_keras."):
         raise _damaged(file, f"it is a {type(model).__name__}")
-    if not model.built:  # of which Keras only warns
-        raise _damaged(file, "its model can't be built")
     if not all(np.isfinite(values).all() for values in model.get_weights()):
         raise _damaged(file, "its weights are not all finite")
     return model
@@ -101,6 +105,10 @@ def different_texts(found: object) -> tuple[str, ...]:
         or len(set(found)) != len(found)
     ):
         raise ValueError("its class names are no list of different texts")
+    if max(map(len, found), default=0) > LONGEST_NAME:
+        raise ValueError(
+            f"a class name has more than {LONGEST_NAME} characters"
+        )
     return tuple(found)
 
 

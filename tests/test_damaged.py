@@ -87,6 +87,7 @@ MODELS = {
     "a width below 0": lambda file: with_options(file, hidden_dim=-1),
     "a huge width": lambda file: with_options(file, hidden_dim=10**9),
     "a million layers": lambda file: with_options(file, num_layers=10**6),
+    "many frames": lambda file: with_options(file, num_frames=10**8),
     "no heads": lambda file: with_options(file, num_heads=0),
     "no numbers": lambda file: with_weights(file, np.nan),
     "a function": lambda file: with_items(
@@ -138,6 +139,7 @@ def run(tiny_run, tmp_path):
 
 
 @pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.filterwarnings("default:.*cannot be built")  # as in a program
 def test_a_damaged_model_is_one_sentence(kind, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     MODELS[kind](run.model_file)

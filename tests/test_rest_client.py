@@ -106,6 +106,7 @@ def good(**outputs):
         (good(class_names=[[["a"], ["b"], ["c"]]]), "not a row of texts"),
         (good(class_names=["a", "b", "c"]), "not a row of texts"),
         (good(class_names=[["gym", "gym", "gym"]]), "are the same"),
+        (good(class_names=[["x" * 1001, "b", "c"]]), "more than 1000"),
         (good(accepted=[0.5]), "'accepted' is not a truth value"),
         (good(accepted=[True, False]), "'accepted' is not a truth value"),
         (good(accepted=True), "'accepted' is not a truth value"),

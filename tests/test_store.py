@@ -305,7 +305,9 @@ def test_an_index_that_makes_no_sense_is_left_out(changes, tmp_path, caplog):
     assert "is left out of the store" in caplog.text
 
 
-@pytest.mark.parametrize("content", [b"", b"nested", b"negative", "a pipe"])
+@pytest.mark.parametrize(
+    "content", [b"", b"nested", b"negative", b"no thumbnails", "a pipe"]
+)
 def test_an_index_of_somebody_else_is_left_out(content, tmp_path, caplog):
     store, _ = filled(tmp_path / "s", draw_video(tmp_path / "a.mp4"))
     (index,) = store.folder.glob("*.npz")
@@ -315,6 +317,8 @@ def test_an_index_of_somebody_else_is_left_out(content, tmp_path, caplog):
         held["videos"] = np.frombuffer(b"[" * 100_000, np.uint8)
     if content == b"negative":
         held["offsets"] = held["offsets"] - 10**6
+    if content == b"no thumbnails":
+        del held["thumbnails"]
     np.savez(index, **held)
     if content == b"":
         index.write_bytes(content)

@@ -11,7 +11,7 @@ from keras import layers, ops
 
 from har_keras.model.blocks import EncoderBlock
 from har_keras.model.layers import Shape, Tensor, seed_after, sinusoids
-from har_keras.model.options import require_layers
+from har_keras.model.options import MOST_LAYERS, require_at_most
 from har_keras.model.vit import VideoViT
 
 _EPSILON = 1e-6  # of pixels in [0, 1], as published
@@ -71,7 +71,7 @@ class MaskedAutoencoder(keras.Model):
     ) -> None:
         super().__init__(**kwargs)
         _check_encoder(encoder)
-        require_layers(decoder_layers=decoder_layers)
+        require_at_most(MOST_LAYERS, decoder_layers=decoder_layers)
         self.encoder = encoder
         self.mask_ratio = mask_ratio
         self.decoder_dim = decoder_dim

@@ -55,16 +55,16 @@ def preset_options(name: str) -> dict[str, Any]:
     }
 
 
-def require_layers(**numbers: int) -> None:
-    """Raises `ValueError` for more layers than can be built in any time."""
+def require_at_most(most: int, **numbers: int) -> None:
+    """Raises `ValueError` for a model that no machine can build."""
     for name, number in numbers.items():
-        if not 0 <= number <= _MOST_LAYERS:
+        if not 0 <= number <= most:
             raise ValueError(
-                f"`{name}` must be at most {_MOST_LAYERS}. Received: {number}."
+                f"`{name}` must be at most {most}. Received: {number}."
             )
 
 
-_MOST_LAYERS = 1000
+MOST_LAYERS, MOST_PIXELS = 1000, 4096
 
 
 def require_arguments(num_classes: int, pooling: str, attention: str) -> None:

@@ -17,9 +17,11 @@ from har_keras.model.layers import (
     TubeletEmbedding,
 )
 from har_keras.model.options import (
+    MOST_LAYERS,
+    MOST_PIXELS,
     preset_options,
     require_arguments,
-    require_layers,
+    require_at_most,
 )
 from har_keras.model.weights import load_weights
 
@@ -124,7 +126,8 @@ class VideoViT(keras.Model):
     ) -> None:
         super().__init__(**kwargs)
         require_arguments(num_classes, pooling, attention)
-        require_layers(layers=num_layers, temporal_layers=num_temporal_layers)
+        require_at_most(MOST_LAYERS, layers=num_layers + num_temporal_layers)
+        require_at_most(MOST_PIXELS, frames=num_frames, crop_size=crop_size)
         self.num_classes = num_classes
         self.num_frames = num_frames
         self.crop_size = crop_size

@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 import cv2
 import numpy as np
 
+from har_keras.damaged import LONGEST_NAME
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.serving.acceptance import joined, parted
 from har_keras.serving.address import Address, Busy, no_prediction
@@ -232,6 +233,8 @@ def _faults(
         yield "its class names are not a row of texts for each clip"
     if len(names) and len({*names[0]}) != names.shape[1]:
         yield "two of its class names are the same"
+    if max(map(len, names.flat), default=0) > LONGEST_NAME:
+        yield f"a class name has more than {LONGEST_NAME} characters"
     number = len(names) if num_clips is None else num_clips
     sure = outputs.get("accepted", np.ones(number, bool))
     if sure.shape != (number,) or sure.dtype != bool:

@@ -3,6 +3,7 @@
 import json
 import logging
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -131,6 +132,8 @@ def read_index(path: Path) -> list[StoredVideo]:
         ):
             words = json.loads(index["videos"].tobytes())
             offsets, sizes = index["offsets"], index["sizes"]
+            if "thumbnails" not in index:
+                raise ValueError("its thumbnails are missing")
         _require_sense(words, offsets, sizes)
         require_regular(shard)
         if len(offsets) and shard.stat().st_size < int((offsets + sizes).max()):
@@ -145,6 +148,7 @@ def read_index(path: Path) -> list[StoredVideo]:
         TypeError,
         ValueError,
         zipfile.BadZipFile,
+        zlib.error,
     ) as error:
         logger.warning("'%s' is left out of the store: %s.", path, error)
         return []
