@@ -36,6 +36,11 @@ CHROMIUM_FLAGS = [
 ]  # fmt: skip
 
 
+def pytest_xdist_auto_num_workers():
+    """Returns one more than there are cores: some tests only wait."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items):
     """Puts the longest files first, so that all processes end together."""
     items.sort(
