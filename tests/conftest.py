@@ -36,6 +36,7 @@ CHROMIUM_FLAGS = [
 ]  # fmt: skip
 
 
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_auto_num_workers():
     """Returns one more than there are cores: some tests only wait."""
     return (os.cpu_count() or 1) + 1
