@@ -31,6 +31,7 @@ _OWN_FOLDER = re.compile(r"har_keras-[0-9a-f]{14}-")
 _EARLIER_TEMPORARY = re.compile(r"\.[0-9a-f]{8}-")
 # Disks of a network without a lock service answer so.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SPECIAL = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -354,9 +355,6 @@ def full_disk_named(path: Path) -> Iterator[None]:
             f"The disk is full: '{path}' could not be written. Free some "
             "space, or choose another disk with --run-dir or --store-dir."
         ) from error
-
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _is_of_full_disk(error: Exception) -> bool:

@@ -34,8 +34,14 @@ AT_LEAST_ONE = Range("at least 1", lambda value: value >= 1)
 NOT_NEGATIVE = Range("0 or more", lambda value: value >= 0)
 POSITIVE = Range("above 0", lambda value: 0 < value < math.inf)
 PORT = Range("a port, 0 to 65535", lambda value: 0 <= value <= 65535)
-SIZE = Range("from 1 to 4096", lambda value: 1 <= value <= 4096)
-LAYERS = Range("from 1 to 1000", lambda value: 1 <= value <= 1000)
+MOST_PIXELS = 4096
+SIZE = Range(
+    f"from 1 to {MOST_PIXELS}", lambda value: 1 <= value <= MOST_PIXELS
+)
+MOST_LAYERS = 1000
+LAYERS = Range(
+    f"from 1 to {MOST_LAYERS}", lambda value: 1 <= value <= MOST_LAYERS
+)
 RATE = Range("above 0 and at most 4096", lambda value: 0 < value <= 4096)
 # Videos are decoded at twice the rate of clips, whatever their own.
 CLIP_RATE = Range("above 0 and at most 500", lambda value: 0 < value <= 500)

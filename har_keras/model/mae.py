@@ -11,8 +11,9 @@ from keras import layers, ops
 
 from har_keras.model.blocks import EncoderBlock
 from har_keras.model.layers import Shape, Tensor, seed_after, sinusoids
-from har_keras.model.options import MOST_LAYERS, require_at_most
+from har_keras.model.options import require_at_most
 from har_keras.model.vit import VideoViT
+from har_keras.ranges import MOST_LAYERS
 
 _EPSILON = 1e-6  # of pixels in [0, 1], as published
 

@@ -64,9 +64,6 @@ def require_at_most(most: int, **numbers: int) -> None:
             )
 
 
-MOST_LAYERS, MOST_PIXELS = 1000, 4096
-
-
 def require_arguments(num_classes: int, pooling: str, attention: str) -> None:
     """Raises `ValueError` for arguments of a `VideoViT` that don't exist."""
     if num_classes < 2:

@@ -17,13 +17,12 @@ from har_keras.model.layers import (
     TubeletEmbedding,
 )
 from har_keras.model.options import (
-    MOST_LAYERS,
-    MOST_PIXELS,
     preset_options,
     require_arguments,
     require_at_most,
 )
 from har_keras.model.weights import load_weights
+from har_keras.ranges import MOST_LAYERS, MOST_PIXELS
 
 STEMS: dict[str, type[TubeletEmbedding]] = {
     "pixels": TubeletEmbedding,
@@ -127,7 +126,7 @@ class VideoViT(keras.Model):
         super().__init__(**kwargs)
         require_arguments(num_classes, pooling, attention)
         require_at_most(MOST_LAYERS, layers=num_layers + num_temporal_layers)
-        require_at_most(MOST_PIXELS, frames=num_frames, crop_size=crop_size)
+        require_at_most(MOST_PIXELS, num_frames=num_frames, crop_size=crop_size)
         self.num_classes = num_classes
         self.num_frames = num_frames
         self.crop_size = crop_size

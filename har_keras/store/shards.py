@@ -25,6 +25,8 @@ THUMBNAIL_PIXELS = 16
 THUMBNAIL_STRIDE = 2
 """Stored frames from one thumbnail to the next."""
 
+_TEXTS = ("sha256", "damage", "reason", "note", "decoder")
+
 
 @dataclass(frozen=True)
 class StoredVideo:
@@ -176,9 +178,6 @@ def _require_sense(
     for places in (offsets, sizes):
         if places.dtype.kind not in "iu" or (places < 0).any():
             raise ValueError("a place is none")
-
-
-_TEXTS = ("sha256", "damage", "reason", "note", "decoder")
 
 
 def _videos_from_index(
