@@ -109,15 +109,19 @@ class GradientEmbedding(TubeletEmbedding):
             and direction.
         """
         frames, height, width = clips.shape[1:4]
-        bins = directions()
         slopes = gradients(ops.mean(ops.cast(clips, "float32"), axis=-1) / 255)
-        length = ops.sqrt(ops.sum(ops.square(slopes), -1, keepdims=True) + 1e-8)
-        along = ops.matmul(slopes, bins.T) - _THRESHOLD * length
-        x = ops.reshape(ops.relu(along), (-1, height, width, len(bins)))
-        # Under JAX, Keras 3.15 has no default for the strides.
+        length = ops.sqrt(ops.sum(ops.square(slopes), 0, keepdims=True) + 1e-8)
+        slopes = ops.reshape(ops.concatenate([slopes, length]), (4, -1))
+        bins = _over_threshold()
+        x = ops.relu(ops.matmul(bins, slopes))
+        # One direction after the other, rows before columns: a third of the
+        # time of a pooling of pixels whose directions are side by side.
         size = self.cell_size
-        x = ops.average_pool(x, size, size, data_format="channels_last")
-        x = ops.sqrt(x + _TINY)
+        rows, columns = height // size, width // size
+        x = ops.mean(ops.reshape(x, (-1, size, width)), axis=1)
+        x = ops.reshape(x, (len(bins), -1, rows, columns, size))
+        x = ops.sqrt(ops.mean(x, axis=-1) + _TINY)
+        x = ops.transpose(x, (1, 2, 3, 0))
         return self._by_tubelet(x, self.grid(clips.shape), frames)
 
     def _by_tubelet(
@@ -147,7 +151,7 @@ def gradients(x: Tensor) -> Tensor:
         x: float32 tensor of shape `(B, T, H, W)`.
 
     Returns:
-        float32 tensor of shape `(B, T, H, W, 3)`.
+        float32 tensor of shape `(3, B, T, H, W)`.
     """
     slopes = []
     for axis in (3, 2, 1):
@@ -161,7 +165,14 @@ def gradients(x: Tensor) -> Tensor:
         padding[axis] = (1, 1)
         change = (x[tuple(high)] - x[tuple(low)]) / 2
         slopes.append(ops.pad(change, padding))
-    return ops.stack(slopes, axis=-1)
+    return ops.stack(slopes)
+
+
+def _over_threshold() -> np.ndarray:
+    """Returns what maps a gradient and its length to 12 magnitudes."""
+    bins = directions()
+    threshold = np.full((len(bins), 1), -_THRESHOLD, "float32")
+    return np.concatenate([bins, threshold], axis=1)
 
 
 def directions() -> np.ndarray:
