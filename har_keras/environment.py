@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import gc
 import logging
 import netrc
 import os
@@ -19,6 +20,7 @@ from typing import Literal
 from har_keras._version import __version__
 from har_keras.compiled import keep_compiled
 from har_keras.errors import EnvironmentFault, UsageError
+from har_keras.interrupts import is_program
 from har_keras.terminal import printable
 
 logger = logging.getLogger("har_keras")
@@ -61,7 +63,7 @@ def start_backend(backend: Backend = "auto", *, reads_data: bool = True) -> str:
         )
     os.environ["KERAS_BACKEND"] = chosen
     try:
-        with quiet_libraries():
+        with quiet_libraries(), _uncollected_garbage():
             import keras
 
             if reads_data or chosen == "tensorflow":
@@ -87,6 +89,25 @@ def start_backend(backend: Backend = "auto", *, reads_data: bool = True) -> str:
         )
     keep_compiled(running, num_cores())
     return running
+
+
+@contextlib.contextmanager
+def _uncollected_garbage() -> Iterator[None]:
+    """Imports without the garbage collector, which would find nothing.
+
+    It looks at all of the 400,000 objects of a backend again and again. In a
+    program it leaves them out from then on; those of a notebook, or of another
+    program, are not ours to decide on.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        if is_program():
+            gc.freeze()
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _quiet_compiler(tensorflow: Path) -> None:

@@ -1,5 +1,6 @@
 """What several files of tests share; helpers are in `support/`."""
 
+import gc
 import os
 import shutil
 import signal
@@ -51,6 +52,11 @@ def pytest_collection_modifyitems(items):
             else len(LONGEST)
         )
     )
+
+
+def pytest_collection_finish():
+    """Has the garbage collector leave out what the imports made for good."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
