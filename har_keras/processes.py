@@ -1,4 +1,4 @@
-"""Starts programs, limited in memory and never outliving this process."""
+"""Starts programs that never outlive this process; ffmpeg with limits."""
 
 import atexit
 import contextlib
@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from har_keras.errors import EnvironmentFault, Interrupted
@@ -21,22 +21,22 @@ class Overtime(EnvironmentFault):
     """A program did not end within its time limit."""
 
 
-class Process(subprocess.Popen[bytes]):
-    """A child process that is bounded and ends with this one.
+class Child(subprocess.Popen[bytes]):
+    """A child process that ends with this one.
 
-    Its memory is limited by the system where that is possible (Linux);
-    elsewhere `memory_bytes` is for a `Watchdog` to look at. It is killed when
-    this process ends in any way, also by SIGKILL, also while it writes
-    nothing. On Windows, it ends when it next writes to the closed pipe.
+    It is killed when this process ends in any way, also by SIGKILL, also
+    while it writes nothing. On Windows, it ends when it next writes to the
+    closed pipe.
 
     Args:
         command: Sequence of str. The program and its arguments.
         stdin: int. As for `subprocess.Popen`, and so are the others.
-        stdout: int.
+        stdout: int, a file or None.
         stderr: int or a file.
+        env: Mapping from str to str, or None.
 
     Raises:
-        EnvironmentFault: If the program can't be started.
+        OSError: If the program can't be started.
         Interrupted: If this process is about to end; see `kill_all`.
     """
 
@@ -45,40 +45,29 @@ class Process(subprocess.Popen[bytes]):
         command: Sequence[str],
         *,
         stdin: int = subprocess.DEVNULL,
-        stdout: int = subprocess.PIPE,
+        stdout: "int | IO[bytes] | None" = subprocess.PIPE,
         stderr: "int | IO[bytes]" = subprocess.PIPE,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         _children.prepare()
         with _Gate(command) as gate:
-            try:
-                super().__init__(
-                    gate.command,
-                    stdin=stdin,
-                    stdout=stdout,
-                    stderr=stderr,
-                    bufsize=0,
-                    pass_fds=gate.descriptors,
-                    # Ctrl-C reaches this process only, which ends ffmpeg.
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise EnvironmentFault(
-                    f"ffmpeg could not be started from '{command[0]}': "
-                    f"{error.strerror}. Install imageio-ffmpeg again, or set "
-                    "IMAGEIO_FFMPEG_EXE to an ffmpeg."
-                ) from error
-            self.limited = _limit_memory(self.pid)
+            super().__init__(
+                gate.command,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                env=env,
+                bufsize=0,
+                pass_fds=gate.descriptors,
+                # Ctrl-C reaches this process only, which ends its children.
+                start_new_session=True,
+            )
+            self._limit()
             _children.add(self)
             gate.open()
 
-    def memory_bytes(self) -> int:
-        """Returns the resident memory; 0 if the process has ended."""
-        import psutil
-
-        try:
-            return int(psutil.Process(self.pid).memory_info().rss)
-        except psutil.Error:
-            return 0
+    def _limit(self) -> None:
+        """Limits the process before its program begins."""
 
     def end(self) -> None:
         """Kills the process and its children, if it still runs."""
@@ -95,6 +84,44 @@ class Process(subprocess.Popen[bytes]):
         status = super().wait(timeout)
         _children.discard(self)
         return status
+
+
+class Process(Child):
+    """An ffmpeg, which is bounded and ends with this process.
+
+    Its memory is limited by the system where that is possible (Linux);
+    elsewhere `memory_bytes` is for a `Watchdog` to look at.
+
+    Args:
+        command: Sequence of str. The program and its arguments.
+        **options: As for `Child`.
+
+    Raises:
+        EnvironmentFault: If the program can't be started.
+        Interrupted: If this process is about to end; see `kill_all`.
+    """
+
+    def __init__(self, command: Sequence[str], **options: Any) -> None:
+        try:
+            super().__init__(command, **options)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"ffmpeg could not be started from '{command[0]}': "
+                f"{error.strerror}. Install imageio-ffmpeg again, or set "
+                "IMAGEIO_FFMPEG_EXE to an ffmpeg."
+            ) from error
+
+    def _limit(self) -> None:
+        self.limited = _limit_memory(self.pid)
+
+    def memory_bytes(self) -> int:
+        """Returns the resident memory; 0 if the process has ended."""
+        import psutil
+
+        try:
+            return int(psutil.Process(self.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
 
 
 def run(
@@ -155,7 +182,7 @@ def _limit_memory(pid: int) -> bool:
     return True
 
 
-def _kill(process: Process) -> None:
+def _kill(process: Child) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)
@@ -206,7 +233,7 @@ class _Children:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._running: set[Process] = set()
+        self._running: set[Child] = set()
         self._ended_by = 0
         self._guardian = _Guardian()
 
@@ -219,14 +246,14 @@ class _Children:
                 for process in self._running:
                     self._guardian.tell("+", process.pid)
 
-    def add(self, process: Process) -> None:
+    def add(self, process: Child) -> None:
         with self._lock:
             self._running.add(process)
             self._guardian.tell("+", process.pid)
         if self._ended_by:  # a signal came since `prepare`
             process.end()
 
-    def discard(self, process: Process) -> None:
+    def discard(self, process: Child) -> None:
         with self._lock:
             if process in self._running:
                 self._running.discard(process)

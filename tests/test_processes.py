@@ -103,6 +103,27 @@ def test_a_silent_ffmpeg_does_not_outlive_a_killed_program(tmp_path, silent):
     assert all(gone(pid, 2) for pid in pids)
 
 
+KILLED_BESIDE = """
+import sys
+from har_keras.processes import Child
+
+Child([sys.executable, "-c", sys.argv[1]], stdout=None).wait()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+def test_a_training_does_not_outlive_the_benchmark_that_began_it(tmp_path):
+    child = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    program = subprocess.Popen(
+        [sys.executable, "-c", KILLED_BESIDE, child], stdout=subprocess.PIPE
+    )
+    pid = int(program.stdout.readline())
+    program.kill()
+    program.wait()
+    assert gone(pid, 5)
+    program.stdout.close()
+
+
 KILLED_MEANWHILE = """
 import os, signal, sys
 from har_keras import processes

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shlex
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -23,6 +22,7 @@ from har_keras.errors import EnvironmentFault
 from har_keras.files import temporary_prefix
 from har_keras.manifest.manifest import Manifest
 from har_keras.phases import Phase, Phases
+from har_keras.processes import Child
 from har_keras.progress import ProgressBar
 from har_keras.run import Run
 from har_keras.toml import write_toml
@@ -137,8 +137,8 @@ def _run(
     """Runs a command, and adds what memory it has to a list."""
     with tempfile.TemporaryFile() as words:
         try:
-            process = subprocess.Popen(
-                command, env=environment, stdout=words, stderr=words
+            process = Child(
+                command, stdout=words, stderr=words, env=environment
             )
         except OSError as error:
             raise EnvironmentFault(
@@ -156,9 +156,7 @@ def _run(
 
 
 @contextlib.contextmanager
-def _watched(
-    process: "subprocess.Popen[bytes]", memory: list[tuple[float, int]]
-) -> Iterator[None]:
+def _watched(process: Child, memory: list[tuple[float, int]]) -> Iterator[None]:
     """Looks at the memory of a process tree; kills it if it is not done."""
     over = threading.Event()
 
@@ -173,8 +171,7 @@ def _watched(
     finally:
         over.set()
         thread.join()
-        if process.poll() is None:
-            process.kill()
+        process.end()
 
 
 def _resident_bytes(pid: int) -> int:

@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import itertools
 import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,14 +31,17 @@ from har_keras.config import (
     StoreConfig,
 )
 from har_keras.environment import num_cores
+from har_keras.errors import EnvironmentFault
 from har_keras.files import temporary_prefix
 from har_keras.manifest.manifest import Manifest, Video
+from har_keras.processes import run
 from har_keras.store.preparation import decode_all
 from har_keras.store.store import LazyFrames, Store, decode_jpeg
 from har_keras.video.commands import ffmpeg_binary
 
 _CLIPS_A_ROUND = 320
 _DIRECT_CLIPS_A_ROUND = 16
+_FFMPEG_SECONDS = 600.0
 # Never exhausted; a round reads one epoch.
 _EPOCHS = 10**6
 # Time for batches that are read ahead to complete, so that they count.
@@ -102,13 +104,9 @@ def draw_benchmark_videos(root: Path, *, per_class: int = 3) -> Path:
                 f"noise=alls=8:allf=t:all_seed={number + ord(name)},"
                 f"hue=h={60 * number}"
             )
-            subprocess.run(
-                [
-                    *(ffmpeg_binary(), "-v", "error", "-nostdin", "-f"),
-                    *("lavfi", "-i", pattern, "-c:v", "libx264", "-g", "250"),
-                    *("-pix_fmt", "yuv420p", str(path)),
-                ],
-                check=True,
+            _run_ffmpeg(
+                *("-f", "lavfi", "-i", pattern, "-c:v", "libx264", "-g", "250"),
+                *("-pix_fmt", "yuv420p", str(path)),
             )
     return root
 
@@ -352,12 +350,21 @@ def decode_with_ffmpeg(paths: Iterable[Path], short_side: int) -> None:
     side = short_side
     scale = f"w='if(lt(iw,ih),{side},-1)':h='if(lt(iw,ih),-1,{side})'"
     for path in paths:
-        command = [
-            *(ffmpeg_binary(), "-v", "error", "-nostdin", "-threads", "1"),
-            *("-i", f"file:{path}", "-an", "-vf", f"scale={scale}"),
-            *("-f", "rawvideo", "-pix_fmt", "rgb24", "-y", os.devnull),
-        ]
-        subprocess.run(command, check=True)
+        _run_ffmpeg(
+            *("-threads", "1", "-i", f"file:{path}", "-an"),
+            *("-vf", f"scale={scale}", "-f", "rawvideo"),
+            *("-pix_fmt", "rgb24", "-y", os.devnull),
+        )
+
+
+def _run_ffmpeg(*options: str) -> None:
+    command = [ffmpeg_binary(), "-v", "error", "-nostdin", *options]
+    done = run(command, timeout_seconds=_FFMPEG_SECONDS)
+    if done.returncode:
+        raise EnvironmentFault(
+            f"ffmpeg ended with exit code {done.returncode}: "
+            f"{done.stderr.decode(errors='replace').strip()}"
+        )
 
 
 def _fill(manifest: Manifest, clip: ClipConfig, workers: int) -> None:
