@@ -318,6 +318,13 @@ def temporary_folder() -> Path:
     return folder.parent if _OWN_FOLDER.match(folder.name) else folder
 
 
+def remove_own_temporary_folder() -> None:
+    """Removes the folder of this program, where no exit function will."""
+    own = Path(tempfile.tempdir or "")
+    if _OWN_FOLDER.match(own.name):
+        remove(own)
+
+
 def _renew_temporary_folder() -> None:
     """Makes it again, if /tmp was cleaned during a long training."""
     own = Path(tempfile.tempdir or "")

@@ -104,8 +104,12 @@ class Run(ResultFiles):
         try:
             yield
         except (Interrupted, KeyboardInterrupt):
-            logger.info("Stopped. To go on: %s", self.resume_command)
+            self.tell_how_to_go_on()
             raise
+
+    def tell_how_to_go_on(self) -> None:
+        """Says how a run that was stopped is resumed."""
+        logger.info("Stopped. To go on: %s", self.resume_command)
 
     @classmethod
     def new(cls, path: Path | str | None = None) -> "Run":

@@ -2,6 +2,7 @@ import hashlib
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
@@ -34,6 +35,27 @@ def test_it_is_the_same_when_read_again(manifest, tmp_path):
     assert vars(read) == vars(began)
     read.refuse_changes(RunFingerprint.of(Config(), manifest), tmp_path)
     assert read.digest == began.digest
+
+
+def test_a_run_of_the_same_options_and_videos_has_another_digest(manifest):
+    """Its checkpoints, put into this run, are refused."""
+    one, twin = (RunFingerprint.of(Config(), manifest) for _ in range(2))
+    assert one.digest != twin.digest
+    one.refuse_changes(twin, Path("runs/first"))
+
+
+def test_the_digest_of_a_run_of_before_stays(manifest, tmp_path):
+    """It has no token, and its checkpoints hold the digest."""
+    now = RunFingerprint.of(Config(), manifest)
+    content = {"options": now.options, "videos": now.videos, "versions": {}}
+    (tmp_path / "beginning.json").write_text(json.dumps(content))
+    read = RunFingerprint.read(tmp_path / "beginning.json")
+    rows = [
+        [name, *(row[key] for key in ("sha256", "class", "split", "frames"))]
+        for name, row in now.videos.items()
+    ]
+    words = json.dumps([now.options, rows]).encode()
+    assert read.digest == hashlib.sha256(words).hexdigest()
 
 
 def test_a_changed_option_is_named(manifest, tmp_path):

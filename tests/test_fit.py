@@ -454,3 +454,25 @@ def test_a_signal_that_the_parent_ignores_stays_ignored():
     finally:
         signal.signal(signal.SIGINT, before)
     assert not asked
+
+
+@pytest.mark.parametrize(
+    ("batches", "is_alone", "ends"),
+    [(0, True, True), (1, True, False), (0, False, False)],
+)
+def test_a_stop_before_the_first_batch_ends_at_once(
+    monkeypatch, batches, is_alone, ends
+):
+    ended, told = [], []
+    monkeypatch.setattr(callbacks, "is_program", lambda: True)
+    monkeypatch.setattr(callbacks, "end_without_unwinding", ended.append)
+    hosts = SimpleNamespace(are_several=not is_alone)
+    monkeypatch.setattr(callbacks, "current_hosts", lambda: hosts)
+    run = SimpleNamespace(tell_how_to_go_on=lambda: told.append("how"))
+    saved = callbacks.Checkpoints(run, TrainingState(), 5.0, list)
+    for batch in range(batches):
+        saved.on_train_batch_end(batch)
+    saved.interrupt(15)
+    assert ended == [15] * ends
+    assert told == ["how"] * ends
+    assert saved.stop_signal == 15

@@ -12,6 +12,7 @@ import keras
 
 from har_keras.errors import Interrupted
 from har_keras.files import whole_file
+from har_keras.interrupts import is_program
 from har_keras.progress import ProgressBar
 from har_keras.run import Run
 from har_keras.training.checkpoint import (
@@ -20,7 +21,8 @@ from har_keras.training.checkpoint import (
     gather_to_host,
     save_checkpoint,
 )
-from har_keras.training.hosts import Agreement
+from har_keras.training.guards import end_without_unwinding
+from har_keras.training.hosts import Agreement, current_hosts
 
 logger = logging.getLogger("har_keras")
 
@@ -188,7 +190,7 @@ class Checkpoints(keras.callbacks.Callback):
     Several hosts save and stop after the same batch.
 
     Args:
-        folder: Path. The checkpoint folder of the run.
+        run: Run. The run, with its folder of checkpoints.
         state: TrainingState. The progress; updated here, so this callback must
             be the last.
         minutes: float. Time between checkpoints within an epoch.
@@ -197,26 +199,37 @@ class Checkpoints(keras.callbacks.Callback):
 
     def __init__(
         self,
-        folder: Path,
+        run: Run,
         state: TrainingState,
         minutes: float,
         check: Callable[[], None],
     ) -> None:
         super().__init__()
-        self.folder = folder
+        self.run = run
         self.state = state
         self.seconds = 60 * minutes
         self.check = check
         self.stop_signal: int | None = None
+        self._has_trained = False
         self._agreement = Agreement()
         self._saved = time.monotonic()
         self._metrics: list[Any] = []
 
     def interrupt(self, number: int) -> None:
-        """Requests a stop after the current batch, by a signal's number."""
+        """Requests a stop after the current batch, by a signal's number.
+
+        Compiling the first batch takes seconds, and nothing is trained yet
+        that could be lost: the program ends at once then.
+        """
         self.stop_signal = number
+        alone = is_program() and not current_hosts().are_several
+        if alone and not self._has_trained:
+            self.run.tell_how_to_go_on()
+            end_without_unwinding(number)
+        logger.info("Stopping after this batch. Repeat to stop at once.")
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._has_trained = True
         self.state.step += 1
         due = time.monotonic() - self._saved >= self.seconds
         request = self._agreement.largest(self.stop_signal or due * _SAVE)
@@ -247,7 +260,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _save(self) -> None:
         self.check()
-        save_checkpoint(self.folder, self.model, self.state)
+        save_checkpoint(self.run.checkpoint_dir, self.model, self.state)
         self._saved = time.monotonic()
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,10 +48,12 @@ class RunFingerprint:
             or labelled part, and the file's size and time of change, to see
             without reading it all whether it was touched.
         versions: dict. Of the packages that compute.
+        token: str. Random, so that a run of the same options and videos has
+            another digest. Defaults to none, as in runs of before.
 
     Attributes:
-        digest: str. A hash of the options and videos, as they were recorded:
-            the checkpoints of the run hold it, too.
+        digest: str. A hash of the options, videos and token, as they were
+            recorded: the checkpoints of the run hold it, too.
     """
 
     def __init__(
@@ -58,11 +61,13 @@ class RunFingerprint:
         options: dict[str, str],
         videos: dict[str, dict[str, Any]],
         versions: dict[str, str],
+        token: str = "",
     ) -> None:
-        self.digest = _digest(options, videos)
+        self.digest = _digest(options, videos, token)
         self.options: dict[str, str] = renamed_options(options)
         self.videos = videos
         self.versions = versions
+        self.token = token
 
     @classmethod
     def of(cls, config: Config, manifest: Manifest) -> RunFingerprint:
@@ -77,7 +82,7 @@ class RunFingerprint:
             }
             for video in manifest.videos
         }
-        return cls(_texts(config), videos, _versions())
+        return cls(_texts(config), videos, _versions(), secrets.token_hex(8))
 
     @classmethod
     def read(cls, file: Path) -> RunFingerprint:
@@ -211,12 +216,15 @@ def _texts(config: Config) -> dict[str, str]:
 _DECISIVE = ("sha256", "class", "split", "frames")
 
 
-def _digest(options: dict[str, str], videos: dict[str, dict[str, Any]]) -> str:
+def _digest(
+    options: dict[str, str], videos: dict[str, dict[str, Any]], token: str
+) -> str:
     """Returns a hash of what decides the weights, as the run recorded it."""
     rows = [
         (file, *(row[key] for key in _DECISIVE)) for file, row in videos.items()
     ]
-    return hashlib.sha256(json.dumps([options, rows]).encode()).hexdigest()
+    parts = [options, rows, *([token] if token else [])]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _refuse_options(

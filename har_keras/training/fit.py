@@ -250,7 +250,7 @@ class Training:
         state, epochs = self.state, self.config.training.epochs
         guard = LossGuard(state)
         checkpoints = Checkpoints(
-            self.run.checkpoint_dir,
+            self.run,
             state,
             self.config.training.checkpoint_minutes,
             guard.check,

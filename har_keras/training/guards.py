@@ -11,11 +11,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
 
+from har_keras.files import remove_own_temporary_folder
 from har_keras.training.checkpoint import (
     TrainingState,
     array_of,
@@ -190,11 +191,20 @@ def _listen(reading: socket.socket, ask: Callable[[int], None]) -> None:
         if number not in _SIGNALS:
             continue
         if asked:
-            sys.stderr.flush()
-            os._exit(128 + number)
+            end_without_unwinding(number)
         asked = True
-        logger.info("Stopping after this batch. Repeat to stop at once.")
         ask(number)
+
+
+def end_without_unwinding(number: int) -> NoReturn:
+    """Ends the process at a signal, from any thread.
+
+    Args:
+        number: int. The signal's number.
+    """
+    remove_own_temporary_folder()
+    sys.stderr.flush()
+    os._exit(128 + number)
 
 
 def _nothing(*_: object) -> None:
