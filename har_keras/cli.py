@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from har_keras.config import Config, section_of
+from har_keras.environment import PROGRAM_BYTES, require_address_space
 from har_keras.errors import EnvironmentFault, HarError, Interrupted, Stopped
 from har_keras.files import final_name, own_temporary_folder
 from har_keras.interrupts import end_now, insist
@@ -65,6 +66,7 @@ def run_verb(verb: Callable[[], object]) -> int:
     open_streams()
     with messages_on_stderr(), _terminable() as came:
         try:
+            require_address_space(PROGRAM_BYTES, "har-keras")
             with _before_errors(came), own_temporary_folder():
                 _run(verb)
         except HarError as error:

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import gc
+import importlib
 import logging
 import netrc
 import os
@@ -15,7 +16,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from har_keras._version import __version__
 from har_keras.compiled import keep_compiled
@@ -27,6 +28,10 @@ logger = logging.getLogger("har_keras")
 
 Backend = Literal["auto", "tensorflow", "jax", "torch"]
 _BACKENDS = ("tensorflow", "jax", "torch")
+
+PROGRAM_BYTES = 10**9
+"""Address space of a verb, with what libraries of numbers reserve in it."""
+_BACKEND_BYTES = 3 * 10**9
 
 # Levels of TensorFlow's messages that are kept, and of absl's.
 _ERRORS = "3"
@@ -61,6 +66,7 @@ def start_backend(backend: Backend = "auto", *, reads_data: bool = True) -> str:
             f"KERAS_BACKEND must be one of {', '.join(_BACKENDS)}. Received: "
             f"'{printable(chosen)}'."
         )
+    require_address_space(_BACKEND_BYTES, "A backend of Keras")
     os.environ["KERAS_BACKEND"] = chosen
     try:
         with quiet_libraries(), _uncollected_garbage():
@@ -89,6 +95,31 @@ def start_backend(backend: Backend = "auto", *, reads_data: bool = True) -> str:
         )
     keep_compiled(running, num_cores())
     return running
+
+
+def require_address_space(least: int, what: str) -> None:
+    """Refuses to go on under a limit at which libraries crash.
+
+    They end the process where memory is refused, without a word of why.
+
+    Args:
+        least: int. Bytes of address space that are needed.
+        what: str. What needs them, for the sentence.
+
+    Raises:
+        EnvironmentFault: If the limit of this process is lower.
+    """
+    try:
+        resource: Any = importlib.import_module("resource")
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    except (ImportError, AttributeError, OSError, ValueError):
+        return  # Windows has none
+    if 0 <= limit < least and limit != resource.RLIM_INFINITY:
+        raise EnvironmentFault(
+            f"{what} needs {least / 1e9:.1f} GB of address space, and this "
+            f"process may have {limit / 1e9:.1f}. Raise the limit, as with "
+            "'ulimit -v unlimited'."
+        )
 
 
 @contextlib.contextmanager

@@ -10,6 +10,11 @@ import pytest
 from har_keras import __main__, cli
 from har_keras.check import CheckOptions
 from har_keras.config import Config
+from har_keras.environment import (
+    PROGRAM_BYTES,
+    require_address_space,
+    start_backend,
+)
 from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.files import whole_file
 from har_keras.run import Run
@@ -347,3 +352,27 @@ def test_a_kernel_lives_on_after_a_verb():
     )
     lines = [x for x in done.stdout.splitlines() if x.startswith("lives")]
     assert lines == ["lives on after 0"] * 2
+
+
+def verb_that_starts_a_backend():
+    require_address_space(PROGRAM_BYTES, "har-keras")
+    start_backend()
+
+
+@pytest.mark.parametrize(
+    ("limit", "needs"),
+    [(4 * 10**8, "1.0 GB"), (2 * 10**9, "3.0 GB")],
+)
+def test_a_limit_at_which_libraries_crash_is_refused(limit, needs, monkeypatch):
+    resource = pytest.importorskip("resource", reason="Windows has no limits")
+    before = resource.getrlimit
+    monkeypatch.setattr(
+        resource,
+        "getrlimit",
+        lambda kind: (
+            (limit, limit) if kind == resource.RLIMIT_AS else before(kind)
+        ),
+    )
+    words = f"needs {needs} of address space.* may have {limit / 1e9:.1f}"
+    with pytest.raises(EnvironmentFault, match=words):
+        verb_that_starts_a_backend()
