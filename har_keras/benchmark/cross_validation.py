@@ -169,6 +169,7 @@ def run_trials(
             jobs,
             mp_context=context,
             initializer=_depend_on_parent,
+            initargs=(tempfile.gettempdir(),),
             max_tasks_per_child=1,
         ) as pool,
     ):
@@ -186,8 +187,14 @@ def run_trials(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _depend_on_parent() -> None:
-    """Leaves Ctrl-C to the parent process, and ends with it in any case."""
+def _depend_on_parent(temporary: str) -> None:
+    """Leaves Ctrl-C to the parent process, and ends with it in any case.
+
+    Args:
+        temporary: str. The parent's folder of temporary files, which it
+            removes, also what a killed trial left.
+    """
+    tempfile.tempdir = temporary
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
