@@ -313,6 +313,27 @@ def test_three_groups_of_a_class_reach_all_three_splits():
     assert sorted(splits[:3]) == ["test", "train", "val"]
 
 
+def test_files_without_content_take_no_place_in_the_splits(tmp_path):
+    for name in ("gym", "walk"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            (tmp_path / name / f"good{number}.mp4").write_text(
+                f"{name}{number}"
+            )
+    for number in range(40):
+        (tmp_path / "gym" / f"empty{number}.mp4").touch()
+    videos = Manifest.from_folder(
+        tmp_path, val_fraction=0.2, test_fraction=0.2
+    ).videos
+    for name in ("gym", "walk"):
+        splits = [
+            video.split
+            for video in videos
+            if video.file.startswith(f"{name}/good")
+        ]
+        assert sorted(splits) == ["test", "train", "val"]
+
+
 def test_a_class_of_one_group_is_trained_on():
     groups = ["only"] * 4 + [str(i) for i in range(20)]
     splits = split_groups(

@@ -1,6 +1,7 @@
 """How a folder of videos was grouped and split, and what that leaves out."""
 
 import dataclasses
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,14 +19,28 @@ from har_keras.manifest.groups import (
 from har_keras.manifest.parts import Timed, counted
 from har_keras.progress import plural
 
+# Of a file that can't be read, and of an empty one.
+_HASHES_OF_NOTHING = ("", hashlib.sha256().hexdigest())
+
 
 class Divided(Timed, Protocol):
-    """A video, or a part of one, with its class, split and group."""
+    """A video, or a part of one, with its class, split, group and content."""
 
     @property
     def split(self) -> str: ...
     @property
     def group(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+
+
+def is_usable(video: Divided) -> bool:
+    """Returns whether a video may have frames, as far as is known.
+
+    A missing or an empty file has none, and would take the place of one that
+    does in the splits.
+    """
+    return video.sha256 not in _HASHES_OF_NOTHING
 
 
 @dataclass(frozen=True)
@@ -78,10 +93,11 @@ class Division:
             groups: Sequence of str. The group of each.
         """
         splits = [video.split for video in videos]
+        usable = [i for i, video in enumerate(videos) if is_usable(video)]
         pool = [
             i
-            for i, split in enumerate(splits)
-            if self.fractions and split in ("train", *self.fractions)
+            for i in usable or range(len(videos))
+            if self.fractions and splits[i] in ("train", *self.fractions)
         ]
         divided = split_groups(
             [groups[i] for i in pool],
