@@ -95,6 +95,7 @@ def test_toml_without_sections(tmp_path):
         ("epochs = true", "epochs must be a value of type int"),
         ("cache = 'zip'", "cache must be one of auto, jpeg, raw, off"),
         ("epochs 3", "could not be read as a TOML file"),
+        ("a" + ".a" * 65 + " = 1", "A line has more than 64 dots"),
     ],
 )
 def test_a_wrong_file_is_refused_in_words(tmp_path, text, words):
