@@ -53,7 +53,10 @@ def sentence(value: object) -> str:
     Args:
         value: object. A message or an error.
     """
-    text = printable(value)
+    return _without_middle(printable(_without_middle(str(value))))
+
+
+def _without_middle(text: str) -> str:
     if len(text) <= _LONGEST:
         return text
     return f"{text[: 2 * _LONGEST // 3]} ... {text[-_LONGEST // 4 :]}"

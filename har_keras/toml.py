@@ -16,6 +16,7 @@ from har_keras.errors import UsageError, reason_of
 from har_keras.files import read_regular
 
 _MOST_DOTS = 64
+_MOST_BYTES = 2**20
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def read_toml(path: Path) -> dict[str, Any]:
             a value has the wrong type.
     """
     try:
-        content = _parsed(read_regular(path).decode("utf-8"))
+        content = _parsed(read_regular(path, max_bytes=_MOST_BYTES).decode())
     except FileNotFoundError as error:
         raise UsageError(f"There is no config file '{path}'.") from error
     except OSError as error:
