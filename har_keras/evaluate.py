@@ -238,6 +238,7 @@ def _output(
     """Returns the folder of the results of a run."""
     if output is not None:
         return _folder(output)
+    run.require_no_links()
     if videos is not None:
         name = videos.resolve().name or "videos"
         return ResultFiles(run.evaluations_dir / name)
