@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 from har_keras.errors import DataError, HarError, reason_of
 from har_keras.files import read_regular, require_regular
 
+# What Keras says before is for those who write models.
+_REASON = re.compile(r"(?:Exception|Error) encountered[^:\n]*: ")
 LONGEST_NAME = 1000
 """Characters in the name of a class that comes from elsewhere."""
 
@@ -114,6 +117,7 @@ def different_texts(found: object) -> tuple[str, ...]:
 
 def _damaged(file: Path, reason: object) -> DataError:
     told = reason_of(reason) if isinstance(reason, Exception) else str(reason)
+    told = _REASON.split(told)[-1]
     first, *_ = told.strip().splitlines() or [type(reason).__name__]
     return DataError(
         f"'{file}' is damaged, or not of har_keras: {first.rstrip('.')}. Copy "

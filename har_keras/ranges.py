@@ -71,7 +71,7 @@ def require_ranges(section: Any) -> None:
                 )
 
 
-MOST_PIXELS = 2**30
+VIEW_PIXELS = 2**30
 """Of all views of a video, which are in memory at once: 3 GiB."""
 
 
@@ -117,10 +117,10 @@ def _require_multiples(options: Mapping[str, Any]) -> None:
 
 def _require_few_pixels(options: Mapping[str, Any]) -> None:
     pixels = view_pixels(options)
-    if pixels > MOST_PIXELS:
+    if pixels > VIEW_PIXELS:
         raise UsageError(
             "--num-clips times --num-crops times --num-frames times "
-            f"--crop-size squared must be at most {MOST_PIXELS}, for memory. "
+            f"--crop-size squared must be at most {VIEW_PIXELS}, for memory. "
             f"Received: {pixels}."
         )
 

@@ -114,6 +114,8 @@ def test_a_missing_file_is_named(tmp_path):
     ("options", "words"),
     [
         ({"crop_size": 100}, "--crop-size must be a multiple of --patch-size"),
+        ({"crop_size": 4112, "num_clips": 1}, "--crop-size must be from 1 to"),
+        ({"num_frames": 4098, "crop_size": 16}, "--num-frames must be from 1"),
         ({"num_frames": 5}, "--num-frames must be a multiple of"),
         ({"num_heads": 5}, "--hidden-dim must be a multiple of --num-heads"),
         ({"epochs": 0}, "--epochs must be at least 1"),
