@@ -42,6 +42,8 @@ MOST_LAYERS = 1000
 LAYERS = Range(
     f"from 1 to {MOST_LAYERS}", lambda value: 1 <= value <= MOST_LAYERS
 )
+MOST_WIDTH = 32768
+WIDTH = Range(f"from 1 to {MOST_WIDTH}", lambda value: 1 <= value <= MOST_WIDTH)
 RATE = Range("above 0 and at most 4096", lambda value: 0 < value <= 4096)
 # Videos are decoded at twice the rate of clips, whatever their own.
 CLIP_RATE = Range("above 0 and at most 500", lambda value: 0 < value <= 500)
@@ -88,6 +90,7 @@ def require_agreement(options: Mapping[str, Any]) -> None:
         options: Mapping. Every value by option name.
     """
     _require_multiples(options)
+    _require_widths(options)
     _require_few_pixels(options)
     _require_rest(options["val_fraction"], options["test_fraction"])
     if options["weights"] == "synthetic-actions":
@@ -112,6 +115,16 @@ def _require_multiples(options: Mapping[str, Any]) -> None:
             raise UsageError(
                 f"{flag(name)} must be a multiple of {flag(unit)}. Received: "
                 f"{value} and {divisor}; {near} would do."
+            )
+
+
+def _require_widths(options: Mapping[str, Any]) -> None:
+    """Raises `UsageError` for a decoder, where 0 is a default, too wide."""
+    for name in ("decoder_dim", "decoder_heads"):
+        if options[name] > MOST_WIDTH:
+            raise UsageError(
+                f"{flag(name)} must be at most {MOST_WIDTH}. Received: "
+                f"{options[name]}."
             )
 
 
