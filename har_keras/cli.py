@@ -37,7 +37,7 @@ from har_keras.terminal import (
     flush,
     messages_on_stderr,
     open_streams,
-    printable,
+    sentence,
 )
 from har_keras.toml import read_toml
 
@@ -98,7 +98,7 @@ def _failed(error: object, exit_code: int) -> int:
     """Prints what ended a verb as one line; returns the exit code."""
     with contextlib.suppress(OSError):
         flush()
-    print(f"Error: {printable(error)}", file=sys.stderr)
+    print(f"Error: {sentence(error)}", file=sys.stderr)
     return exit_code
 
 

@@ -26,6 +26,7 @@ from har_keras.ranges import (
     RATIO,
     SHARE,
     SIZE,
+    WIDTH,
     Metavar,
     require_agreement,
     require_ranges,
@@ -157,17 +158,17 @@ class ModelConfig:
     such a model on its hub, whose dimensions are then the default."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype; bfloat16 is mixed precision (variables stay float32)."""
-    patch_size: Annotated[int, AT_LEAST_ONE] = 16
+    patch_size: Annotated[int, SIZE] = 16
     """Height and width of a tubelet in pixels."""
-    tubelet_frames: Annotated[int, AT_LEAST_ONE] = 2
+    tubelet_frames: Annotated[int, SIZE] = 2
     """Depth of a tubelet in frames."""
-    hidden_dim: Annotated[int, AT_LEAST_ONE] = 48
+    hidden_dim: Annotated[int, WIDTH] = 48
     """Embedding dimension of a token."""
     num_layers: Annotated[int, LAYERS] = 4
     """Transformer encoder layers."""
-    num_heads: Annotated[int, AT_LEAST_ONE] = 4
+    num_heads: Annotated[int, WIDTH] = 4
     """Attention heads; must divide --hidden-dim."""
-    mlp_dim: Annotated[int, AT_LEAST_ONE] = 192
+    mlp_dim: Annotated[int, WIDTH] = 192
     """Hidden dimension of the MLP in each layer."""
     dropout_rate: Annotated[float, FRACTION] = 0.0
     """Dropout on embeddings, attention outputs and MLPs."""
@@ -197,14 +198,14 @@ class BackboneConfig:
     It is frozen, and its features are computed once."""
     backbone_weights: Path | None = None
     """File with its weights. Default: its package's, or its library's cache."""
-    backbone_stride: Annotated[int, AT_LEAST_ONE] = 1
+    backbone_stride: Annotated[int, SIZE] = 1
     """The backbone reads every n-th frame of a clip."""
     optical_flow: bool = False
     """Add statistics of the optical flow, how people move, to the features."""
     feature_pooling: Literal["grid", "motion"] = "grid"
     """What is kept of a frame's features: the means of a grid of cells, or the
     mean where the clip moves most, and its change."""
-    feature_grid: Annotated[int, AT_LEAST_ONE] = 2
+    feature_grid: Annotated[int, SIZE] = 2
     """Cells of a frame along each side to which features are averaged."""
     linear_path: bool = True
     """Add a linear layer; the transformer then learns at a hundredth."""

@@ -2,14 +2,17 @@
 
 import contextlib
 import json
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from har_keras.errors import DataError, HarError
+from har_keras.errors import DataError, HarError, reason_of
 from har_keras.files import read_regular, require_regular
 
+# What Keras says before is for those who write models.
+_REASON = re.compile(r"(?:Exception|Error) encountered[^:\n]*: ")
 LONGEST_NAME = 1000
 """Characters in the name of a class that comes from elsewhere."""
 
@@ -113,7 +116,9 @@ def different_texts(found: object) -> tuple[str, ...]:
 
 
 def _damaged(file: Path, reason: object) -> DataError:
-    first, *_ = str(reason).strip().splitlines() or [type(reason).__name__]
+    told = reason_of(reason) if isinstance(reason, Exception) else str(reason)
+    told = _REASON.split(told)[-1]
+    first, *_ = told.strip().splitlines() or [type(reason).__name__]
     return DataError(
         f"'{file}' is damaged, or not of har_keras: {first.rstrip('.')}. Copy "
         "it again from where it was made, or train again."

@@ -44,3 +44,14 @@ class Interrupted(BaseException):
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)
         self.exit_code = 128 + signal_number
+
+
+def reason_of(error: Exception) -> str:
+    """Returns what failed; of a system's error, without its number and file.
+
+    Example:
+
+    >>> reason_of(FileNotFoundError(2, "No such file or directory", "a.mp4"))
+    'No such file or directory'
+    """
+    return getattr(error, "strerror", None) or str(error)

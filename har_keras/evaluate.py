@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -238,8 +239,9 @@ def _output(
     """Returns the folder of the results of a run."""
     if output is not None:
         return _folder(output)
+    run.require_no_links()
     if videos is not None:
-        name = videos.resolve().name or "videos"
+        name = os.path.basename(os.path.realpath(videos)) or "videos"
         return ResultFiles(run.evaluations_dir / name)
     if split in (None, "test"):
         return run

@@ -42,6 +42,8 @@ MOST_LAYERS = 1000
 LAYERS = Range(
     f"from 1 to {MOST_LAYERS}", lambda value: 1 <= value <= MOST_LAYERS
 )
+MOST_WIDTH = 32768
+WIDTH = Range(f"from 1 to {MOST_WIDTH}", lambda value: 1 <= value <= MOST_WIDTH)
 RATE = Range("above 0 and at most 4096", lambda value: 0 < value <= 4096)
 # Videos are decoded at twice the rate of clips, whatever their own.
 CLIP_RATE = Range("above 0 and at most 500", lambda value: 0 < value <= 500)
@@ -71,7 +73,7 @@ def require_ranges(section: Any) -> None:
                 )
 
 
-MOST_PIXELS = 2**30
+VIEW_PIXELS = 2**30
 """Of all views of a video, which are in memory at once: 3 GiB."""
 
 
@@ -88,6 +90,7 @@ def require_agreement(options: Mapping[str, Any]) -> None:
         options: Mapping. Every value by option name.
     """
     _require_multiples(options)
+    _require_widths(options)
     _require_few_pixels(options)
     _require_rest(options["val_fraction"], options["test_fraction"])
     if options["weights"] == "synthetic-actions":
@@ -115,12 +118,22 @@ def _require_multiples(options: Mapping[str, Any]) -> None:
             )
 
 
+def _require_widths(options: Mapping[str, Any]) -> None:
+    """Raises `UsageError` for a decoder, where 0 is a default, too wide."""
+    for name in ("decoder_dim", "decoder_heads"):
+        if options[name] > MOST_WIDTH:
+            raise UsageError(
+                f"{flag(name)} must be at most {MOST_WIDTH}. Received: "
+                f"{options[name]}."
+            )
+
+
 def _require_few_pixels(options: Mapping[str, Any]) -> None:
     pixels = view_pixels(options)
-    if pixels > MOST_PIXELS:
+    if pixels > VIEW_PIXELS:
         raise UsageError(
             "--num-clips times --num-crops times --num-frames times "
-            f"--crop-size squared must be at most {MOST_PIXELS}, for memory. "
+            f"--crop-size squared must be at most {VIEW_PIXELS}, for memory. "
             f"Received: {pixels}."
         )
 

@@ -175,6 +175,18 @@ class Run(ResultFiles):
                 "and its new place."
             )
 
+    def require_no_links(self) -> None:
+        """Raises `DataError` for a link in it: what is elsewhere is not ours.
+
+        A run of somebody else could lead what is written into it anywhere.
+        """
+        for item in sorted(self.path.glob("*")):
+            if item.is_symlink():
+                raise DataError(
+                    f"'{item}' is a link, which har_keras never makes. Put "
+                    "what it leads to there itself, or remove it."
+                )
+
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """Keeps other processes from writing into the run at the same time.
@@ -184,9 +196,11 @@ class Run(ResultFiles):
 
         Raises:
             UsageError: If another process writes into it.
+            DataError: If something in it is a link.
             EnvironmentFault: If the clock is too far back for a model's file.
         """
         _require_clock()
+        self.require_no_links()
         lock = self._locked()
         try:
             yield

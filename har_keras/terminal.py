@@ -41,6 +41,27 @@ def printable(value: object) -> str:
     )
 
 
+_LONGEST = 1000
+
+
+def sentence(value: object) -> str:
+    """Returns a printable text for people, without the middle of a long one.
+
+    A name in it may have a million characters. What came stands at the start
+    and how to mend it at the end.
+
+    Args:
+        value: object. A message or an error.
+    """
+    return _without_middle(printable(_without_middle(str(value))))
+
+
+def _without_middle(text: str) -> str:
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[: 2 * _LONGEST // 3]} ... {text[-_LONGEST // 4 :]}"
+
+
 def shell_word(path: Path | str) -> str:
     """Returns a path for a command that is printed, to be copied.
 
@@ -157,7 +178,7 @@ class _Printable(logging.Formatter):
     """Prints a message on one line, whatever names it quotes."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = printable(record.getMessage())
+        record.message = sentence(record.getMessage())
         return super().formatMessage(record)
 
 

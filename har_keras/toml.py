@@ -12,8 +12,11 @@ from typing import Any, Literal
 import tomli_w
 
 from har_keras.config import Config, section_of
-from har_keras.errors import UsageError
+from har_keras.errors import UsageError, reason_of
 from har_keras.files import read_regular
+
+_MOST_DOTS = 64
+_MOST_BYTES = 2**20
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -30,10 +33,14 @@ def read_toml(path: Path) -> dict[str, Any]:
             a value has the wrong type.
     """
     try:
-        content = tomllib.loads(read_regular(path).decode("utf-8"))
+        content = _parsed(read_regular(path, max_bytes=_MOST_BYTES).decode())
     except FileNotFoundError as error:
         raise UsageError(f"There is no config file '{path}'.") from error
-    except (OSError, RecursionError, ValueError) as error:
+    except OSError as error:
+        raise UsageError(
+            f"'{path}' can't be read: {reason_of(error)}."
+        ) from error
+    except (RecursionError, ValueError) as error:
         raise UsageError(
             f"'{path}' could not be read as a TOML file: {error}."
         ) from error
@@ -47,6 +54,14 @@ def read_toml(path: Path) -> dict[str, Any]:
         )
     options = renamed_options(options)
     return {name: _typed(name, value) for name, value in options.items()}
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    # The parser's memory grows with the square of the parts of a key.
+    for line in text.split("\n"):
+        if line.count(".") > _MOST_DOTS and not line.lstrip().startswith("#"):
+            raise ValueError(f"A line has more than {_MOST_DOTS} dots")
+    return tomllib.loads(text)
 
 
 def write_toml(config: Config, path: Path) -> None:

@@ -143,3 +143,9 @@ def test_a_damaged_file_of_a_run_is_named(two, capsys, name, content):
     (two[1].path / name).write_text(content)
     assert main([str(run.path) for run in two]) == 3
     assert f"{name}' is damaged" in capsys.readouterr().err
+
+
+def test_a_link_to_itself_is_no_run(two, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(DataError, match="is not a run"):
+        compare([two[0].path, tmp_path / "loop"])

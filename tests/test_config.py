@@ -95,6 +95,7 @@ def test_toml_without_sections(tmp_path):
         ("epochs = true", "epochs must be a value of type int"),
         ("cache = 'zip'", "cache must be one of auto, jpeg, raw, off"),
         ("epochs 3", "could not be read as a TOML file"),
+        ("a" + ".a" * 65 + " = 1", "A line has more than 64 dots"),
     ],
 )
 def test_a_wrong_file_is_refused_in_words(tmp_path, text, words):
@@ -113,6 +114,8 @@ def test_a_missing_file_is_named(tmp_path):
     ("options", "words"),
     [
         ({"crop_size": 100}, "--crop-size must be a multiple of --patch-size"),
+        ({"crop_size": 4112, "num_clips": 1}, "--crop-size must be from 1 to"),
+        ({"num_frames": 4098, "crop_size": 16}, "--num-frames must be from 1"),
         ({"num_frames": 5}, "--num-frames must be a multiple of"),
         ({"num_heads": 5}, "--hidden-dim must be a multiple of --num-heads"),
         ({"epochs": 0}, "--epochs must be at least 1"),
@@ -120,6 +123,8 @@ def test_a_missing_file_is_named(tmp_path):
         ({"dropout_rate": 1.0}, r"--dropout-rate must be in \[0, 1\)"),
         ({"weight_decay": -1.0}, "--weight-decay must be 0 or more"),
         ({"val_fraction": 0.5, "test_fraction": 0.5}, "leave some videos"),
+        ({"mlp_dim": 10**9}, "--mlp-dim must be from 1 to 32768"),
+        ({"decoder_dim": 10**9}, "--decoder-dim must be at most 32768"),
         ({"num_layers": 10**6}, "--num-layers must be from 1 to 1000"),
         ({"micro_batch_size": -2}, "--micro-batch-size must be -1"),
         ({"batchsize": 3}, "Did you mean 'batch_size'"),

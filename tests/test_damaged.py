@@ -88,7 +88,9 @@ MODELS = {
     "a huge width": lambda file: with_options(file, hidden_dim=10**9),
     "a million layers": lambda file: with_options(file, num_layers=10**6),
     "many frames": lambda file: with_options(file, num_frames=10**8),
+    "more frames than any": lambda file: with_options(file, num_frames=4098),
     "no heads": lambda file: with_options(file, num_heads=0),
+    "a word for a number": lambda file: with_options(file, num_classes="x"),
     "no numbers": lambda file: with_weights(file, np.nan),
     "a function": lambda file: with_items(
         file, **{"config.json": foreign_class("builtins", "os.system")}
@@ -143,8 +145,9 @@ def run(tiny_run, tmp_path):
 def test_a_damaged_model_is_one_sentence(kind, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     MODELS[kind](run.model_file)
-    with pytest.raises(DataError, match=r"model\.keras' is damaged"):
+    with pytest.raises(DataError, match=r"model\.keras' is damaged") as error:
         load(run.path)
+    assert "<class" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 

@@ -31,6 +31,7 @@ from har_keras.store.scenes import find_scenes, group_by_look, group_warnings
 
 CLASSES = ("squat", "walk", "work")
 PEOPLE = "alice bob carl dora emil fred gina hans".split()
+ROOMS = "kitchen hall office garden lab yard roof".split()
 RANDOM = random.Random(0)
 IDS = ["".join(RANDOM.choices("abcXYZ0189-_kq", k=11)) for _ in range(36)]
 UUIDS = [str(uuid.UUID(int=RANDOM.getrandbits(128))) for _ in range(12)]
@@ -73,6 +74,7 @@ SCHEMES = {
     "ActivityNet": ("{c}/v_{s}_{k}.0_{k}.5", IDS[24:], 3),
     "UUID": ("{c}/{s}_{k}", UUIDS, 3),
     "stock author": ("{c}/pexels-{s}-9{k}123", PEOPLE, 5),
+    "rooms": ("{c}/{s}_{k:02}", ROOMS, 5),
     "HMDB51": ("{c}/{s}_{c}_u_cm_np1_fr_med_{k}", PEOPLE, 4),
 }  # fmt: skip
 

@@ -121,6 +121,7 @@ def test_tables_as_spreadsheets_save_them(tmp_path, text):
         ("file,class\n1.mp4,a\n1.mp4,b\n", "line 3.*second time"),
         ("file,class,split\n1.mp4,a,both\n", "line 2.*train, val or test"),
         ("file,class,split\n1.mp4,a,train\n2.mp4,b,\n", "line 3.*is empty"),
+        pytest.param('"' * 300_000, "line 1.*not a line of a table", id="cell"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path, text, words):

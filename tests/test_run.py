@@ -163,3 +163,16 @@ def test_a_clock_before_the_dates_of_zip_files_is_said(tmp_path, monkeypatch):
     ):
         pass
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+@pytest.mark.parametrize("name", [".lock", "run.log", "events"])
+def test_a_link_in_a_run_is_not_written_through(name, tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    run = Run(tmp_path / "run")
+    run.create(Config())
+    (run.path / name).symlink_to(outside)
+    with pytest.raises(DataError, match="is a link"), run.writing():
+        pytest.fail("it was opened")
+    assert outside.read_text() == "mine"

@@ -2,6 +2,7 @@ import contextlib
 import errno
 import itertools
 import json
+import math
 import os
 import shutil
 import signal
@@ -290,6 +291,8 @@ def test_a_damaged_shard_is_left_out_with_a_warning(tmp_path, caplog):
         {"num_frames": -5}, {"num_frames": "x"}, {"height": 0},
         {"height": -3}, {"height": "x"}, {"width": 2**40}, {"reason": [1]},
         {"num_thumbnails": 1.5}, {"zzz": 1}, {"info": {"x": 1}},
+        {"num_thumbnails": 1}, {"source_frames": "x"}, {"variable_rate": 2},
+        {"info": {"fps": [1]}}, {"info": {"duration_seconds": math.inf}},
     ],
     ids=str,
 )  # fmt: skip
@@ -306,7 +309,8 @@ def test_an_index_that_makes_no_sense_is_left_out(changes, tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"nested", b"negative", b"no thumbnails", "a pipe"]
+    "content",
+    [b"", b"nested", b"negative", b"no thumbnails", b"flat", "a pipe"],
 )
 def test_an_index_of_somebody_else_is_left_out(content, tmp_path, caplog):
     store, _ = filled(tmp_path / "s", draw_video(tmp_path / "a.mp4"))
@@ -319,6 +323,8 @@ def test_an_index_of_somebody_else_is_left_out(content, tmp_path, caplog):
         held["offsets"] = held["offsets"] - 10**6
     if content == b"no thumbnails":
         del held["thumbnails"]
+    if content == b"flat":
+        held["thumbnails"] = held["thumbnails"][:, :8]
     np.savez(index, **held)
     if content == b"":
         index.write_bytes(content)

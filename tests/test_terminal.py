@@ -83,6 +83,17 @@ def test_messages_and_errors_pass_one_door(capsys, tmp_path):
         assert text.replace("\n", "").isprintable()
 
 
+def test_a_long_name_leaves_the_rest_of_a_message(capsys):
+    def verb():
+        raise DataError(f"There is no '{'x' * 10**6}'. Give another one.")
+
+    assert cli.run_verb(verb) == 3
+    said = capsys.readouterr().err
+    assert said.startswith("Error: There is no 'xx")
+    assert said.endswith("xx'. Give another one.\n")
+    assert len(said) < 1100
+
+
 @UNIX
 @pytest.mark.parametrize(
     ("redirection", "exit_code"),

@@ -226,6 +226,26 @@ def test_a_part_is_listed_once(tmp_path):
         listed(tmp_path, ["a.mp4,walk,1,4", "a.mp4,gym,1,4"])
 
 
+def test_many_parts_are_not_compared_each_with_each(tmp_path, monkeypatch):
+    compared = []
+    monkeypatch.setattr(
+        "har_keras.manifest.collecting.require_other_part",
+        lambda *pair: compared.append(pair),
+    )
+    rows = [f"a.mp4,{'walk' if n % 2 else 'gym'},{n},{n + 1}" for n in range(9)]
+    assert len(listed(tmp_path, rows).videos) == 9
+    assert not compared
+
+
+def test_a_whole_video_beside_parts_is_refused(tmp_path):
+    for rows in (
+        ["a.mp4,walk,,", "a.mp4,gym,1,4"],
+        ["a.mp4,walk,1,4", "a.mp4,gym,,"],
+    ):
+        with pytest.raises(DataError, match="as a whole and in parts"):
+            listed(tmp_path, rows)
+
+
 def test_labels_that_touch_do_not_overlap(tmp_path):
     rows = ["a.mp4,walk,0,5.05", "a.mp4,gym,5,7", "a.mp4,walk,7.1,9"]
     assert len(listed(tmp_path, rows).videos) == 3

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +141,8 @@ def compare(runs: Sequence[Path | str]) -> Comparison:
 
 
 def _require_distinct(runs: Sequence[Path | str]) -> None:
-    places = [Path(run).resolve() for run in runs]
+    # Before Python 3.13 `Path.resolve` raises where a link leads to itself.
+    places = [os.path.realpath(run) for run in runs]
     for run, place in zip(runs, places, strict=True):
         if places.count(place) > 1:
             raise UsageError(f"The run '{run}' is given twice. Name each once.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from pathlib import Path
 from har_keras.errors import DataError
 from har_keras.manifest.collecting import (
     ClassNames,
+    Times,
     file_of,
-    require_other_part,
+    require_new_part,
 )
 from har_keras.manifest.entries import FoundVideo
 from har_keras.manifest.formats.cells import one_label, seconds_between
@@ -128,12 +128,11 @@ def rows_from(table: Table, files: VideoFiles) -> list[LabelRow]:
         else x
         for x, line in zip(rows, table.rows, strict=True)
     ]
-    by_file: dict[str, list[LabelRow]] = {}
+    by_file: dict[str, dict[Times, FoundVideo]] = {}
     for line, row in zip(table.rows, named, strict=True):
-        mine = by_file.setdefault(row.file, [])
-        for other in mine:
-            require_other_part(line.place, row.found(), other.found())
-        mine.append(row)
+        mine = by_file.setdefault(row.file, {})
+        require_new_part(line.place, row.found(), mine)
+        mine[row.start, row.end] = row.found()
     require_parts([row.found() for row in named])
     return named
 
@@ -160,8 +159,10 @@ def _row(line: Row, columns: Mapping[str, str], files: VideoFiles) -> LabelRow:
 def require_consistent(rows: Sequence[LabelRow]) -> None:
     """Raises `DataError` unless the rows of one file go together."""
     found = [row.found() for row in rows]
-    for first, second in itertools.combinations(found, 2):
-        require_other_part(f"'{first.file}'", second, first)
+    others: dict[Times, FoundVideo] = {}
+    for video in found:
+        require_new_part(f"'{video.file}'", video, others)
+        others[video.start, video.end] = video
     require_parts(found)
 
 

@@ -1,6 +1,7 @@
 """Collects the videos that lists and tables name, and checks them together."""
 
 import dataclasses
+import itertools
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,9 @@ from har_keras.manifest.video_files import VideoFiles
 from har_keras.progress import plural
 from har_keras.terminal import shell_word
 
+Times = tuple[float | None, float | None]
+_WHOLE: Times = (None, None)
+
 # Files of class names, in order of precedence.
 _NAMES_FILES = (
     "classes.txt", "class_names.txt", "labels.txt", "label_map*.txt",
@@ -45,7 +49,7 @@ class Collected:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._videos: dict[str, list[FoundVideo]] = {}
+        self._videos: dict[str, dict[Times, FoundVideo]] = {}
 
     def add(self, place: str, video: FoundVideo) -> None:
         """Adds a video or a part of one.
@@ -57,11 +61,10 @@ class Collected:
         Raises:
             DataError: If it is listed already.
         """
-        others = self._videos.setdefault(video.file, [])
-        for other in others:
-            require_other_part(place, video, other)
-        others.append(
-            dataclasses.replace(video, reason=missing(self.root, video.file))
+        others = self._videos.setdefault(video.file, {})
+        require_new_part(place, video, others)
+        others[video.start, video.end] = dataclasses.replace(
+            video, reason=missing(self.root, video.file)
         )
 
     def listing(self, notes: Iterable[str]) -> FolderListing:
@@ -72,7 +75,9 @@ class Collected:
         videos = [
             video
             for file in sorted(self._videos)
-            for video in sorted(self._videos[file], key=lambda x: x.start or 0)
+            for video in sorted(
+                self._videos[file].values(), key=lambda x: x.start or 0
+            )
         ]
         splits = splits_of({video.split for video in videos})
         return FolderListing(
@@ -82,6 +87,28 @@ class Collected:
             ),
             tuple(notes),
         )
+
+
+def require_new_part(
+    place: str, video: FoundVideo, others: Mapping[Times, FoundVideo]
+) -> None:
+    """Raises if an entry labels what another of the same file does.
+
+    Args:
+        place: str. Where it stands, for the message.
+        video: FoundVideo. The entry.
+        others: Mapping. Those before it, by their times.
+
+    Raises:
+        DataError: Says which line to leave out.
+    """
+    times = (video.start, video.end)
+    # No other one can be in its way, and a video may have thousands.
+    near = [others[x] for x in (times, _WHOLE) if x in others]
+    if times == _WHOLE:
+        near += itertools.islice(others.values(), 1)
+    for other in near:
+        require_other_part(place, video, other)
 
 
 def require_other_part(

@@ -83,7 +83,11 @@ _TIMES = re.compile(r"(.+?)[-_](\d+(?:\.\d+)?)[-_](\d+(?:\.\d+)?)$")
 _YOUTUBE = re.compile(r"(?:v_|yt-)?([\w-]{11})(?:[-_]\d+(?:\.\d+)?){1,2}$")
 _GOPRO = re.compile(r"(?:G[XHLP]\d\d|GOPR)(\d{4})(?!\d)", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]+")
-_WORDS_OF_MANNER = re.compile(rf"(?:(?:{'|'.join(sorted(_MANNERS))})[\W_]*)+")
+# Letters count by themselves alone: "ralf" and "lab" are no row of them.
+_WORDS_OF_MANNER = re.compile(
+    rf"(?:(?:{'|'.join(sorted(x for x in _MANNERS if len(x) > 1))}"
+    r"|(?<![^\W_])[fblra](?![^\W_]))[\W_]*)+"
+)
 _UNIT = re.compile(r"\d+|[^\W\d_]+")
 
 

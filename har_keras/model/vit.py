@@ -22,7 +22,7 @@ from har_keras.model.options import (
     require_at_most,
 )
 from har_keras.model.weights import load_weights
-from har_keras.ranges import MOST_LAYERS, MOST_PIXELS
+from har_keras.ranges import MOST_LAYERS, MOST_PIXELS, MOST_WIDTH
 
 STEMS: dict[str, type[TubeletEmbedding]] = {
     "pixels": TubeletEmbedding,
@@ -127,6 +127,7 @@ class VideoViT(keras.Model):
         require_arguments(num_classes, pooling, attention)
         require_at_most(MOST_LAYERS, layers=num_layers + num_temporal_layers)
         require_at_most(MOST_PIXELS, num_frames=num_frames, crop_size=crop_size)
+        require_at_most(MOST_WIDTH, hidden_dim=hidden_dim, mlp_dim=mlp_dim)
         self.num_classes = num_classes
         self.num_frames = num_frames
         self.crop_size = crop_size

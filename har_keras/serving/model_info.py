@@ -12,7 +12,7 @@ from typing import Any
 
 from har_keras.config import ClipConfig, EvaluationConfig, Form
 from har_keras.errors import DataError
-from har_keras.ranges import CLIP_RATE, MOST_PIXELS, view_pixels
+from har_keras.ranges import CLIP_RATE, VIEW_PIXELS, view_pixels
 
 # Name of the metadata in every export; fixed, so that old exports open.
 INFO = "usage"
@@ -139,9 +139,14 @@ class ModelInfo:
             raise ValueError(f"Its rate must be {CLIP_RATE.text}.")
         if not all(0 < x <= _MAX and x is not True for x in temperatures):
             raise ValueError(f"Not above 0: {temperatures}.")
-        if view_pixels(self.options()) > MOST_PIXELS:
+        if view_pixels(self.options()) > VIEW_PIXELS:
             raise ValueError("Too many pixels in the views of a video.")
-        for share in (self.threshold, self.accept_errors):
+        shares = (
+            self.threshold,
+            self.accept_errors,
+            self.evaluation.accept_errors,
+        )
+        for share in shares:
             if share is not None and not 0 <= share <= 1:
                 raise ValueError(f"Not in [0, 1]: {share}.")
         limits = (self.limit, self.window_limit)

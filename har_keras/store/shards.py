@@ -2,9 +2,10 @@
 
 import json
 import logging
+import math
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from har_keras.errors import reason_of
 from har_keras.files import open_regular, require_regular
 from har_keras.video.ffmpeg import Frames
 from har_keras.video.ffmpeg_log import VideoInfo
@@ -25,6 +27,8 @@ THUMBNAIL_PIXELS = 16
 THUMBNAIL_STRIDE = 2
 """Stored frames from one thumbnail to the next."""
 
+_HEADER = asdict(VideoInfo())
+_COUNTED = {"source_frames": 0, "variable_rate": False}
 _TEXTS = ("sha256", "damage", "reason", "note", "decoder")
 
 
@@ -134,9 +138,10 @@ def read_index(path: Path) -> list[StoredVideo]:
         ):
             words = json.loads(index["videos"].tobytes())
             offsets, sizes = index["offsets"], index["sizes"]
-            if "thumbnails" not in index:
-                raise ValueError("its thumbnails are missing")
+            shape = _shape_of_thumbnails(index)
         _require_sense(words, offsets, sizes)
+        if shape[0] != sum(item["num_thumbnails"] for item in words):
+            raise ValueError("thumbnails are missing")
         require_regular(shard)
         if len(offsets) and shard.stat().st_size < int((offsets + sizes).max()):
             raise ValueError(f"{shard.name} is too short")
@@ -152,8 +157,25 @@ def read_index(path: Path) -> list[StoredVideo]:
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
-        logger.warning("'%s' is left out of the store: %s.", path, error)
+        logger.warning(
+            "'%s' is left out of the store: %s.", path, reason_of(error)
+        )
         return []
+
+
+def _shape_of_thumbnails(index: Any) -> tuple[int, ...]:
+    """Returns the shape of the thumbnails, which are read when needed.
+
+    Raises:
+        ValueError: If they are none.
+    """
+    with index.zip.open("thumbnails.npy") as opened:
+        np.lib.format.read_magic(opened)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(opened)
+    size = (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS)
+    if dtype != np.uint8 or tuple(shape[1:]) != size:
+        raise ValueError("its thumbnails are none")
+    return tuple(shape)
 
 
 def _require_sense(
@@ -173,11 +195,26 @@ def _require_sense(
             raise ValueError("frames have no size")
         if not all(isinstance(item[x], str) for x in _TEXTS):
             raise ValueError("a text is none")
+        _require_types(_HEADER, item["info"])
+        _require_types(_COUNTED, item)
     if sum(item["num_frames"] for item in words) != len(offsets):
         raise ValueError("frames are missing")
     for places in (offsets, sizes):
         if places.dtype.kind not in "iu" or (places < 0).any():
             raise ValueError("a place is none")
+
+
+def _require_types(
+    examples: Mapping[str, object], found: Mapping[str, Any]
+) -> None:
+    """Raises `ValueError` if a value is of another type than its example."""
+    for name, example in examples.items():
+        value = found.get(name, example)
+        is_number = type(example) is float and type(value) is int
+        if type(value) is not type(example) and not is_number:
+            raise ValueError(f"{name} is none")
+        if type(value) is float and not math.isfinite(value):
+            raise ValueError(f"{name} is not finite")
 
 
 def _videos_from_index(

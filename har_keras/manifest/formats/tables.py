@@ -4,6 +4,7 @@ A column is found by its name. What is not understood is said, not dropped.
 """
 
 import csv
+import functools
 import io
 import json
 import re
@@ -156,7 +157,7 @@ def header_of(content: str) -> tuple[str, ...]:
 
 
 class _Opened:
-    """The text of a CSV file, whose first line is read."""
+    """The text of a CSV file, of which nothing is read before it is asked."""
 
     def __init__(self, content: str) -> None:
         start = len(content) - len(content.lstrip("\r\n"))
@@ -169,8 +170,11 @@ class _Opened:
         self.delimiter = max(",;\t|", key=header.count)
         lines = io.StringIO(content, newline="")
         self.reader = csv.reader(lines, delimiter=self.delimiter)
-        names = next(self.reader, [])
-        self.names = tuple(name.strip().lower() for name in names)
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """The columns that the first line names, in lower case."""
+        return tuple(x.strip().lower() for x in next(self.reader, []))
 
     @property
     def line(self) -> int:
