@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,10 +241,11 @@ def seconds_of(value: object) -> float | None:
     if value is None:
         return None
     if isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
-        if math.isfinite(seconds) and seconds >= 0:
-            return round(seconds, SECONDS_DIGITS)
-    raise DataError(f"A time is in seconds, 0 or more. Received: {value!r}.")
+        # Also an integer that is too large for a float.
+        if 0 <= value <= sys.float_info.max:
+            return round(float(value), SECONDS_DIGITS)
+    shown = repr(value)[:40]
+    raise DataError(f"A time is in seconds, 0 or more. Received: {shown}.")
 
 
 def manifest_path(root: Path) -> Path:
