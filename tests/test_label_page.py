@@ -149,6 +149,7 @@ def test_a_change_by_hand_is_seen_and_a_wrong_one_is_named(client, folder):
         {"changes": [{"v": "%", "s": "1", "set": {}}], "since": 0, "number": 0},
         {"changes": [{"v": "%", "s": 2, "e": 1, "set": {"c": "a"}}],
          "since": 0, "number": 0},
+        {"changes": [{"v": "%", "set": {"c": ["a"]}}], "since": 0, "number": 0},
         {"changes": [{"v": "%", "s": 10**400, "set": {"c": "a"}}],
          "since": 0, "number": 0},
         {"changes": [{"v": "%", "set": {"n": "half a \ud83d"}}],

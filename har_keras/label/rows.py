@@ -17,7 +17,11 @@ from har_keras.manifest.collecting import (
     require_other_part,
 )
 from har_keras.manifest.entries import FoundVideo
-from har_keras.manifest.formats.cells import one_label, seconds_between
+from har_keras.manifest.formats.cells import (
+    one_label,
+    require_path,
+    seconds_between,
+)
 from har_keras.manifest.formats.tables import (
     LABEL_COLUMNS,
     Row,
@@ -145,6 +149,7 @@ def _row(line: Row, columns: Mapping[str, str], files: VideoFiles) -> LabelRow:
     }
     if not cells["file"].strip():
         raise DataError(f"{line.place}: file is empty.")
+    require_path(cells["file"], line.place)
     file = file_of(files, cells["file"], line.place, "", "", strict=True)
     start, end = seconds_between(cells["start"], cells["end"], line.place)
     used = {*columns.values(), *LABEL_COLUMNS}
