@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from har_keras.errors import EnvironmentFault
+from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.serving import messages
 from har_keras.serving.address import Address, Busy, no_prediction, refusal
 
@@ -72,7 +72,8 @@ class RestTransport:
             with deadline:
                 response = self._response(connection, body)
                 content = response.read(_MAX_RESPONSE_BYTES)
-        except (OSError, http.client.HTTPException) as error:
+        # Of a chunk with a negative length, a `ValueError`.
+        except (OSError, ValueError, http.client.HTTPException) as error:
             connection.close()
             if deadline.passed or isinstance(error, TimeoutError):
                 raise refusal("DEADLINE_EXCEEDED", "", self.address) from error
@@ -89,6 +90,11 @@ class RestTransport:
     ) -> http.client.HTTPResponse:
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(_KEY_VARIABLE):
+            if not (key.isascii() and key.isprintable()):
+                raise UsageError(
+                    f"The environment variable {_KEY_VARIABLE} must be a key "
+                    "of letters, digits and signs of ASCII, in one line."
+                )
             headers["Authorization"] = f"Bearer {key}"
         # A server that rejects a large body responds before it has read all
         # of it and closes the connection; the response can still be read.
@@ -188,7 +194,8 @@ def from_json(value: Any) -> np.ndarray:
     """Converts an output of TensorFlow Serving's JSON to an array."""
     array = np.asarray(value)
     if array.dtype.kind in "US":
-        return array.astype(object)
+        # As it came: a number among texts is none.
+        return np.asarray(value, dtype=object)
     if array.dtype == bool:
         return array
     with np.errstate(over="ignore"):  # infinity, which is then refused
