@@ -34,6 +34,7 @@ from har_keras.recipes import PRESETS, RECIPES
 from har_keras.run import Run, with_model_of_weights
 from har_keras.terminal import (
     flush,
+    last_words,
     messages_on_stderr,
     open_streams,
     printable,
@@ -70,7 +71,7 @@ def run_verb(verb: Callable[[], object]) -> int:
         except HarError as error:
             return _failed(error, error.exit_code)
         except KeyboardInterrupt:
-            print("Stopped by Ctrl-C.", file=sys.stderr)
+            last_words("Stopped by Ctrl-C.")
             return end_now(130)
         except Interrupted as interrupted:
             return end_now(interrupted.exit_code)
@@ -94,9 +95,7 @@ _NO_MEMORY = (
 
 def _failed(error: object, exit_code: int) -> int:
     """Prints what ended a verb as one line; returns the exit code."""
-    with contextlib.suppress(OSError):
-        flush()
-    print(f"Error: {printable(error)}", file=sys.stderr)
+    last_words(f"Error: {printable(error)}")
     return exit_code
 
 

@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from har_keras.progress import in_notebook, is_unseen
 
@@ -82,11 +83,26 @@ def open_streams() -> None:
 
 def flush() -> None:
     """Writes what is printed; if that fails, drops it and raises OSError."""
+    _flush(sys.stdout)
+
+
+def last_words(text: str) -> None:
+    """Prints what ended a program on stderr, if that can be written to."""
+    with contextlib.suppress(OSError):
+        flush()
+    with contextlib.suppress(OSError):
+        try:
+            print(text, file=sys.stderr)
+        finally:
+            _flush(sys.stderr)
+
+
+def _flush(stream: TextIO) -> None:
     try:
-        sys.stdout.flush()
+        stream.flush()
     except OSError:
         # Or it is tried again when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         raise
 
 
