@@ -209,6 +209,13 @@ def test_the_verbs_are_listed():
     )
     assert done.returncode == 0
     assert "train" in done.stdout
+    full = subprocess.run(
+        ["bash", "-c", f'"{sys.executable}" -m har_keras > /dev/full'],
+        capture_output=True,
+        text=True,
+    )
+    assert full.returncode == 4
+    assert full.stderr.startswith("Error: ")
     wrong = subprocess.run(
         [sys.executable, "-m", "har_keras", "trian"],
         capture_output=True,

@@ -162,7 +162,10 @@ def test_nested_json_is_one_sentence(scripted, client_of):
         client_of(scripted.url).predict(smooth_clips(1))
 
 
-@pytest.mark.parametrize("header", [b"", b"HTTP/1.1 200 OK\r\nX-A: "])
+@pytest.mark.parametrize(
+    "header",
+    [b"", b"HTTP/1.1 200 OK\r\nX-A: ", b"HTTP/1.1 200 OK\r\n\r\n"],
+)
 def test_a_byte_now_and_then_does_not_hold_the_time_limit_up(header, client_of):
     ended = threading.Event()
 

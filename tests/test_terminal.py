@@ -113,6 +113,15 @@ def test_a_closed_stream_is_no_file_of_ours(tmp_path):
 
 
 @UNIX
+def test_names_that_are_no_utf_8_are_read_from_a_list():
+    body = "lambda: sys.exit(sys.stdin.read() != '\\udcff')"
+    code, said = run_verb(
+        body, r"< <(printf '\xff')", PYTHONIOENCODING="utf-8:strict"
+    )
+    assert (code, said) == (0, "")
+
+
+@UNIX
 def test_a_terminal_of_ascii_gets_escapes():
     code, said = run_verb(
         "lambda: print(chr(176))", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0",

@@ -70,7 +70,7 @@ class RestTransport:
         deadline = _Deadline(connection, seconds)
         try:
             with deadline:
-                response = self._response(connection, body)
+                response = self._response(connection, body, deadline)
                 content = response.read(_MAX_RESPONSE_BYTES)
         # Of a chunk with a negative length, a `ValueError`.
         except (OSError, ValueError, http.client.HTTPException) as error:
@@ -86,7 +86,10 @@ class RestTransport:
         return response.status, content
 
     def _response(
-        self, connection: http.client.HTTPConnection, body: bytes
+        self,
+        connection: http.client.HTTPConnection,
+        body: bytes,
+        deadline: "_Deadline",
     ) -> http.client.HTTPResponse:
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(_KEY_VARIABLE):
@@ -100,6 +103,8 @@ class RestTransport:
         # of it and closes the connection; the response can still be read.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.request("POST", self._path(), body, headers)
+        # Of a response without a length, it is then known to that alone.
+        deadline.socket = connection.sock
         return connection.getresponse()
 
     def _path(self) -> str:
@@ -134,6 +139,7 @@ class _Deadline:
         self, connection: http.client.HTTPConnection, seconds: float
     ) -> None:
         self.passed = False
+        self.socket: socket.socket | None = None
         self._connection = connection
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
@@ -141,7 +147,8 @@ class _Deadline:
     def _end(self) -> None:
         self.passed = True
         with contextlib.suppress(OSError, AttributeError):
-            self._connection.sock.shutdown(socket.SHUT_RDWR)
+            opened = self.socket or self._connection.sock
+            opened.shutdown(socket.SHUT_RDWR)
 
     def __enter__(self) -> None:
         self._timer.start()
