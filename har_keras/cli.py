@@ -38,6 +38,7 @@ from har_keras.terminal import (
     messages_on_stderr,
     open_streams,
     printable,
+    widen,
 )
 from har_keras.toml import read_toml
 
@@ -174,6 +175,7 @@ def parse(
     settings = _settings(options, arguments)
     common_only = bool({"-h", "--help"} & set(arguments))
     arguments = ["--help" if x == "--help-all" else x for x in arguments]
+    widen()
     parsed = tyro.cli(
         command(options, settings, common_only=common_only),
         args=arguments,

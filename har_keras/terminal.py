@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from har_keras.progress import in_notebook, is_unseen
 
 logger = logging.getLogger("har_keras")
 
+_FEWEST_COLUMNS = 20
 # Join letters and emoji, and steer nothing.
 _JOINERS = "\u200c\u200d"
 
@@ -81,6 +83,12 @@ def open_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # as names of files
+
+
+def widen() -> None:
+    """Has help laid out for some columns at least: for few it has no end."""
+    if shutil.get_terminal_size().columns < _FEWEST_COLUMNS:
+        os.environ["COLUMNS"] = str(_FEWEST_COLUMNS)
 
 
 def flush() -> None:
