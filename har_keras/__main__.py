@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, Union
 
 import tyro
 
+from har_keras.errors import UsageError
+
 VERBS = {
     "train": "train, evaluate and export a classifier from a folder of videos",
     "label": "name, cut and mend the videos of a folder on a page",
@@ -64,6 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _print_completion(arguments[1:])
     if arguments and arguments[0] in VERBS:
         return int(verb_module(arguments[0]).main(arguments[1:]))
+    from har_keras import cli
+
+    return cli.run_verb(lambda: _list_verbs(arguments))
+
+
+def _list_verbs(arguments: Sequence[str]) -> None:
     print("usage: har-keras VERB [--help] ...\n")
     for verb, text in VERBS.items():
         print(f"  {verb:11} {text}")
@@ -72,9 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "143 SIGTERM."
     )
     if arguments and arguments[0] not in ("-h", "--help"):
-        print(f"\nError: there is no verb '{arguments[0]}'.", file=sys.stderr)
-        return 2
-    return 0
+        raise UsageError(f"There is no verb '{arguments[0]}'.")
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,11 @@ from har_keras.recipes import PRESETS, RECIPES
 from har_keras.run import Run, with_model_of_weights
 from har_keras.terminal import (
     flush,
+    last_words,
     messages_on_stderr,
     open_streams,
     sentence,
+    widen,
 )
 from har_keras.toml import read_toml
 
@@ -72,7 +74,7 @@ def run_verb(verb: Callable[[], object]) -> int:
         except HarError as error:
             return _failed(error, error.exit_code)
         except KeyboardInterrupt:
-            print("Stopped by Ctrl-C.", file=sys.stderr)
+            last_words("Stopped by Ctrl-C.")
             return end_now(130)
         except Interrupted as interrupted:
             return end_now(interrupted.exit_code)
@@ -96,9 +98,7 @@ _NO_MEMORY = (
 
 def _failed(error: object, exit_code: int) -> int:
     """Prints what ended a verb as one line; returns the exit code."""
-    with contextlib.suppress(OSError):
-        flush()
-    print(f"Error: {sentence(error)}", file=sys.stderr)
+    last_words(f"Error: {sentence(error)}")
     return exit_code
 
 
@@ -177,6 +177,7 @@ def parse(
     settings = _settings(options, arguments)
     common_only = bool({"-h", "--help"} & set(arguments))
     arguments = ["--help" if x == "--help-all" else x for x in arguments]
+    widen()
     parsed = tyro.cli(
         command(options, settings, common_only=common_only),
         args=arguments,

@@ -18,7 +18,7 @@ from har_keras.beam import Pool, require_pool
 from har_keras.errors import DataError, UsageError
 from har_keras.hub_run import pinned
 from har_keras.progress import plural
-from har_keras.ranges import Metavar
+from har_keras.ranges import NOT_NEGATIVE, RATE, Metavar, require_ranges
 
 if TYPE_CHECKING:
     from har_keras.inference.classifier import Prediction
@@ -91,11 +91,11 @@ class PredictOptions(TimelineOptions):
     a folder for several. Also localizes actions."""
     attention: bool = False
     """Write attention maps into OUTPUT: a video and a film strip."""
-    images_fps: Annotated[float, cli.Advanced] = 25.0
+    images_fps: Annotated[float, RATE, cli.Advanced] = 25.0
     """Frame rate of a folder of images."""
     allow_network: bool = False
     """Allow addresses to be opened: http, https, rtsp."""
-    max_seconds: Annotated[float, cli.Advanced] = 0.0
+    max_seconds: Annotated[float, NOT_NEGATIVE, cli.Advanced] = 0.0
     """Stop a live source after so many seconds; 0 runs until Ctrl-C."""
     pool: Annotated[Pool, cli.Advanced] = "local"
     """Where to compute: local, or an Apache Beam pipeline whose machines see
@@ -192,6 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def verb() -> None:
         options = cli.parse(PredictOptions, argv, verb="predict")
+        require_ranges(options)
         predictions = predict(
             _request(options),
             options.videos,

@@ -5,14 +5,17 @@ import io
 import logging
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from har_keras.progress import in_notebook, is_unseen
 
 logger = logging.getLogger("har_keras")
 
+_FEWEST_COLUMNS = 20
 # Join letters and emoji, and steer nothing.
 _JOINERS = "\u200c\u200d"
 
@@ -99,15 +102,38 @@ def open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # as names of files
+
+
+def widen() -> None:
+    """Has help laid out for some columns at least: for few it has no end."""
+    if shutil.get_terminal_size().columns < _FEWEST_COLUMNS:
+        os.environ["COLUMNS"] = str(_FEWEST_COLUMNS)
 
 
 def flush() -> None:
     """Writes what is printed; if that fails, drops it and raises OSError."""
+    _flush(sys.stdout)
+
+
+def last_words(text: str) -> None:
+    """Prints what ended a program on stderr, if that can be written to."""
+    with contextlib.suppress(OSError):
+        flush()
+    with contextlib.suppress(OSError):
+        try:
+            print(text, file=sys.stderr)
+        finally:
+            _flush(sys.stderr)
+
+
+def _flush(stream: TextIO) -> None:
     try:
-        sys.stdout.flush()
+        stream.flush()
     except OSError:
         # Or it is tried again when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         raise
 
 

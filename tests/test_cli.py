@@ -1,5 +1,6 @@
 import errno
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -214,6 +215,13 @@ def test_the_verbs_are_listed():
     )
     assert done.returncode == 0
     assert "train" in done.stdout
+    full = subprocess.run(
+        ["bash", "-c", f'"{sys.executable}" -m har_keras > /dev/full'],
+        capture_output=True,
+        text=True,
+    )
+    assert full.returncode == 4
+    assert full.stderr.startswith("Error: ")
     wrong = subprocess.run(
         [sys.executable, "-m", "har_keras", "trian"],
         capture_output=True,
@@ -221,6 +229,17 @@ def test_the_verbs_are_listed():
     )
     assert wrong.returncode == 2
     assert "no verb 'trian'" in wrong.stderr
+
+
+def test_help_for_a_column_ends():
+    done = subprocess.run(
+        [sys.executable, "-m", "har_keras.cache", "--help"],
+        env=os.environ | {"COLUMNS": "1"},
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0
+    assert b"--unused-days" in done.stdout
 
 
 def test_a_resumed_run_keeps_its_options_but_for_those_given(tmp_path):

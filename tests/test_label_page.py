@@ -149,6 +149,17 @@ def test_a_change_by_hand_is_seen_and_a_wrong_one_is_named(client, folder):
         {"changes": [{"v": "%", "s": "1", "set": {}}], "since": 0, "number": 0},
         {"changes": [{"v": "%", "s": 2, "e": 1, "set": {"c": "a"}}],
          "since": 0, "number": 0},
+        {"changes": [{"v": "%", "set": {"c": ["a"]}}], "since": 0, "number": 0},
+        {"changes": [{"v": "%", "s": 10**400, "set": {"c": "a"}}],
+         "since": 0, "number": 0},
+        {"changes": [{"v": "%", "set": {"n": "half a \ud83d"}}],
+         "since": 0, "number": 0},
+        {"changes": [{"v": "%", "set": {"g": "\udfff"}}],
+         "since": 0, "number": 0},
+        {"changes": [{"v": "%", "set": {"p": "sideways"}}],
+         "since": 0, "number": 0},
+        {"changes": [{"v": "%", "set": {"c": "a"}}], "by": "\ud800",
+         "since": 0, "number": 0},
     ],
 )  # fmt: skip
 def test_a_wrong_request_changes_nothing(client, folder, body):
@@ -325,6 +336,14 @@ def test_a_recording_that_can_not_be_decoded_does_not_count(
     answer = client.post("/api/record?class=walk", content=data)
     assert answer.status_code == 422
     assert "Record it again" in answer.json()["error"]
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_recording_with_a_wrong_group_does_not_stay(client, folder, tmp_path):
+    data = recording(tmp_path, num_frames=64, options=WEBM)
+    before = sorted(folder.rglob("*"))
+    url = f"/api/record?class=walk&group={'x' * 101}"
+    assert client.post(url, content=data).status_code == 422
     assert sorted(folder.rglob("*")) == before
 
 

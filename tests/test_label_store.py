@@ -201,6 +201,7 @@ def test_a_change_by_hand_is_merged(folder):
             r"'😀\.mp4' overlap",
         ),
         ("file,class\n😀.mp4,a\n😀.mp4,b\n", "a second time"),
+        ("file,class\na\0b.mp4,a\n", "no file can have this name"),
     ],
 )
 def test_a_wrong_change_by_hand_is_named_and_not_written_over(

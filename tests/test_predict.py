@@ -368,6 +368,10 @@ def test_overlay_draws_on_a_folder_of_pictures(run, tmp_path, capsys):
         (("camera:0", "--overlay", "out"), "draws on videos that end"),
         (("a.mp4", "--threshold", "7"), "--threshold must be"),
         (("a.mp4", "--output", "out"), "without either"),
+        (("a\0.mp4",), "No file can have this name"),
+        (("a" * 2**16,), "No file can have this name"),
+        (("camera:0", "--max-seconds", "nan"), "--max-seconds must be"),
+        (("a", "--images-fps", "0"), "--images-fps must be"),
         (("http://127.0.0.1/a",), "--allow-network"),
     ],
 )

@@ -103,6 +103,7 @@ def good(**outputs):
         (good(probabilities=[[-5, 3, 3]]), "negative"),
         (good(probabilities=[[0.1, 0.1, 0.1]]), "do not sum to 1"),
         (good(class_names=[[1, 2, 3]]), "not a row of texts"),
+        (good(class_names=[["a", 2, True]]), "not a row of texts"),
         (good(class_names=[[["a"], ["b"], ["c"]]]), "not a row of texts"),
         (good(class_names=["a", "b", "c"]), "not a row of texts"),
         (good(class_names=[["gym", "gym", "gym"]]), "are the same"),
@@ -120,6 +121,34 @@ def test_a_response_that_is_no_prediction_is_refused(
         client_of(scripted.url).predict(smooth_clips(1))
 
 
+@pytest.mark.parametrize("key", ["of two\r\nlines", "☃"])
+def test_a_key_that_can_not_be_sent_is_refused_and_not_shown(
+    key, scripted, client_of, monkeypatch
+):
+    monkeypatch.setenv("HAR_KERAS_API_KEY", key)
+    with pytest.raises(UsageError, match="in one line") as refused:
+        client_of(scripted.url).predict(smooth_clips(1))
+    assert key not in str(refused.value)
+
+
+def test_a_chunk_of_a_negative_length_is_one_sentence(client_of):
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n"
+
+    def serve(listening):
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(2**16)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, args=(listening,))
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1/models/har"
+        with pytest.raises(EnvironmentFault, match="did not respond"):
+            client_of(url, attempts=1).predict(smooth_clips(1))
+        thread.join()
+
+
 def test_a_model_of_before_thresholds_accepts_everything(scripted, client_of):
     scripted.script = [(200, good()), (200, good(accepted=[False]))]
     client = client_of(scripted.url)
@@ -133,7 +162,10 @@ def test_nested_json_is_one_sentence(scripted, client_of):
         client_of(scripted.url).predict(smooth_clips(1))
 
 
-@pytest.mark.parametrize("header", [b"", b"HTTP/1.1 200 OK\r\nX-A: "])
+@pytest.mark.parametrize(
+    "header",
+    [b"", b"HTTP/1.1 200 OK\r\nX-A: ", b"HTTP/1.1 200 OK\r\n\r\n"],
+)
 def test_a_byte_now_and_then_does_not_hold_the_time_limit_up(header, client_of):
     ended = threading.Event()
 

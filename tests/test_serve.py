@@ -182,6 +182,8 @@ def test_signatures_are_those_of_the_saved_model(exported_run):
         ("GET", "/v1/models/other", 404, "any versions of model other"),
         ("GET", "/v1/models/har/versions/9", 404, r"Specific\(har, 9\)"),
         ("GET", "/v1/models/har/labels/new", 404, "version label: new"),
+        ("GET", "/v1/models/har/labels/%C2%9B1m", 404, r"label: \\x9b1m"),
+        ("GET", f"/v1/models/har/labels/{'x' * 999}", 404, "label: x{60}$"),
         ("GET", "/v1/models/har/versions/x", 404, "Malformed request"),
         ("GET", f"/v1/models/har/versions/{10**30}", 400, "Malformed request"),
         ("GET", "/v1/models/har/versions/1:predict", 405, "Malformed request"),

@@ -103,6 +103,7 @@ def test_a_long_name_leaves_the_rest_of_a_message(capsys):
         ("<&- >&- 2>&-", 0),
         ("2>/dev/full", 0),
         (">/dev/full", 4),
+        (">/dev/full 2>&1", 4),
         ("| head -c 1 >/dev/null; exit ${PIPESTATUS[0]}", 0),
     ],
 )
@@ -112,7 +113,7 @@ def test_streams_that_fail_end_as_they_should(redirection, exit_code):
     code, said = run_verb("lambda: print('x' * 1_000_000)", redirection)
     assert code == exit_code
     assert "Traceback" not in said
-    assert ("No space left" in said) == (exit_code == 4)
+    assert ("No space left" in said) == (redirection == ">/dev/full")
 
 
 @UNIX
@@ -120,6 +121,15 @@ def test_a_closed_stream_is_no_file_of_ours(tmp_path):
     body = f"lambda: open(r'{tmp_path / 'data'}', 'w').close() or print(1)"
     assert run_verb(body, ">&- 2>&-")[0] == 0
     assert (tmp_path / "data").read_bytes() == b""
+
+
+@UNIX
+def test_names_that_are_no_utf_8_are_read_from_a_list():
+    body = "lambda: sys.exit(sys.stdin.read() != '\\udcff')"
+    code, said = run_verb(
+        body, r"< <(printf '\xff')", PYTHONIOENCODING="utf-8:strict"
+    )
+    assert (code, said) == (0, "")
 
 
 @UNIX

@@ -37,6 +37,7 @@ from har_keras.manifest.formats.cells import one_label
 from har_keras.manifest.formats.document import Document
 from har_keras.manifest.formats.tables import table_columns
 from har_keras.manifest.layouts import NoClassFolders
+from har_keras.manifest.split_names import split_of
 from har_keras.manifest.video_files import VideoFiles
 
 _LOCK_SECONDS = 10.0
@@ -320,15 +321,36 @@ def _value(field: str, value: Any) -> Any:
     """Returns a value that the page sent, checked."""
     if field == "class_name":
         return class_name_of(value) if value else ""
-    if field in ("group", "labelled_by", "note", "split"):
-        return _line(value, _LONGEST_NOTE if field == "note" else _LONGEST_NAME)
+    if field in ("group", "labelled_by"):
+        return line_of(value)
+    if field == "note":
+        return line_of(value, _LONGEST_NOTE)
+    if field == "split":
+        return _split_of(line_of(value))
     if field in ("start", "end", "left_out"):
         return value
     raise DataError(f"A row has no field '{field}'.")
 
 
-def _line(value: Any, most: int) -> str:
-    if not isinstance(value, str) or len(value) > most:
+def _split_of(name: str) -> str:
+    if name and not split_of(name):
+        raise DataError(
+            f"A split must be train, val or test. Received: {name!r}."
+        )
+    return name
+
+
+def line_of(value: Any, most: int = _LONGEST_NAME) -> str:
+    """Returns a text of the page on one line, as it is kept.
+
+    Raises:
+        DataError: If it is too long, or can't be written.
+    """
+    if (
+        not isinstance(value, str)
+        or len(value) > most
+        or any("\ud800" <= x <= "\udfff" for x in value)
+    ):
         raise DataError(f"This must be a text of up to {most} characters.")
     return " ".join(unicodedata.normalize("NFC", value).split())
 
@@ -344,7 +366,7 @@ def class_name_of(value: Any) -> str:
     >>> class_name_of("  push ups ")
     'push ups'
     """
-    name = _line(value, _LONGEST_NAME)
+    name = line_of(value)
     if not name or not all(x.isprintable() or x in _JOINERS for x in name):
         raise DataError(
             "A class needs a name of letters, digits or signs that can be "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,11 @@ from har_keras.manifest.collecting import (
     require_new_part,
 )
 from har_keras.manifest.entries import FoundVideo
-from har_keras.manifest.formats.cells import one_label, seconds_between
+from har_keras.manifest.formats.cells import (
+    one_label,
+    require_path,
+    seconds_between,
+)
 from har_keras.manifest.formats.tables import (
     LABEL_COLUMNS,
     Row,
@@ -144,6 +148,7 @@ def _row(line: Row, columns: Mapping[str, str], files: VideoFiles) -> LabelRow:
     }
     if not cells["file"].strip():
         raise DataError(f"{line.place}: file is empty.")
+    require_path(cells["file"], line.place)
     file = file_of(files, cells["file"], line.place, "", "", strict=True)
     start, end = seconds_between(cells["start"], cells["end"], line.place)
     used = {*columns.values(), *LABEL_COLUMNS}
@@ -242,10 +247,11 @@ def seconds_of(value: object) -> float | None:
     if value is None:
         return None
     if isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
-        if math.isfinite(seconds) and seconds >= 0:
-            return round(seconds, SECONDS_DIGITS)
-    raise DataError(f"A time is in seconds, 0 or more. Received: {value!r}.")
+        # Also an integer that is too large for a float.
+        if 0 <= value <= sys.float_info.max:
+            return round(float(value), SECONDS_DIGITS)
+    shown = repr(value)[:40]
+    raise DataError(f"A time is in seconds, 0 or more. Received: {shown}.")
 
 
 def manifest_path(root: Path) -> Path:

@@ -166,12 +166,12 @@ class Session:
             raise DataError("A list of changes was expected.")
         changes = [self._change_of(item) for item in sent]
         names = {
-            x.values["class_name"]
+            class_name_of(x.values["class_name"])
             for x in changes
             if x.values and x.values.get("class_name")
         }
         self.labels.apply(changes, by or self.by)
-        for name in sorted(map(class_name_of, names)):
+        for name in sorted(names):
             self.add_class(name)
 
     def _change_of(self, item: Any) -> Change:

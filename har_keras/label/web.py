@@ -23,7 +23,12 @@ from starlette.routing import Route
 from har_keras.errors import DataError, HarError
 from har_keras.files import remove
 from har_keras.label.gate import Gate
-from har_keras.label.labels import Change, Conflict, class_name_of
+from har_keras.label.labels import (
+    Change,
+    Conflict,
+    class_name_of,
+    line_of,
+)
 from har_keras.label.media import PIECE_SECONDS, media_type
 from har_keras.label.recording import MOST_BYTES, keep_recording
 from har_keras.label.session import Session, video_number
@@ -118,14 +123,12 @@ class _Page:
 
     async def label(self, request: Request) -> Response:
         sent = await _sent(request)
-        by = sent.get("by", "")
-        if not isinstance(by, str) or len(by) > 100:
-            raise DataError("A name has up to 100 characters.")
+        by = line_of(sent.get("by", ""))
         since, number = sent.get("since"), sent.get("number")
         if not isinstance(since, int) or not isinstance(number, int):
             raise DataError("A change says what the page has seen.")
         session = self.session
-        await _threaded(session.change, sent.get("changes"), by.strip())
+        await _threaded(session.change, sent.get("changes"), by)
         return _json(await _threaded(session.changes, since, number))
 
     async def classes(self, request: Request) -> Response:
@@ -155,7 +158,7 @@ class _Page:
 
     async def record(self, request: Request) -> Response:
         name = class_name_of(request.query_params.get("class", ""))
-        group = request.query_params.get("group", "")
+        group = line_of(request.query_params.get("group", ""))
         upload = self.session.uploads / uuid.uuid4().hex
         upload.parent.mkdir(parents=True, exist_ok=True)
         try:

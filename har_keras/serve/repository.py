@@ -156,7 +156,7 @@ class Repository:
         state = self._states.get(name)
         if label and state and label not in state.labels:
             raise Refusal(
-                404, f"Unrecognized servable version label: {label}",
+                404, f"Unrecognized servable version label: {label[:60]}",
                 reason="not_found",
             )  # fmt: skip
         if label and state:
@@ -167,9 +167,9 @@ class Repository:
         )
         if found is None:
             which = (
-                f"Latest({name})"
+                f"Latest({name[:60]})"
                 if version is None
-                else f"Specific({name}, {version})"
+                else f"Specific({name[:60]}, {version})"
             )
             raise Refusal(
                 404, f"Servable not found for request: {which}",

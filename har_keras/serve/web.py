@@ -31,6 +31,7 @@ from har_keras.serve.openapi import (
 from har_keras.serve.repository import Servable
 from har_keras.serve.state import ServerState
 from har_keras.serve.videos import VideoJob, classify
+from har_keras.terminal import printable
 from har_keras.web.checks import bounded
 from har_keras.web.refusal import Refusal, timed_out
 from har_keras.web.uploads import received
@@ -74,7 +75,7 @@ def _add_errors(app: FastAPI, state: ServerState) -> None:
     def sent(
         status: int, sentence: str, headers: dict[str, str] | None = None
     ) -> Response:
-        return JSONResponse({"error": sentence}, status, headers)
+        return JSONResponse({"error": printable(sentence)}, status, headers)
 
     @app.exception_handler(Refusal)
     async def refused(_: Request, error: Refusal) -> Response:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from har_keras.errors import EnvironmentFault
+from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.serving import messages
 from har_keras.serving.address import Address, Busy, no_prediction, refusal
 
@@ -70,9 +70,10 @@ class RestTransport:
         deadline = _Deadline(connection, seconds)
         try:
             with deadline:
-                response = self._response(connection, body)
+                response = self._response(connection, body, deadline)
                 content = response.read(_MAX_RESPONSE_BYTES)
-        except (OSError, http.client.HTTPException) as error:
+        # Of a chunk with a negative length, a `ValueError`.
+        except (OSError, ValueError, http.client.HTTPException) as error:
             connection.close()
             if deadline.passed or isinstance(error, TimeoutError):
                 raise refusal("DEADLINE_EXCEEDED", "", self.address) from error
@@ -85,15 +86,25 @@ class RestTransport:
         return response.status, content
 
     def _response(
-        self, connection: http.client.HTTPConnection, body: bytes
+        self,
+        connection: http.client.HTTPConnection,
+        body: bytes,
+        deadline: "_Deadline",
     ) -> http.client.HTTPResponse:
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(_KEY_VARIABLE):
+            if not (key.isascii() and key.isprintable()):
+                raise UsageError(
+                    f"The environment variable {_KEY_VARIABLE} must be a key "
+                    "of letters, digits and signs of ASCII, in one line."
+                )
             headers["Authorization"] = f"Bearer {key}"
         # A server that rejects a large body responds before it has read all
         # of it and closes the connection; the response can still be read.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.request("POST", self._path(), body, headers)
+        # Of a response without a length, it is then known to that alone.
+        deadline.socket = connection.sock
         return connection.getresponse()
 
     def _path(self) -> str:
@@ -128,6 +139,7 @@ class _Deadline:
         self, connection: http.client.HTTPConnection, seconds: float
     ) -> None:
         self.passed = False
+        self.socket: socket.socket | None = None
         self._connection = connection
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
@@ -135,7 +147,8 @@ class _Deadline:
     def _end(self) -> None:
         self.passed = True
         with contextlib.suppress(OSError, AttributeError):
-            self._connection.sock.shutdown(socket.SHUT_RDWR)
+            opened = self.socket or self._connection.sock
+            opened.shutdown(socket.SHUT_RDWR)
 
     def __enter__(self) -> None:
         self._timer.start()
@@ -188,7 +201,8 @@ def from_json(value: Any) -> np.ndarray:
     """Converts an output of TensorFlow Serving's JSON to an array."""
     array = np.asarray(value)
     if array.dtype.kind in "US":
-        return array.astype(object)
+        # As it came: a number among texts is none.
+        return np.asarray(value, dtype=object)
     if array.dtype == bool:
         return array
     with np.errstate(over="ignore"):  # infinity, which is then refused

@@ -13,6 +13,8 @@ from har_keras.video.extensions import EXTENSIONS
 from har_keras.video.images import IMAGE_EXTENSIONS, images_in
 
 Kind = Literal["file", "images", "live"]
+# Of a path on any system, and of an address that is still one.
+_LONGEST = 2**15
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,11 @@ def _listed(lines: Iterable[str]) -> list[str]:
 
 
 def _sources(text: str, allow_network: bool) -> Iterator[Source]:
+    if "\0" in text or len(text) > _LONGEST:
+        raise UsageError(
+            f"No file can have this name: {text[:80]!r}. Give a path, one per "
+            "line in a list."
+        )
     path = Path(text)
     if text.startswith("camera:"):
         yield _camera(text)

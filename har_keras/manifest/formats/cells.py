@@ -1,5 +1,6 @@
 """Cells of tables: labels, times, and what no spreadsheet may run."""
 
+import contextlib
 import json
 import math
 import os
@@ -9,18 +10,27 @@ from har_keras.errors import DataError
 from har_keras.manifest.texts import shown
 
 
-def is_path(text: str) -> bool:
-    r"""Returns whether a text can be the path of a file.
+def require_path(text: str, place: str) -> None:
+    r"""Raises `DataError` if a text can't be the path of a file.
+
+    Args:
+        text: str. As the list has it.
+        place: str. File and line, for the message.
 
     Example:
 
-    >>> is_path("a.mp4"), is_path("\0")
-    (True, False)
+    >>> require_path("\0", "line 2")
+    Traceback (most recent call last):
+    ...
+    har_keras.errors.DataError: line 2: no file can have this name. Received:
+    '\x00'.
     """
-    try:
-        return b"\0" not in os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
+    with contextlib.suppress(UnicodeEncodeError):
+        if b"\0" not in os.fsencode(text):
+            return
+    raise DataError(
+        f"{place}: no file can have this name. Received: {text[:80]!r}."
+    )
 
 
 def label_of(value: object, place: str) -> str:

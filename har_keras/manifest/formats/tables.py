@@ -16,8 +16,8 @@ from typing import Any
 
 from har_keras.errors import DataError
 from har_keras.manifest.formats.cells import (
-    is_path,
     one_label,
+    require_path,
     seconds_between,
     unguarded,
 )
@@ -365,10 +365,7 @@ def _listed(row: Row, columns: Mapping[str, str]) -> ListedVideo:
     )
     if not path.strip() or not class_name:
         raise DataError(f"{row.place}: file or class is empty.")
-    if not is_path(path):
-        raise DataError(
-            f"{row.place}: no file can have this name. Received: {path[:80]!r}."
-        )
+    require_path(path, row.place)
     start, end = seconds_between(cells["start"], cells["end"], row.place)
     used = {*columns.values(), *_OWN, "left_out"}
     return ListedVideo(
