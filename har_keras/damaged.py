@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from har_keras.errors import DataError, HarError
-from har_keras.files import read_regular, require_regular
+from har_keras.errors import DataError, EnvironmentFault, HarError
+from har_keras.files import is_of_full_disk, read_regular, require_regular
 
 LONGEST_NAME = 1000
 """Characters in the name of a class that comes from elsewhere."""
@@ -70,12 +70,18 @@ def damage_named(file: Path) -> Iterator[None]:
     Raises:
         DataError: In place of any other exception: libraries raise what their
             files made fail.
+        EnvironmentFault: If the disk is full: they copy before they read.
     """
     try:
         yield
     except (HarError, MemoryError):
         raise
     except Exception as error:
+        if is_of_full_disk(error):
+            raise EnvironmentFault(
+                f"The disk is full: '{file}' could not be loaded. Free some "
+                "space, or set TMPDIR to a folder of another disk."
+            ) from error
         raise _damaged(file, error) from error
 
 

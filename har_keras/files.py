@@ -349,7 +349,7 @@ def full_disk_named(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _is_of_full_disk(error):
+        if not is_of_full_disk(error):
             raise
         raise EnvironmentFault(
             f"The disk is full: '{path}' could not be written. Free some "
@@ -357,7 +357,8 @@ def full_disk_named(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _is_of_full_disk(error: Exception) -> bool:
+def is_of_full_disk(error: Exception) -> bool:
+    """Returns whether an error of the system or a library is a full disk."""
     if isinstance(error, HarError):  # a sentence already
         return False
     if isinstance(error, OSError) and error.errno is not None:
