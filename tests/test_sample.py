@@ -223,7 +223,8 @@ def test_the_verb_does_not_write_over_what_is_there(tmp_path, capsys):
 
 
 def test_a_full_disk_is_said(tmp_path, capsys, monkeypatch):
-    said = f"[out#0/mp4 @ 0x55] Error: {os.strerror(errno.ENOSPC)}".encode()
+    said = f"[out#0/mp4 @ 0x55] Error: {os.strerror(errno.ENOSPC)}\n"
+    said = f"{said}[out#0/mp4 @ 0x55] Nothing was written.".encode()
     full = subprocess.CompletedProcess([], 1, b"", said)
     monkeypatch.setattr(samples, "run", lambda *_, **__: full)
     code = sample_verb.main([str(tmp_path / "s"), "--num-videos", "3"])

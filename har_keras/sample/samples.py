@@ -174,8 +174,9 @@ def write_video(path: Path, frames: Array, fps: float) -> None:
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         reason = (said or ["no reason"])[-1]
-        if os.strerror(errno.ENOSPC) in reason:
-            raise OSError(errno.ENOSPC, reason, str(path))
+        full = os.strerror(errno.ENOSPC)
+        if any(full in line for line in said):  # not always the last
+            raise OSError(errno.ENOSPC, full, str(path))
         raise EnvironmentFault(
             f"ffmpeg could not write '{final_name(path)}': {reason}"
         )
