@@ -312,6 +312,12 @@ def _remove_own(folder: Path, process: int) -> None:
         remove(folder)
 
 
+def remove_own_folders() -> None:
+    """Removes the temporary folders of this process, which ends at once."""
+    for path in temporary_folder().glob(f"{temporary_prefix()}*"):
+        remove(path)
+
+
 def temporary_folder() -> Path:
     """Returns the folder for the temporary files of all programs."""
     folder = Path(tempfile.gettempdir())

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from har_keras.files import remove_own_folders
 from har_keras.training.checkpoint import (
     TrainingState,
     array_of,
@@ -191,6 +192,7 @@ def _listen(reading: socket.socket, ask: Callable[[int], None]) -> None:
             continue
         if asked:
             sys.stderr.flush()
+            remove_own_folders()
             os._exit(128 + number)
         asked = True
         logger.info("Stopping after this batch. Repeat to stop at once.")
