@@ -8,8 +8,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from har_keras.errors import DataError, HarError, reason_of
-from har_keras.files import read_regular, require_regular
+from har_keras.errors import (
+    DataError,
+    EnvironmentFault,
+    HarError,
+    reason_of,
+)
+from har_keras.files import is_of_full_disk, read_regular, require_regular
 
 # What Keras says before is for those who write models.
 _REASON = re.compile(r"(?:Exception|Error) encountered[^:\n]*: ")
@@ -73,12 +78,18 @@ def damage_named(file: Path) -> Iterator[None]:
     Raises:
         DataError: In place of any other exception: libraries raise what their
             files made fail.
+        EnvironmentFault: If the disk is full: they copy before they read.
     """
     try:
         yield
     except (HarError, MemoryError):
         raise
     except Exception as error:
+        if is_of_full_disk(error):
+            raise EnvironmentFault(
+                f"The disk is full: '{file}' could not be loaded. Free some "
+                "space, or set TMPDIR to a folder of another disk."
+            ) from error
         raise _damaged(file, error) from error
 
 

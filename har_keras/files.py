@@ -312,17 +312,16 @@ def _remove_own(folder: Path, process: int) -> None:
         remove(folder)
 
 
+def remove_own_folders() -> None:
+    """Removes the temporary folders of this process, which ends at once."""
+    for path in temporary_folder().glob(f"{temporary_prefix()}*"):
+        remove(path)
+
+
 def temporary_folder() -> Path:
     """Returns the folder for the temporary files of all programs."""
     folder = Path(tempfile.gettempdir())
     return folder.parent if _OWN_FOLDER.match(folder.name) else folder
-
-
-def remove_own_temporary_folder() -> None:
-    """Removes the folder of this program, where no exit function will."""
-    own = Path(tempfile.tempdir or "")
-    if _OWN_FOLDER.match(own.name):
-        remove(own)
 
 
 def _renew_temporary_folder() -> None:
@@ -356,7 +355,7 @@ def full_disk_named(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _is_of_full_disk(error):
+        if not is_of_full_disk(error):
             raise
         raise EnvironmentFault(
             f"The disk is full: '{path}' could not be written. Free some "
@@ -364,7 +363,8 @@ def full_disk_named(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _is_of_full_disk(error: Exception) -> bool:
+def is_of_full_disk(error: Exception) -> bool:
+    """Returns whether an error of the system or a library is a full disk."""
     if isinstance(error, HarError):  # a sentence already
         return False
     if isinstance(error, OSError) and error.errno is not None:

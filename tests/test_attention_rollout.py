@@ -1,12 +1,17 @@
+import errno
+import os
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 from support.videos import moving_square
 
-from har_keras.errors import UsageError
+from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.inference import attention_rollout as rollout
 from har_keras.model.baselines import CNN3D
 from har_keras.model.vit import VideoViT
+from har_keras.report import attention_video
 
 FORMS = ("joint", "factorised", "divided")
 
@@ -147,3 +152,14 @@ def test_what_moves_gets_more_attention_than_the_rest(attention):
     times = pixels[moving].mean() / pixels[~moving].mean()
     print(f"{attention}: {times:.2f} times the attention of the rest")
     assert times > 1.5
+
+
+def test_a_full_disk_is_said(tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    frames = np.zeros((24, 32, 3), np.uint8)
+    with pytest.raises(EnvironmentFault, match="disk is full"):
+        attention_video._write_strip([(frames,) * 2], "a", tmp_path / "a.png")
+    assert not [*tmp_path.iterdir()]

@@ -1,5 +1,6 @@
 """Files of a run that are damaged, hostile or of somebody else."""
 
+import errno
 import hashlib
 import io
 import json
@@ -13,7 +14,8 @@ import keras
 import numpy as np
 import pytest
 
-from har_keras.errors import DataError, UsageError
+from har_keras.damaged import damage_named
+from har_keras.errors import DataError, EnvironmentFault, UsageError
 from har_keras.inference.load import load
 from har_keras.run import Run
 from har_keras.training.checkpoint import load_checkpoint
@@ -169,6 +171,15 @@ def test_probabilities_that_are_no_numbers_are_refused(run, few_videos):
     with_weights(run.model_file, 1e38)
     with pytest.raises(DataError, match="not a number"):
         load(run.path).predict(next(few_videos.rglob("*.mp4")))
+
+
+@pytest.mark.parametrize("kind", [OSError, RuntimeError])
+def test_a_full_disk_is_no_damage(kind, tmp_path):
+    said = os.strerror(errno.ENOSPC)
+    error = kind(errno.ENOSPC, said) if kind is OSError else kind(said)
+    with pytest.raises(EnvironmentFault, match="disk is full"):
+        with damage_named(tmp_path / "model.keras"):
+            raise error
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")

@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import signal
+import tempfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,8 +22,9 @@ from har_keras.errors import (
     Interrupted,
     UsageError,
 )
+from har_keras.files import own_temporary_folder
 from har_keras.run import Run
-from har_keras.training import callbacks, wandb_log
+from har_keras.training import callbacks, guards, wandb_log
 from har_keras.training.callbacks import KeepBest
 from har_keras.training.checkpoint import TrainingState
 from har_keras.training.fit import fit
@@ -476,3 +479,23 @@ def test_a_stop_before_the_first_batch_ends_at_once(
     assert ended == [15] * ends
     assert told == ["how"] * ends
     assert saved.stop_signal == 15
+
+
+def test_a_second_signal_leaves_no_temporary_folder(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = threading.Event()
+    codes = []
+
+    def end(code):
+        codes.append(code)
+        ended.set()
+
+    monkeypatch.setattr(guards.os, "_exit", end)
+    with own_temporary_folder():
+        own = Path(tempfile.tempdir)
+        with stop_signals(lambda _: None):
+            for _ in range(2):
+                signal.raise_signal(signal.SIGTERM)
+            assert ended.wait(10)
+            assert not own.exists()
+    assert codes == [143]

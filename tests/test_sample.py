@@ -1,5 +1,8 @@
 import csv
+import errno
 import itertools
+import os
+import subprocess
 
 import cv2
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 
 from har_keras.manifest.manifest import Manifest
 from har_keras.sample import __main__ as sample_verb
+from har_keras.sample import samples
 from har_keras.sample.actions import ACTIONS
 from har_keras.sample.camera import Camera
 from har_keras.sample.figures import Person, bend, skeleton
@@ -216,6 +220,16 @@ def test_the_verb_does_not_write_over_what_is_there(tmp_path, capsys):
     assert sample_verb.main([str(tmp_path), "--num-videos", "3"]) == 2
     assert "not an empty folder" in capsys.readouterr().err
     assert [file.name for file in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_a_full_disk_is_said(tmp_path, capsys, monkeypatch):
+    said = f"[out#0/mp4 @ 0x55] Error: {os.strerror(errno.ENOSPC)}\n"
+    said = f"{said}[out#0/mp4 @ 0x55] Nothing was written.".encode()
+    full = subprocess.CompletedProcess([], 1, b"", said)
+    monkeypatch.setattr(samples, "run", lambda *_, **__: full)
+    code = sample_verb.main([str(tmp_path / "s"), "--num-videos", "3"])
+    assert (code, [*tmp_path.iterdir()]) == (4, [])
+    assert "Error: The disk is full: " in capsys.readouterr().err
 
 
 def test_the_verb_draws_into_a_new_folder(tmp_path, capsys):

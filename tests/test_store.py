@@ -2,7 +2,6 @@ import contextlib
 import errno
 import itertools
 import json
-import math
 import os
 import shutil
 import signal
@@ -291,27 +290,26 @@ def test_a_damaged_shard_is_left_out_with_a_warning(tmp_path, caplog):
         {"num_frames": -5}, {"num_frames": "x"}, {"height": 0},
         {"height": -3}, {"height": "x"}, {"width": 2**40}, {"reason": [1]},
         {"num_thumbnails": 1.5}, {"zzz": 1}, {"info": {"x": 1}},
-        {"num_thumbnails": 1}, {"source_frames": "x"}, {"variable_rate": 2},
-        {"info": {"fps": [1]}}, {"info": {"duration_seconds": math.inf}},
+        {"num_thumbnails": 3}, {"source_frames": "x"}, {"variable_rate": "x"},
+        {"info": {"fps": "x"}}, {"info": {"fps": float("nan")}},
+        {"info": {"duration_seconds": 1e308}}, {"info": {"has_audio": 1}},
     ],
     ids=str,
 )  # fmt: skip
 def test_an_index_that_makes_no_sense_is_left_out(changes, tmp_path, caplog):
     store, _ = filled(tmp_path / "s", draw_video(tmp_path / "a.mp4"))
-    (index,) = store.folder.glob("*.npz")
-    with np.load(index) as arrays:
-        held = dict(arrays)
-    words = [x | changes for x in json.loads(held["videos"].tobytes())]
-    held["videos"] = np.frombuffer(json.dumps(words).encode(), np.uint8)
-    np.savez(index, **held)
+    change_words(store, changes)
     assert len(Store(store.folder, store.spec)) == 0
     assert "is left out of the store" in caplog.text
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"nested", b"negative", b"no thumbnails", b"flat", "a pipe"],
-)
+    [
+        b"", b"nested", b"negative", b"no thumbnails", "a pipe", "compressed",
+        "flat thumbnails", "float thumbnails", "places in 2-d", "too few sizes",
+    ],
+)  # fmt: skip
 def test_an_index_of_somebody_else_is_left_out(content, tmp_path, caplog):
     store, _ = filled(tmp_path / "s", draw_video(tmp_path / "a.mp4"))
     (index,) = store.folder.glob("*.npz")
@@ -323,9 +321,16 @@ def test_an_index_of_somebody_else_is_left_out(content, tmp_path, caplog):
         held["offsets"] = held["offsets"] - 10**6
     if content == b"no thumbnails":
         del held["thumbnails"]
-    if content == b"flat":
-        held["thumbnails"] = held["thumbnails"][:, :8]
-    np.savez(index, **held)
+    if content == "flat thumbnails":
+        held["thumbnails"] = held["thumbnails"].ravel()
+    if content == "float thumbnails":
+        held["thumbnails"] = held["thumbnails"] / 2
+    if content == "places in 2-d":
+        held["offsets"] = held["offsets"][:, None]
+    if content == "too few sizes":
+        held["sizes"] = held["sizes"][:1]
+    save = np.savez_compressed if content == "compressed" else np.savez
+    save(index, **held)
     if content == b"":
         index.write_bytes(content)
     if content == "a pipe":
@@ -335,6 +340,47 @@ def test_an_index_of_somebody_else_is_left_out(content, tmp_path, caplog):
         os.mkfifo(index)
     assert len(Store(store.folder, store.spec)) == 0
     assert "is left out of the store" in caplog.text
+
+
+@pytest.mark.parametrize("form", ["raw", "jpeg"])
+def test_frames_of_another_size_than_said_are_not_used(form, tmp_path):
+    path = draw_video(tmp_path / "a.mp4")
+    store, _ = filled(tmp_path / "s", path, form=form)
+    change_words(store, {"width": 7})
+    store = Store(store.folder, store.spec)
+    if form == "raw":
+        assert len(store) == 0
+    else:  # known once they are read
+        with pytest.raises(OSError, match="stored frame is damaged"):
+            store.frames(content_hash(path), np.arange(2))
+
+
+def test_what_an_index_says_is_printable(tmp_path):
+    path = draw_video(tmp_path / "a.mp4")
+    store, _ = filled(tmp_path / "s", path)
+    change_words(store, {"note": "\x1b[2J\n", "info": {"codec": "\x07"}})
+    video = Store(store.folder, store.spec).video(content_hash(path))
+    assert (video.note, video.info.codec) == (r"\x1b[2J\n", r"\x07")
+
+
+def test_damaged_thumbnails_are_said(tmp_path):
+    path = draw_video(tmp_path / "a.mp4")
+    store, _ = filled(tmp_path / "s", path)
+    (index,) = store.folder.glob("*.npz")
+    data = bytearray(index.read_bytes())
+    data[-2000] ^= 255  # of the last array, the thumbnails
+    index.write_bytes(data)
+    with pytest.raises(DataError, match="of the frame store is damaged"):
+        Store(store.folder, store.spec).thumbnails([content_hash(path)])
+
+
+def change_words(store, changes):
+    (index,) = store.folder.glob("*.npz")
+    with np.load(index) as arrays:
+        held = dict(arrays)
+    words = [x | changes for x in json.loads(held["videos"].tobytes())]
+    held["videos"] = np.frombuffer(json.dumps(words).encode(), np.uint8)
+    np.savez(index, **held)
 
 
 def test_a_store_that_is_removed_while_it_is_read_is_said(tmp_path):

@@ -221,5 +221,7 @@ def _write_strip(
         : _LEGEND - 4, :, None
     ]
     image = np.vstack([title, *rows, _legend(title.shape[1])])
+    # OpenCV doesn't say why it could not write a file.
+    _, encoded = cv2.imencode(path.suffix, image[..., ::-1])
     with whole_file(path) as file:
-        cv2.imwrite(str(file), image[..., ::-1])
+        file.write_bytes(encoded.tobytes())

@@ -1,6 +1,7 @@
 """Writes the sample data set: mp4 files by split and class."""
 
 import csv
+import errno
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -157,6 +158,7 @@ def write_video(path: Path, frames: Array, fps: float) -> None:
 
     Raises:
         EnvironmentFault: If ffmpeg could not write it.
+        OSError: If the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = frames.shape[1:3]
@@ -171,9 +173,12 @@ def write_video(path: Path, frames: Array, fps: float) -> None:
     done = run(command, data=frames.tobytes(), timeout_seconds=_TIMEOUT_SECONDS)
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        reason = (said or ["no reason"])[-1]
+        full = os.strerror(errno.ENOSPC)
+        if any(full in line for line in said):  # not always the last
+            raise OSError(errno.ENOSPC, full, str(path))
         raise EnvironmentFault(
-            f"ffmpeg could not write '{final_name(path)}': "
-            f"{(said or ['no reason'])[-1]}"
+            f"ffmpeg could not write '{final_name(path)}': {reason}"
         )
 
 

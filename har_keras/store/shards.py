@@ -1,11 +1,12 @@
 """Shards of the store: reading and writing the index of videos."""
 
+import contextlib
 import json
 import logging
-import math
+import os
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from har_keras.errors import reason_of
+from har_keras.errors import DataError, reason_of
 from har_keras.files import open_regular, require_regular
+from har_keras.terminal import printable
 from har_keras.video.ffmpeg import Frames
 from har_keras.video.ffmpeg_log import VideoInfo
 
@@ -27,9 +29,22 @@ THUMBNAIL_PIXELS = 16
 THUMBNAIL_STRIDE = 2
 """Stored frames from one thumbnail to the next."""
 
-_HEADER = asdict(VideoInfo())
-_COUNTED = {"source_frames": 0, "variable_rate": False}
 _TEXTS = ("sha256", "damage", "reason", "note", "decoder")
+# No number in a header of a video is larger, and no product of two overflows.
+_LARGEST = 1e12
+# What reading a file that is none of ours raises.
+_DAMAGE = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,  # a few words, said to be many gigabytes
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -123,8 +138,13 @@ def _joined(arrays: list[NDArray[Any]], shape: tuple[int, ...]) -> NDArray[Any]:
     return np.concatenate(arrays) if arrays else np.empty((0, *shape), np.uint8)
 
 
-def read_index(path: Path) -> list[StoredVideo]:
+def read_index(path: Path, *, is_raw: bool = False) -> list[StoredVideo]:
     """Reads the index of a shard.
+
+    Args:
+        path: Path. The index.
+        is_raw: bool. Whether each frame must have three bytes a pixel.
+            Defaults to `False`.
 
     Returns:
         Its videos; none, with a warning, if the index or the frames are
@@ -132,50 +152,36 @@ def read_index(path: Path) -> list[StoredVideo]:
     """
     shard = path.with_suffix(".bin")
     try:
-        with (
-            open_regular(path) as file,
-            np.load(file, allow_pickle=False) as index,
-        ):
+        with _arrays(path) as index:
             words = json.loads(index["videos"].tobytes())
             offsets, sizes = index["offsets"], index["sizes"]
-            shape = _shape_of_thumbnails(index)
-        _require_sense(words, offsets, sizes)
-        if shape[0] != sum(item["num_thumbnails"] for item in words):
-            raise ValueError("thumbnails are missing")
+            _require_sense(words, offsets, sizes)
+            _require_thumbnails(words, index)
         require_regular(shard)
         if len(offsets) and shard.stat().st_size < int((offsets + sizes).max()):
             raise ValueError(f"{shard.name} is too short")
-        return _videos_from_index(words, offsets, sizes, shard)
-    except (
-        AttributeError,
-        EOFError,
-        LookupError,
-        OSError,
-        RecursionError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+        videos = _videos_from_index(words, offsets, sizes, shard)
+        if is_raw and not all(map(_is_raw, videos)):
+            raise ValueError("frames have another size")
+        return videos
+    except _DAMAGE as error:
         logger.warning(
             "'%s' is left out of the store: %s.", path, reason_of(error)
         )
         return []
 
 
-def _shape_of_thumbnails(index: Any) -> tuple[int, ...]:
-    """Returns the shape of the thumbnails, which are read when needed.
-
-    Raises:
-        ValueError: If they are none.
-    """
-    with index.zip.open("thumbnails.npy") as opened:
-        np.lib.format.read_magic(opened)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(opened)
-    size = (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS)
-    if dtype != np.uint8 or tuple(shape[1:]) != size:
-        raise ValueError("its thumbnails are none")
-    return tuple(shape)
+@contextlib.contextmanager
+def _arrays(path: Path) -> Iterator[Any]:
+    """Opens the arrays of an index, which take no more than its file."""
+    with (
+        open_regular(path) as file,
+        np.load(file, allow_pickle=False) as index,
+    ):
+        num_bytes = sum(member.file_size for member in index.zip.infolist())
+        if num_bytes > os.fstat(file.fileno()).st_size:
+            raise ValueError("it is compressed")
+        yield index
 
 
 def _require_sense(
@@ -186,7 +192,7 @@ def _require_sense(
     """Raises `ValueError` for what no index of ours says."""
     numbers = ("num_frames", "num_thumbnails", "height", "width")
     for item in words:
-        if not all(type(item[x]) is int and item[x] >= 0 for x in numbers):
+        if not all(_is_count(item[x]) for x in (*numbers, "source_frames")):
             raise ValueError("a size is none")
         if (
             item["num_frames"]
@@ -195,26 +201,54 @@ def _require_sense(
             raise ValueError("frames have no size")
         if not all(isinstance(item[x], str) for x in _TEXTS):
             raise ValueError("a text is none")
-        _require_types(_HEADER, item["info"])
-        _require_types(_COUNTED, item)
+        if type(item["variable_rate"]) is not bool:
+            raise ValueError("variable_rate is none")
+        _require_header(item["info"])
     if sum(item["num_frames"] for item in words) != len(offsets):
         raise ValueError("frames are missing")
+    if offsets.ndim != 1 or offsets.shape != sizes.shape:
+        raise ValueError("places are missing")
     for places in (offsets, sizes):
         if places.dtype.kind not in "iu" or (places < 0).any():
             raise ValueError("a place is none")
 
 
-def _require_types(
-    examples: Mapping[str, object], found: Mapping[str, Any]
-) -> None:
-    """Raises `ValueError` if a value is of another type than its example."""
-    for name, example in examples.items():
-        value = found.get(name, example)
-        is_number = type(example) is float and type(value) is int
-        if type(value) is not type(example) and not is_number:
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < _LARGEST
+
+
+def _require_header(info: Mapping[str, Any]) -> None:
+    """Raises `ValueError` for what no header of a video says."""
+    for name, usual in asdict(VideoInfo()).items():
+        value = info.get(name, usual)
+        if type(usual) is float and type(value) is int:
+            value = float(value)
+        if type(value) is not type(usual):
             raise ValueError(f"{name} is none")
-        if type(value) is float and not math.isfinite(value):
-            raise ValueError(f"{name} is not finite")
+        if isinstance(value, int | float) and not 0 <= value < _LARGEST:
+            raise ValueError(f"{name} is none")
+
+
+def _require_thumbnails(words: list[dict[str, Any]], index: Any) -> None:
+    """Raises `ValueError` unless there is one of every second frame.
+
+    They are read when they are needed; here only what they are.
+    """
+    if any(
+        item["num_thumbnails"] != -(-item["num_frames"] // THUMBNAIL_STRIDE)
+        for item in words
+    ):
+        raise ValueError("its thumbnails are missing")
+    number = sum(item["num_thumbnails"] for item in words)
+    with index.zip.open("thumbnails.npy") as member:
+        np.lib.format.read_magic(member)
+        shape, _, kind = np.lib.format.read_array_header_1_0(member)
+    if shape != (number, THUMBNAIL_PIXELS, THUMBNAIL_PIXELS) or kind != "uint8":
+        raise ValueError("its thumbnails are others")
+
+
+def _is_raw(video: StoredVideo) -> bool:
+    return bool((video.sizes == 3 * video.height * video.width).all())
 
 
 def _videos_from_index(
@@ -227,10 +261,10 @@ def _videos_from_index(
     for item in words:
         end = begin + item.pop("num_frames")
         del item["num_thumbnails"]
-        info = VideoInfo(**item.pop("info"))
+        info = VideoInfo(**_printable(item.pop("info")))
         videos.append(
             StoredVideo(
-                **item,
+                **_printable(item),
                 info=info,
                 offsets=offsets[begin:end],
                 sizes=sizes[begin:end],
@@ -241,15 +275,35 @@ def _videos_from_index(
     return videos
 
 
+def _printable(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns an item with its texts as people may see them."""
+    return {
+        name: printable(value) if isinstance(value, str) else value
+        for name, value in item.items()
+    }
+
+
 def read_thumbnails(path: Path) -> dict[str, Thumbnails]:
     """Reads the thumbnails of a shard's videos, by hash.
 
     Returns:
         `uint8` arrays of shape `(N, 16, 16)`, gray, of every second frame.
+
+    Raises:
+        DataError: If they are damaged.
+        FileNotFoundError: If the shard is gone.
     """
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as index:
-        words = json.loads(index["videos"].tobytes())
-        thumbnails = index["thumbnails"]
+    try:
+        with _arrays(path) as index:
+            words = json.loads(index["videos"].tobytes())
+            thumbnails = index["thumbnails"]
+    except FileNotFoundError:
+        raise
+    except _DAMAGE as error:
+        raise DataError(
+            f"'{path}' of the frame store is damaged ({error}). Remove the "
+            "file; its videos are decoded again."
+        ) from error
     ends = np.cumsum([item["num_thumbnails"] for item in words])
     parts = np.split(thumbnails, ends[:-1]) if words else []
     return {

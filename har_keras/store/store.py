@@ -198,7 +198,7 @@ class Store:
             number = _file_number(index)
             if self._seen.get(index.name) != number:
                 self._seen[index.name] = number
-                for video in read_index(index):
+                for video in read_index(index, is_raw=self.spec.form == "raw"):
                     self._add(video)
 
     def drop_missing(self) -> None:
@@ -350,7 +350,10 @@ def _each_jpeg(
                 data = np.frombuffer(file.read(size), np.uint8)
             else:
                 data = window[offset - begin : offset - begin + size]
-            frame, last = decode_jpeg(data), offset
+            decoded, last = decode_jpeg(data), offset
+            if decoded.shape != shape:
+                raise OSError(_DAMAGED_FRAME)
+            frame = decoded
         yield frame
 
 
@@ -364,6 +367,11 @@ def encode_jpeg(frame: Frames) -> NDArray[np.uint8]:
     return data
 
 
+_DAMAGED_FRAME = (
+    "A stored frame is damaged. Remove the store and prepare again."
+)
+
+
 def decode_jpeg(data: NDArray[np.uint8]) -> Frames:
     """Decodes a JPEG to a frame in RGB.
 
@@ -372,9 +380,7 @@ def decode_jpeg(data: NDArray[np.uint8]) -> Frames:
     """
     frame = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
     if frame is None:
-        raise OSError(
-            "A stored frame is damaged. Remove the store and prepare again."
-        )
+        raise OSError(_DAMAGED_FRAME)
     return np.asarray(frame, np.uint8)
 
 

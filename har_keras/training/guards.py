@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import keras
 import numpy as np
 
-from har_keras.files import remove_own_temporary_folder
+from har_keras.files import remove_own_folders
 from har_keras.training.checkpoint import (
     TrainingState,
     array_of,
@@ -202,7 +202,7 @@ def end_without_unwinding(number: int) -> NoReturn:
     Args:
         number: int. The signal's number.
     """
-    remove_own_temporary_folder()
+    remove_own_folders()
     sys.stderr.flush()
     os._exit(128 + number)
 
