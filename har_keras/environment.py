@@ -86,6 +86,11 @@ def start_backend(backend: Backend = "auto", *, reads_data: bool = True) -> str:
             f"The backend '{chosen}' can't start ({error}). Install what is "
             f'missing with: pip install "{extra}".'
         ) from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise EnvironmentFault(
+            f"Keras can't start ({error}). Look into its settings, "
+            "~/.keras/keras.json, or remove them."
+        ) from error
     running = str(keras.backend.backend())
     if running != chosen:
         raise UsageError(

@@ -203,7 +203,7 @@ def exact_name(
     exact = replace(name, revision=Path(found).parent.name)
     if not exact.is_exact:
         raise EnvironmentFault(
-            f"The hub {hub.constants.ENDPOINT} names no commit of '{name}'. "
+            f"The hub {endpoint_of(hub)} names no commit of '{name}'. "
             "Check HF_ENDPOINT."
         )
     return exact
@@ -378,7 +378,7 @@ def hub_package(name: HubName) -> Any:
 def _fault(name: HubName, error: Exception) -> HarError:
     """Returns an error of huggingface_hub as one of this package."""
     hub = hub_package(name)
-    found, place = hub.errors, str(hub.constants.ENDPOINT)
+    found, place = hub.errors, endpoint_of(hub)
     if isinstance(error, found.GatedRepoError):
         return EnvironmentFault(
             f"'{name}' is gated. Accept its terms on "
@@ -425,6 +425,11 @@ def reason_of(error: Exception) -> str:
     """Returns what went wrong, in one line."""
     first = str(error.__cause__ or error).strip().partition("\n")[0]
     return first.rstrip(".") or type(error).__name__
+
+
+def endpoint_of(hub: Any) -> str:
+    """Returns the address of the hub, without a password that is in it."""
+    return re.sub(r"//[^/]*@", "//", str(hub.constants.ENDPOINT))
 
 
 def is_offline(hub: Any) -> bool:

@@ -13,6 +13,7 @@ from har_keras._version import __version__
 from har_keras.errors import EnvironmentFault, HarError, UsageError
 from har_keras.hub import (
     HubName,
+    endpoint_of,
     hub_package,
     is_offline,
     model_on_hub,
@@ -200,7 +201,7 @@ def _require_right(name: HubName, me: Mapping[str, Any]) -> None:
 def _fault(name: HubName, error: Exception) -> HarError:
     """Returns an error of huggingface_hub as one of this package."""
     hub = hub_package(name)
-    place = str(hub.constants.ENDPOINT)
+    place = endpoint_of(hub)
     status = getattr(getattr(error, "response", None), "status_code", 0)
     if isinstance(error, ValueError) and not status:
         return UsageError(

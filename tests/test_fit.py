@@ -381,7 +381,7 @@ def test_where_the_last_epoch_is_kept_none_is_called_the_best(tmp_path, caplog):
         (
             {"WANDB_API_KEY": "k", "WANDB_MODE": "ofline"},
             {},
-            {"mode": "offline"},
+            {"mode": "offline", "said": "offline"},
         ),
         ({"WANDB_DISABLED": "true"}, {}, None),
         (
@@ -409,12 +409,14 @@ def test_weights_and_biases_hears_its_variables(
     asked = []
 
     def init(**given):
-        asked.append(given)
+        asked.append(given | {"said": os.environ["WANDB_MODE"]})
         return SimpleNamespace(id="1", dir=str(tmp_path))
 
     monkeypatch.setattr("wandb.init", init)
     config = CONFIG.replace(wandb="auto").replace(**options)
+    said = os.environ.get("WANDB_MODE")
     wandb_log.start_wandb(Run(tmp_path / "run"), config, TrainingState())
+    assert os.environ.get("WANDB_MODE") == said
     if expected is None:
         assert asked == []
     else:

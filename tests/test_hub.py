@@ -474,6 +474,13 @@ def test_no_network_and_nothing_cached(endpoint, offline, words, point_to):
     assert not cache.exists()
 
 
+def test_a_password_in_the_address_of_the_hub_is_not_printed(point_to):
+    point_to(NOWHERE.replace("://", "://me:secret@"))
+    with pytest.raises(EnvironmentFault, match=r"127\.0\.0\.1:9") as it:
+        require_weights("lab/vit")
+    assert "secret" not in str(it.value)
+
+
 @pytest.mark.usefixtures("cache")
 def test_a_wrong_token_is_named(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")

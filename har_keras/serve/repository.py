@@ -186,7 +186,7 @@ class Repository:
         state = self._states.get(name)
         if state is None:
             raise Refusal(
-                404, f"Could not find any versions of model {name}",
+                404, f"Could not find any versions of model {name[:60]}",
                 reason="not_found",
             )  # fmt: skip
         found = {x: (x, "AVAILABLE", "") for x in state.loaded}

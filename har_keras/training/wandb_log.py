@@ -4,9 +4,10 @@ W&B's own Keras callbacks are not used: they import TensorFlow, and fail on
 JAX, offline or with a learning rate schedule.
 """
 
+import contextlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -151,20 +152,34 @@ def _init(run: Run, config: Config, state: TrainingState, mode: Any) -> Any:
         "init_timeout": _INIT_TIMEOUT_SECONDS,
     }
     project = config.logging.wandb_project or said("WANDB_PROJECT")
-    return wandb.init(
-        project=project or "har_keras",
-        name=said("WANDB_NAME") or run.path.name,
-        # Else a second run of a process writes into the first.
-        dir=said("WANDB_DIR"),
-        mode=mode,
-        id=state.wandb_id or None,
-        resume="allow" if state.wandb_id and mode == "online" else None,
-        config={name: str(value) for name, value in config.flat().items()},
-        settings=wandb.Settings(
-            **{
-                name: value
-                for name, value in own.items()
-                if not said(f"WANDB_{name.upper()}")
-            }
-        ),
-    )
+    with _mode_said(mode):
+        return wandb.init(
+            project=project or "har_keras",
+            name=said("WANDB_NAME") or run.path.name,
+            # Else a second run of a process writes into the first.
+            dir=said("WANDB_DIR"),
+            mode=mode,
+            id=state.wandb_id or None,
+            resume="allow" if state.wandb_id and mode == "online" else None,
+            config={name: str(value) for name, value in config.flat().items()},
+            settings=wandb.Settings(
+                **{
+                    name: value
+                    for name, value in own.items()
+                    if not said(f"WANDB_{name.upper()}")
+                }
+            ),
+        )
+
+
+@contextlib.contextmanager
+def _mode_said(mode: str) -> Iterator[None]:
+    """Has `WANDB_MODE` say a mode: W&B starts in none if it says nonsense."""
+    before = os.environ.get("WANDB_MODE")
+    os.environ["WANDB_MODE"] = mode
+    try:
+        yield
+    finally:
+        del os.environ["WANDB_MODE"]
+        if before is not None:
+            os.environ["WANDB_MODE"] = before
