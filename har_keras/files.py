@@ -314,7 +314,9 @@ def _remove_own(folder: Path, process: int) -> None:
 
 def remove_own_folders() -> None:
     """Removes the temporary folders of this process, which ends at once."""
-    for path in temporary_folder().glob(f"{temporary_prefix()}*"):
+    folder = temporary_folder()
+    tempfile.tempdir = str(folder)  # another thread makes none again
+    for path in folder.glob(f"{temporary_prefix()}*"):
         remove(path)
 
 

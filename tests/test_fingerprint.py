@@ -71,6 +71,13 @@ def test_options_that_change_no_number_are_free(manifest, tmp_path):
     began.refuse_changes(RunFingerprint.of(config, manifest), tmp_path)
 
 
+def test_another_order_of_the_videos_is_refused(manifest, tmp_path):
+    began = RunFingerprint.of(Config(), manifest)
+    other = manifest.with_videos(reversed(manifest.videos))
+    with pytest.raises(DataError, match="in another order"):
+        began.refuse_changes(RunFingerprint.of(Config(), other), tmp_path)
+
+
 def test_many_changes_are_counted(manifest, tmp_path):
     began = RunFingerprint.of(Config(), manifest)
     other = manifest.with_videos(

@@ -136,6 +136,12 @@ class RunFingerprint:
                 f"it began with: {_some(found)}. Put them back, or start a "
                 "new run."
             )
+        if [*self.videos] != [*now.videos]:  # which decides that of the clips
+            raise DataError(
+                f"The manifest.csv of the run in '{place}' lists the videos in "
+                "another order than the run began with. Put its rows back, or "
+                "start a new run."
+            )
         for name, version in self.versions.items():
             if now.versions.get(name) != version:
                 logger.warning(
