@@ -24,6 +24,7 @@ from har_keras.ranges import (
     POSITIVE,
     RATE,
     RATIO,
+    SEED,
     SHARE,
     SIZE,
     WIDTH,
@@ -267,7 +268,7 @@ class TrainingConfig:
     """Class imbalance: none, weights (in the loss) or sampling (even draws)."""
     repeats: Annotated[int, AT_LEAST_ONE] = 1
     """Repeated augmentation: augmented clips of the same footage in a batch."""
-    seed: Annotated[int, NOT_NEGATIVE] = 0
+    seed: Annotated[int, SEED] = 0
     """Random seed of weights, order and augmentation."""
     micro_batch_size: Annotated[int, MICRO_BATCH] = 0
     """Clips per forward and backward pass (gradient accumulation): the
@@ -289,10 +290,9 @@ class HostsConfig:
     """Number of processes, one per host, all started with the same command.
     0 asks SLURM, Open MPI or Kubernetes, as JAX does."""
     host_index: int = -1
-    """Index of this process, from 0; -1 asks as --hosts 0 does. Host 0 is the
-    chief: it writes the run."""
+    """Index of this host; -1 asks as --hosts 0 does. Host 0 writes the run."""
     coordinator: Annotated[str, Metavar("HOST:PORT")] = ""
-    """Address of the chief with a free port. Default: ask as --hosts 0 does."""
+    """Address of host 0 with a free port. Default: ask as --hosts 0 does."""
     join_seconds: Annotated[int, AT_LEAST_ONE] = 300
     """How long to wait for the other hosts at the start."""
 

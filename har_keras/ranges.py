@@ -48,6 +48,8 @@ RATE = Range("above 0 and at most 4096", lambda value: 0 < value <= 4096)
 # Videos are decoded at twice the rate of clips, whatever their own.
 CLIP_RATE = Range("above 0 and at most 500", lambda value: 0 < value <= 500)
 FRACTION = Range("in [0, 1)", lambda value: 0 <= value < 1)
+# What the generators of all libraries take.
+SEED = Range("from 0 to 4294967295", lambda value: 0 <= value < 2**32)
 RATIO = Range("in (0, 1)", lambda value: 0 < value < 1)
 SHARE = Range("above 0 and at most 1", lambda value: 0 < value <= 1)
 MICRO_BATCH = Range(

@@ -123,6 +123,7 @@ def test_a_missing_file_is_named(tmp_path):
         ({"dropout_rate": 1.0}, r"--dropout-rate must be in \[0, 1\)"),
         ({"weight_decay": -1.0}, "--weight-decay must be 0 or more"),
         ({"val_fraction": 0.5, "test_fraction": 0.5}, "leave some videos"),
+        ({"seed": 2**32}, "--seed must be from 0 to 4294967295"),
         ({"mlp_dim": 10**9}, "--mlp-dim must be from 1 to 32768"),
         ({"decoder_dim": 10**9}, "--decoder-dim must be at most 32768"),
         ({"num_layers": 10**6}, "--num-layers must be from 1 to 1000"),
