@@ -225,6 +225,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run_verb(verb)
 
 
+_LONGEST_SHARD = 40
+
+
 def _shard(text: str) -> tuple[int, int]:
     """Reads a part such as "2/4".
 
@@ -234,7 +237,8 @@ def _shard(text: str) -> tuple[int, int]:
     (2, 4)
     """
     part, _, number = text.partition("/")
-    if part.isdecimal() and number.isdecimal():
+    # Python reads no number of thousands of digits.
+    if part.isdecimal() and number.isdecimal() and len(text) < _LONGEST_SHARD:
         if 1 <= int(part) <= int(number):
             return int(part), int(number)
     raise UsageError(

@@ -89,6 +89,7 @@ MODELS = {
     "a width below 0": lambda file: with_options(file, hidden_dim=-1),
     "a huge width": lambda file: with_options(file, hidden_dim=10**9),
     "a million layers": lambda file: with_options(file, num_layers=10**6),
+    "many classes": lambda file: with_options(file, num_classes=10**9),
     "many frames": lambda file: with_options(file, num_frames=10**8),
     "more frames than any": lambda file: with_options(file, num_frames=4098),
     "no heads": lambda file: with_options(file, num_heads=0),

@@ -582,7 +582,9 @@ def test_shards_of_many_machines_make_up_the_whole(tmp_path):
     assert len(Store(merged, stores[0].spec)) == 8
 
 
-@pytest.mark.parametrize("text", ["0/2", "3/2", "a/b", "1", "-1/2", "1/"])
+@pytest.mark.parametrize(
+    "text", ["0/2", "3/2", "a/b", "1", "-1/2", "1/", f"1/{'9' * 5000}"]
+)
 def test_a_wrong_part_is_refused(text):
     with pytest.raises(UsageError, match="--shard must be i/n"):
         _shard(text)

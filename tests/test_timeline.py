@@ -107,6 +107,12 @@ def test_options_out_of_range_are_named(option, value):
         TimelineConfig(**{option: value}).validated()
 
 
+def test_an_average_over_ages_is_one_over_everything():
+    options = TimelineConfig(smooth_seconds=1e300).validated()
+    rows = np.array([[1.0, 0.0], [0.0, 1.0]])
+    assert np.ptp(smoothed(rows, options.smooth_windows), axis=0).max() == 0
+
+
 def test_windows_lie_a_hop_apart_and_reach_the_end():
     # Half a second is 4 frames of a clip.
     found = list(windows(numbered(12), CLIP, 0.5, "raw"))

@@ -145,7 +145,7 @@ class LiveLabels:
         self.classifier = classifier
         self.name = name
         self.options = options.of_model(classifier.calibration)
-        number = round(options.smooth_seconds / options.hop_seconds)
+        number = options.smooth_windows
         self._rows: deque[np.ndarray] = deque(maxlen=max(1, number))
         self._label = -1
 

@@ -15,6 +15,9 @@ NONE = "none"
 _NO_CLASS = -1
 
 
+_MOST_WINDOWS = 10**6
+
+
 @dataclass(frozen=True)
 class TimelineConfig:
     """How window predictions are merged into segments."""
@@ -57,6 +60,11 @@ class TimelineConfig:
                     f"{getattr(self, name)}."
                 )
         return self
+
+    @property
+    def smooth_windows(self) -> int:
+        """Windows that are averaged over, whatever times are given."""
+        return round(min(self.smooth_seconds / self.hop_seconds, _MOST_WINDOWS))
 
     def of_model(self, calibration: Calibration) -> "TimelineConfig":
         """Returns it with the model's criteria, unless others are given.
@@ -197,7 +205,7 @@ def build_timeline(
     middles = starts + window_seconds / 2
     between = (middles[1:] + middles[:-1]) / 2
     edges = np.array([0.0, *np.minimum(between, seconds), seconds])
-    width = round(options.smooth_seconds / options.hop_seconds)
+    width = options.smooth_windows
     smooth = smoothed(apply_temperature(probabilities, temperature), width)
     threshold, most = options.threshold or 0.0, options.max_distance
     near = None

@@ -5,6 +5,7 @@ from typing import Any
 
 from har_keras.config import Config, ModelConfig
 from har_keras.errors import UsageError
+from har_keras.ranges import MOST_WIDTH
 from har_keras.recipes import PRESETS
 
 # Settings of published model families, besides their dimensions.
@@ -70,6 +71,7 @@ def require_arguments(num_classes: int, pooling: str, attention: str) -> None:
         raise ValueError(
             f"`num_classes` must be at least 2. Received: {num_classes=}."
         )
+    require_at_most(MOST_WIDTH, num_classes=num_classes)
     if pooling not in ("mean", "mean_norm", "class_token"):
         raise ValueError(
             "`pooling` must be 'mean', 'mean_norm' or 'class_token'. "

@@ -23,6 +23,7 @@ from har_keras.report.plots import (
     figure_file,
     plain_text,
 )
+from har_keras.terminal import printable
 
 _NUM_FRAMES = 9
 
@@ -117,7 +118,14 @@ def webvtt(timeline: Timeline) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split()) or "?"
+    r"""Returns a text for one line of subtitles, which steers no player.
+
+    Example:
+
+    >>> _one_line("walk\n\x1b[31m")
+    'walk \\x1b[31m'
+    """
+    return printable(" ".join(text.split())) or "?"
 
 
 def _srt_text(label: str) -> str:
