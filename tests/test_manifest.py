@@ -129,6 +129,12 @@ def test_a_wrong_line_is_named(tmp_path, text, words):
         found(write_csv(tmp_path, text))
 
 
+def test_a_text_is_no_name_of_a_class(tmp_path):
+    text = f"file,class\n1.mp4,{'x' * 1001}\n2.mp4,b\n"
+    with pytest.raises(DataError, match="a name of 1001 characters"):
+        found(write_csv(tmp_path, text))
+
+
 def test_more_classes_than_anyone_has_are_refused(tmp_path):
     rows = "".join(f"{n}.mp4,class {n}\n" for n in range(10_001))
     with pytest.raises(DataError, match="10001 classes, such as 'class 0'"):

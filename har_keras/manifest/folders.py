@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from har_keras.damaged import LONGEST_NAME
 from har_keras.errors import DataError
 from har_keras.manifest.collecting import (
     videos_from_table,
@@ -307,7 +308,13 @@ def _with_one_spelling(videos: Sequence[FoundVideo]) -> tuple[FoundVideo, ...]:
 
 
 def _require_unicode(video: FoundVideo) -> None:
-    """Raises if a class has the bytes of an old encoding as its name."""
+    """Raises if a name is a text, or has the bytes of an old encoding."""
+    if len(video.class_name) > LONGEST_NAME:
+        raise DataError(
+            f"The class of '{video.file}' has a name of "
+            f"{len(video.class_name)} characters; {LONGEST_NAME} are the "
+            "most. Shorten it."
+        )
     try:
         video.class_name.encode("utf-8")
     except UnicodeEncodeError as error:
