@@ -7,6 +7,7 @@ from support.videos import X264, ffmpeg, scene, write_video
 from har_keras.config import ClipConfig, StoreConfig
 from har_keras.errors import DataError
 from har_keras.manifest.manifest import Manifest, Video
+from har_keras.store import motion
 from har_keras.store.alignment import Footage
 from har_keras.store.duplicates import (
     Duplicate,
@@ -210,3 +211,15 @@ def test_a_video_of_one_frame_is_compared_like_any_other():
         frames = np.zeros((number, 16, 16), np.uint8)
         video = Footage(frames, signals(frames, 8.0), 8.0)
         assert _is_still(video)
+
+
+def test_windows_that_are_cut_in_blocks_are_the_same(monkeypatch):
+    found = np.random.default_rng(0).normal(size=(400, motion.NUM_SIGNALS))
+    found[100:300] = 0  # nothing moves
+    whole = motion.windows(found.astype("float32"), 8.0, 1.0, 2)
+    monkeypatch.setattr(motion, "_BLOCK", 7)
+    blocks = motion.windows(found.astype("float32"), 8.0, 1.0, 2)
+    assert 50 < len(whole.starts) < 150
+    np.testing.assert_array_equal(blocks.starts, whole.starts)
+    np.testing.assert_array_equal(blocks.mirrored, whole.mirrored)
+    np.testing.assert_allclose(blocks.vectors, whole.vectors, atol=1e-6)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from markupsafe import Markup
 
 from har_keras.files import whole_file
@@ -349,7 +348,7 @@ def remarks(video: StoredVideo, thumbnails: Thumbnails) -> list[str]:
         found.append(
             f"declares {declared} frames but {video.source_frames} decode"
         )
-    change = np.ptp(thumbnails.astype(np.int16), axis=0).max()
+    change = (thumbnails.max(0) - thumbnails.min(0)).max()
     if int(thumbnails.max()) <= _BRIGHTEST_BLACK:
         found.append("black throughout")
     elif len(thumbnails) > 1 and change <= _LARGEST_STILL_CHANGE:

@@ -145,6 +145,18 @@ def windows(found: Floats, rate: float, length: float, step: int) -> Windows:
             empty,
             empty.astype(bool),
         )
+    # In blocks, for hours of video take a gigabyte, and stand still mostly.
+    blocks = [
+        _moving_windows(found, starts[begin : begin + _BLOCK], number, length)
+        for begin in range(0, len(starts), _BLOCK)
+    ]
+    return Windows(*map(np.concatenate, zip(*blocks, strict=True)))
+
+
+def _moving_windows(
+    found: Floats, starts: Floats, number: int, length: float
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Returns what `Windows` has, of those that begin at some places."""
     places = starts[:, None] + np.arange(number) * np.float32(length)
     vectors = standardized(resampled(found, places))
     odd = vectors[:, :, 1] @ _slope(number) + vectors[:, :, 6].sum(1)
@@ -153,7 +165,7 @@ def windows(found: Floats, rate: float, length: float, step: int) -> Windows:
     flat = vectors.reshape(len(vectors), -1)
     lengths = np.linalg.norm(flat, axis=1, keepdims=True)
     moves = lengths[:, 0] > 1.0
-    return Windows(flat[moves] / lengths[moves], starts[moves], mirrored[moves])
+    return flat[moves] / lengths[moves], starts[moves], mirrored[moves]
 
 
 def standardized(windows: Floats) -> Floats:

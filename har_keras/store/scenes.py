@@ -421,7 +421,9 @@ def _looks(thumbnails: Thumbnails) -> Floats:
     """Returns the median of all frames, and frames spread over a video."""
     last = len(thumbnails) - 1
     places = np.linspace(0, last, _NUM_FRAMES).round().astype(int)
-    looks = np.stack([np.median(thumbnails, 0), *thumbnails[places]])
+    # By rows, for NumPy copies what it takes the median of.
+    rows = [np.median(thumbnails[:, i], 0) for i in range(thumbnails.shape[1])]
+    looks = np.stack([np.stack(rows), *thumbnails[places]])
     return looks.astype(np.float32)
 
 
