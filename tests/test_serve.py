@@ -959,6 +959,16 @@ def test_labels_that_mean_nothing_are_refused(exported_run, text):
         read_labels(text, find_sources([str(exported_run)]))
 
 
+@pytest.mark.parametrize("text", ["stable=99", "har/first=1,har/new=2", "x=0"])
+def test_a_label_of_no_version_is_refused(exported_run, text):
+    sources = find_sources([str(exported_run)])
+    assert read_labels("stable=1", sources) == {"har": {"stable": 1}}
+    with pytest.raises(UsageError, match="the latest of 'har' is 1") as e:
+        read_labels(text, sources)
+    assert e.value.exit_code == 2
+    assert str(e.value).endswith(f"Received: {text.split(',')[-1]}.")
+
+
 # The program.
 
 
