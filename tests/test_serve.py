@@ -27,6 +27,7 @@ from support.videos import draw_video, truncate
 
 from har_keras import cli
 from har_keras.errors import DataError, EnvironmentFault, UsageError
+from har_keras.run import Run
 from har_keras.serving.client import ServingClient
 from har_keras.serving.runtimes import open_exported
 from har_keras.serving.transports import as_json
@@ -967,6 +968,23 @@ def test_a_label_of_no_version_is_refused(exported_run, text):
         read_labels(text, sources)
     assert e.value.exit_code == 2
     assert str(e.value).endswith(f"Received: {text.split(',')[-1]}.")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 here")
+def test_a_run_whose_name_is_no_utf8_is_read(exported_run, tmp_path):
+    from har_keras.serving.tensorflow_serving import write_warm_up
+
+    run = tmp_path / os.fsdecode(b"\xff")
+    shutil.copytree(exported_run, run)
+    names = open_exported(exported_run / "formats/onnx/model.onnx").class_names
+    version = run / "saved_model" / "1"
+    write_warm_up(version, Run(exported_run).config().clip)
+    for path in (
+        run / "formats/onnx/model.onnx",
+        run / "formats/openvino/model.xml",
+        version,
+    ):
+        assert open_exported(path).class_names == names
 
 
 # The program.
