@@ -954,7 +954,9 @@ def test_what_can_not_be_served_is_named(
         find_sources(names)
 
 
-@pytest.mark.parametrize("text", ["x", "a=b", "har/a=1,other/b=2", "=1"])
+@pytest.mark.parametrize(
+    "text", ["x", "a=b", "har/a=1,other/b=2", "=1", "a=\u0661"]
+)
 def test_labels_that_mean_nothing_are_refused(exported_run, text):
     with pytest.raises(UsageError, match="--labels must be"):
         read_labels(text, find_sources([str(exported_run)]))

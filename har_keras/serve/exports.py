@@ -164,7 +164,7 @@ def read_labels(
     found: dict[str, dict[str, int]] = {x.name: {} for x in sources}
     by_name = {x.name: x for x in sources}
     for item in filter(None, (x.strip() for x in text.split(","))):
-        match = re.fullmatch(r"(?:([^/=]+)/)?([\w.~-]+)=(\d{1,18})", item)
+        match = re.fullmatch(r"(?:([^/=]+)/)?([\w.~-]+)=([0-9]{1,18})", item)
         name = (match[1] or sources[0].name) if match else ""
         ambiguous = match and not match[1] and len(sources) > 1
         if not match or ambiguous or name not in found:
