@@ -136,9 +136,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.videos, options.output, options.settings, to=options.to
         )
         print(report.text())
-        print(f"Report       {options.output / 'report.html'}")
+        page = options.output / "report.html"
+        print(f"Report       {printable(page)}")
         if options.to is not None:
-            print(f"Manifest     {options.to}{_where(options)}")
+            where = printable(f"{options.to}{_where(options)}")
+            print(f"Manifest     {where}")
         _require(report, options.settings.split.strict)
         videos = printable(shell_word(options.videos))
         print(f"Next         har-keras train {videos} --recipe transfer")

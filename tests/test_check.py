@@ -86,7 +86,7 @@ def test_the_page_names_everything_and_runs_nothing(mixed_folder, tmp_path):
         assert words in page
 
 
-def test_names_with_control_characters_are_escaped_on_the_page(tmp_path):
+def test_names_with_control_characters_are_escaped(tmp_path, capsys):
     root = draw_folder(tmp_path / "v", per_class=2, num_frames=8)
     (root / "up/up-00.mp4").rename(root / "up/a\x1b]0;x\x07\u202e\x9b.mp4")
     (root / "down/b\x1b[2J.mp4").write_text("no video")
@@ -94,6 +94,13 @@ def test_names_with_control_characters_are_escaped_on_the_page(tmp_path):
     page = (tmp_path / "out/report.html").read_text("utf-8")
     assert r"b\x1b[2J.mp4" in page
     assert not set(page) & set("\x1b\x07\x9b\u202e")
+    out, to = tmp_path / "o\x1b[31m", tmp_path / "m\x1b[2J.csv"
+    flags = ["--store-dir", str(tmp_path / "store"), "--to", str(to)]
+    assert main([str(root), "--output", str(out), *flags]) == 0
+    said = capsys.readouterr().out
+    assert r"o\x1b[31m" in said
+    assert r"m\x1b[2J.csv" in said
+    assert "\x1b" not in said
 
 
 class Pictures(html.parser.HTMLParser):

@@ -79,14 +79,17 @@ def test_options_that_differ_are_listed(two, capsys, tmp_path):
     config = two[1].config().replace(learning_rate=0.5)
     write_toml(config, two[1].config_file)
     paths = [str(run.path) for run in two]
-    assert main([*paths, "--output", str(tmp_path / "page")]) == 0
+    folder = tmp_path / "page\x1b[2J"
+    assert main([*paths, "--output", str(folder)]) == 0
     said = capsys.readouterr().out
+    assert r"page\x1b[2J" in said
+    assert "\x1b" not in said
     rate = Config().training.learning_rate
     assert f"learning_rate: {rate} | 0.5" in said
     assert all(len(line) <= 80 for line in said.splitlines()[:3])
-    written = json.loads((tmp_path / "page" / "comparison.json").read_text())
+    written = json.loads((folder / "comparison.json").read_text())
     assert written["options"] == {"learning_rate": [str(rate), "0.5"]}
-    page = (tmp_path / "page" / "index.html").read_text("utf-8")
+    page = (folder / "index.html").read_text("utf-8")
     assert "<script" not in page
     assert "learning_rate" in page
 

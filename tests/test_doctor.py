@@ -322,6 +322,7 @@ def test_lines_fit_a_terminal():
     assert max(map(len, text.splitlines())) <= 79
     path = "/a/very-long-path/" + "x" * 80
     assert path in doctor._line(health.Finding("ok", "ffmpeg", path))
+    assert r"/a\x1b[2J" in doctor._line(health.Finding("ok", "x", "/a\x1b[2J"))
 
 
 def test_texts_begin_in_one_column():

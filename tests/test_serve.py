@@ -27,6 +27,7 @@ from support.videos import draw_video, truncate
 
 from har_keras import cli
 from har_keras.errors import DataError, EnvironmentFault, UsageError
+from har_keras.run import Run
 from har_keras.serving.client import ServingClient
 from har_keras.serving.runtimes import open_exported
 from har_keras.serving.transports import as_json
@@ -953,10 +954,39 @@ def test_what_can_not_be_served_is_named(
         find_sources(names)
 
 
-@pytest.mark.parametrize("text", ["x", "a=b", "har/a=1,other/b=2", "=1"])
+@pytest.mark.parametrize(
+    "text", ["x", "a=b", "har/a=1,other/b=2", "=1", "a=\u0661"]
+)
 def test_labels_that_mean_nothing_are_refused(exported_run, text):
     with pytest.raises(UsageError, match="--labels must be"):
         read_labels(text, find_sources([str(exported_run)]))
+
+
+@pytest.mark.parametrize("text", ["stable=99", "har/first=1,har/new=2", "x=0"])
+def test_a_label_of_no_version_is_refused(exported_run, text):
+    sources = find_sources([str(exported_run)])
+    assert read_labels("stable=1", sources) == {"har": {"stable": 1}}
+    with pytest.raises(UsageError, match="the latest of 'har' is 1") as e:
+        read_labels(text, sources)
+    assert e.value.exit_code == 2
+    assert str(e.value).endswith(f"Received: {text.split(',')[-1]}.")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 here")
+def test_a_run_whose_name_is_no_utf8_is_read(exported_run, tmp_path):
+    from har_keras.serving.tensorflow_serving import write_warm_up
+
+    run = tmp_path / os.fsdecode(b"\xff")
+    shutil.copytree(exported_run, run)
+    names = open_exported(exported_run / "formats/onnx/model.onnx").class_names
+    version = run / "saved_model" / "1"
+    write_warm_up(version, Run(exported_run).config().clip)
+    for path in (
+        run / "formats/onnx/model.onnx",
+        run / "formats/openvino/model.xml",
+        version,
+    ):
+        assert open_exported(path).class_names == names
 
 
 # The program.

@@ -13,6 +13,7 @@ import tyro
 from har_keras import cli
 from har_keras.errors import UsageError
 from har_keras.ranges import Metavar
+from har_keras.terminal import printable
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         found = compare(options.runs)
         print(comparison_text(found))
-        print(f"Page: {write_comparison(found, options.output)}")
+        page = write_comparison(found, options.output)
+        print(f"Page: {printable(page)}")
 
     return cli.run_verb(verb)
 

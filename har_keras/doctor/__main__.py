@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from har_keras import cli
 from har_keras.errors import EnvironmentFault
+from har_keras.terminal import printable
 
 if TYPE_CHECKING:
     from har_keras.doctor.finding import Finding
@@ -57,7 +58,7 @@ def _line(finding: Finding) -> str:
     texts = [finding.text]
     texts += [f"-> {finding.mend}"] if finding.mend else []
     lines = [
-        line
+        printable(line)
         for text in texts
         for line in textwrap.wrap(
             text,

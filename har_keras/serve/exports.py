@@ -150,17 +150,21 @@ def read_labels(
 ) -> dict[str, dict[str, int]]:
     """Parses `--labels`: versions by label, by model.
 
+    Args:
+        text: str. The option, such as "stable=3,new=4".
+        sources: Sequence of Source. The models.
+
+    Returns:
+        A dict such as `{"har": {"stable": 3, "new": 4}}`.
+
     Raises:
-        UsageError: If it has another form, or names no model.
-
-    Example:
-
-    >>> read_labels("stable=3,new=4", [Source("har", Path("runs/first"))])
-    {'har': {'stable': 3, 'new': 4}}
+        UsageError: If it has another form, or names no model, or a version
+            that is not exported.
     """
     found: dict[str, dict[str, int]] = {x.name: {} for x in sources}
+    by_name = {x.name: x for x in sources}
     for item in filter(None, (x.strip() for x in text.split(","))):
-        match = re.fullmatch(r"(?:([^/=]+)/)?([\w.~-]+)=(\d{1,18})", item)
+        match = re.fullmatch(r"(?:([^/=]+)/)?([\w.~-]+)=([0-9]{1,18})", item)
         name = (match[1] or sources[0].name) if match else ""
         ambiguous = match and not match[1] and len(sources) > 1
         if not match or ambiguous or name not in found:
@@ -169,7 +173,18 @@ def read_labels(
                 f"one of {', '.join(found)}. Received: {item}."
             )
         found[name][match[2]] = int(match[3])
+        _require_version(by_name[name], int(match[3]), item)
     return found
+
+
+def _require_version(source: Source, version: int, item: str) -> None:
+    """Refuses a label of no version, as TensorFlow Serving does."""
+    there = {x.version for x in source.exports()}
+    if version not in there:
+        raise UsageError(
+            "--labels must name versions that are there: the latest of "
+            f"'{source.name}' is {max(there, default=0)}. Received: {item}."
+        )
 
 
 def address(name: str) -> str:

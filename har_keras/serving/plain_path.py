@@ -1,4 +1,4 @@
-"""Paths that TensorFlow takes literally: it reads some as patterns."""
+"""Paths that libraries take as they are: some are patterns, or no UTF-8."""
 
 import contextlib
 import os
@@ -10,7 +10,9 @@ from pathlib import Path
 
 from har_keras.files import temporary_prefix
 
-_PATTERN = re.compile(r"[][*?\\]" if os.name == "posix" else r"[][*?]")
+_PATTERN = r"[][*?\\]" if os.name == "posix" else r"[][*?]"
+# What is no UTF-8 stands in a path as half a character.
+_SPECIAL = re.compile(_PATTERN + "|[\ud800-\udfff]")
 
 
 @contextlib.contextmanager
@@ -18,7 +20,8 @@ def plain_path(folder: Path, *, writing: bool = False) -> Iterator[Path]:
     """Yields a path to a folder in which no character is special.
 
     TensorFlow looks for the variables of a SavedModel by a pattern, so that in
-    `run [1]` it finds none. A link in a temporary folder leads there; where
+    `run [1]` it finds none; of names that are no UTF-8, other libraries don't
+    take any. A link in a temporary folder leads there; where
     links can't be made, as on some Windows machines, a copy is used.
 
     Args:
@@ -34,7 +37,7 @@ def plain_path(folder: Path, *, writing: bool = False) -> Iterator[Path]:
     ...     print(path.as_posix())
     runs/first
     """
-    if not _PATTERN.search(os.path.abspath(folder)):
+    if not _SPECIAL.search(os.path.abspath(folder)):
         yield folder
         return
     with tempfile.TemporaryDirectory(
@@ -54,6 +57,6 @@ def plain_path(folder: Path, *, writing: bool = False) -> Iterator[Path]:
 
 def _plain_parent() -> str | None:
     """Returns a folder for temporary files whose name is plain itself."""
-    if not _PATTERN.search(tempfile.gettempdir()):
+    if not _SPECIAL.search(tempfile.gettempdir()):
         return None
     return "/tmp" if os.path.isdir("/tmp") else None

@@ -210,9 +210,12 @@ class Onnx(Exported):
             options.intra_op_num_threads = max(1, num_cores() // streams)
         # Spinning threads would take the cores from video decoding.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = runtime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        with plain_path(path.parent) as plain:
+            self._session = runtime.InferenceSession(
+                str(plain / path.name),
+                options,
+                providers=["CPUExecutionProvider"],
+            )
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.class_names = _names(metadata.get(NAMES), path)
         self.info = ModelInfo.read(metadata.get(INFO), str(path))
@@ -234,8 +237,9 @@ class OpenVINO(Exported):
         self.path = path
         openvino = package("openvino")
         core = openvino.Core()
-        with quiet_libraries():  # it tries the formats of others, too
-            model = core.read_model(str(path))
+        # It tries the formats of others, too.
+        with quiet_libraries(), plain_path(path.parent) as plain:
+            model = core.read_model(str(plain / path.name))
 
         def metadata(key: str) -> str | None:
             known = model.has_rt_info([key])

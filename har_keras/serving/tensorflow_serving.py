@@ -1,5 +1,6 @@
 """Files of a TensorFlow Serving deployment: warm-up and configuration."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def write_warm_up(version: Path, clip: ClipConfig) -> Path:
     """
     path = version / _WARM_UP
     path.parent.mkdir(exist_ok=True)
-    with tf.io.TFRecordWriter(str(path)) as writer:
+    with tf.io.TFRecordWriter(os.fsencode(path)) as writer:
         for signature, inputs in warm_up_inputs(clip).items():
             record = PredictionLog()
             record.predict_log.request.CopyFrom(
