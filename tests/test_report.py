@@ -208,3 +208,9 @@ def test_the_card_tells_what_was_changed(made):
     text = model_card("r", CONFIG, made[0].figures, {}, 10)
     assert "`--num-frames 4`" in text
     assert "`--hidden-dim" not in text
+
+
+def test_the_card_has_no_control_characters_of_options(made):
+    config = CONFIG.replace(wandb_project="\x1b[2J")
+    text = model_card("r", config, made[0].figures, {}, 10)
+    assert r"`--wandb-project \x1b[2J`" in text

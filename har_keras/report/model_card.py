@@ -231,7 +231,8 @@ def _options(config: Config) -> str:
         for name, value in config.flat().items()
         if value != defaults[name]
     ]
-    text = "; ".join(f"`{option.replace('`', '')}`" for option in changed)
+    shown = (printable(option.replace("`", "")) for option in changed)
+    text = "; ".join(f"`{option}`" for option in shown)
     return "Every option is in `config.toml`. " + (
         f"Not default: {text}." if changed else "All are defaults."
     )
