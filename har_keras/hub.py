@@ -370,6 +370,13 @@ def hub_package(name: HubName) -> Any:
             f"({error}), as a model of a hub. Install it with: pip install "
             '"har_keras[hub]".'
         ) from error
+    except ValueError as error:
+        # What it says may quote an address with a password in it.
+        raise UsageError(
+            "huggingface_hub refuses a variable of the environment that begins "
+            "with HF_, such as HF_ENDPOINT, an address, or "
+            "HF_HUB_DOWNLOAD_TIMEOUT, whole seconds. Correct or unset it."
+        ) from error
     return huggingface_hub
 
 

@@ -601,3 +601,27 @@ def test_settings_that_are_no_json_object_are_removed_from_the_cache(
         config_of("vit")
     ).encode()))  # fmt: skip
     assert require_weights("lab/x") == "hub"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HF_HUB_DOWNLOAD_TIMEOUT", "abc"),
+        ("HF_ENDPOINT", "http://me:secret@[31m"),
+    ],
+)
+def test_a_variable_of_the_hub_that_is_none_is_a_sentence(name, value):
+    program = (
+        "from har_keras.hub import HubName, hub_name, hub_package\n"
+        "hub_package(hub_name('hf://a/b'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {name: value},
+        capture_output=True,
+        text=True,
+    )
+    last = done.stderr.splitlines()[-1]
+    assert "UsageError" in last
+    assert "such as HF_ENDPOINT" in last
+    assert "secret" not in last
