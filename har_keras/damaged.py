@@ -4,6 +4,8 @@ import contextlib
 import json
 import re
 import warnings
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,19 @@ from har_keras.files import is_of_full_disk, read_regular, require_regular
 
 # What Keras says before is for those who write models.
 _REASON = re.compile(r"(?:Exception|Error) encountered[^:\n]*: ")
+UNREADABLE = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,  # a few words, said to be many gigabytes
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What reading an archive of arrays raises that is none of ours."""
 LONGEST_NAME = 1000
 """Characters in the name of a class that comes from elsewhere."""
 

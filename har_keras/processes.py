@@ -154,6 +154,12 @@ def run(
     return subprocess.CompletedProcess(command, process.returncode, out, told)
 
 
+def last_word(done: "subprocess.CompletedProcess[bytes]") -> str:
+    """Returns why a program failed: its last line, or its exit code."""
+    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else f"exit code {done.returncode}"
+
+
 def kill_all(number: int) -> None:
     """Kills all of them, from a signal handler, and starts no others.
 

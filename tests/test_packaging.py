@@ -168,36 +168,31 @@ def test_a_missing_backend_is_one_sentence(backend):
     assert "Traceback" not in done.stderr
 
 
-def test_settings_of_keras_that_are_none_are_one_sentence(tmp_path):
-    (tmp_path / "keras.json").write_text("[]")
+def backend_started(environment):
+    """Starts the backend in a program, and returns how that ended."""
     code = (
         "from har_keras import cli\n"
         "from har_keras.environment import start_backend\n"
         "raise SystemExit(cli.run_verb(start_backend))"
     )
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", code],
-        env=os.environ | {"KERAS_HOME": str(tmp_path)},
+        env=os.environ | environment,
         capture_output=True,
         text=True,
     )
+
+
+def test_settings_of_keras_that_are_none_are_one_sentence(tmp_path):
+    (tmp_path / "keras.json").write_text("[]")
+    done = backend_started({"KERAS_HOME": str(tmp_path)})
     assert done.returncode == 4
     assert done.stderr.startswith("Error: Keras can't start")
     assert "keras.json" in done.stderr
 
 
 def test_a_backend_that_does_not_exist_is_one_sentence():
-    code = (
-        "from har_keras import cli\n"
-        "from har_keras.environment import start_backend\n"
-        "raise SystemExit(cli.run_verb(start_backend))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"KERAS_BACKEND": "theano"},
-        capture_output=True,
-        text=True,
-    )
+    done = backend_started({"KERAS_BACKEND": "theano"})
     assert (done.returncode, done.stderr) == (
         2,
         "Error: KERAS_BACKEND must be one of tensorflow, jax, torch. Received: "

@@ -165,7 +165,7 @@ def test_a_clock_before_the_dates_of_zip_files_is_said(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+@pytest.mark.skipif(os.name == "nt", reason="Windows: links need a right")
 @pytest.mark.parametrize("name", [".lock", "run.log", "events"])
 def test_a_link_in_a_run_is_not_written_through(name, tmp_path):
     outside = tmp_path / "outside"

@@ -972,7 +972,9 @@ def test_a_label_of_no_version_is_refused(exported_run, text):
     assert str(e.value).endswith(f"Received: {text.split(',')[-1]}.")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 here")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="other names are Linux's alone"
+)
 def test_a_run_whose_name_is_no_utf8_is_read(exported_run, tmp_path):
     from har_keras.serving.tensorflow_serving import write_warm_up
 

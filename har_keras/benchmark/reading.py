@@ -34,7 +34,7 @@ from har_keras.environment import num_cores
 from har_keras.errors import EnvironmentFault
 from har_keras.files import temporary_prefix
 from har_keras.manifest.manifest import Manifest, Video
-from har_keras.processes import run
+from har_keras.processes import last_word, run
 from har_keras.store.preparation import decode_all
 from har_keras.store.store import LazyFrames, Store, decode_jpeg
 from har_keras.video.commands import ffmpeg_binary
@@ -361,10 +361,7 @@ def _run_ffmpeg(*options: str) -> None:
     command = [ffmpeg_binary(), "-v", "error", "-nostdin", *options]
     done = run(command, timeout_seconds=_FFMPEG_SECONDS)
     if done.returncode:
-        raise EnvironmentFault(
-            f"ffmpeg ended with exit code {done.returncode}: "
-            f"{done.stderr.decode(errors='replace').strip()}"
-        )
+        raise EnvironmentFault(f"ffmpeg failed: {last_word(done)}.")
 
 
 def _fill(manifest: Manifest, clip: ClipConfig, workers: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from har_keras.doctor.finding import Finding
 from har_keras.errors import EnvironmentFault, HarError
 from har_keras.files import temporary_prefix
-from har_keras.processes import run
+from har_keras.processes import last_word, run
 from har_keras.video.commands import ffmpeg_binary, ffmpeg_version
 from har_keras.video.ffmpeg import read_frames, require_working_ffmpeg
 
@@ -163,6 +163,6 @@ def _make(path: Path, sample: Sample, encoder: str) -> None:
         timeout_seconds=_TIMEOUT_SECONDS,
     )
     if done.returncode:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        told = lines[-1] if lines else f"exit code {done.returncode}"
-        raise EnvironmentFault(f"{encoder} could not make one: {told}")
+        raise EnvironmentFault(
+            f"{encoder} could not make one: {last_word(done)}"
+        )

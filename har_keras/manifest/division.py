@@ -34,7 +34,7 @@ class Divided(Timed, Protocol):
     def sha256(self) -> str: ...
 
 
-def is_usable(video: Divided) -> bool:
+def _is_usable(video: Divided) -> bool:
     """Returns whether a video may have frames, as far as is known.
 
     A missing or an empty file has none, and would take the place of one that
@@ -93,7 +93,7 @@ class Division:
             groups: Sequence of str. The group of each.
         """
         splits = [video.split for video in videos]
-        usable = [i for i, video in enumerate(videos) if is_usable(video)]
+        usable = [i for i, video in enumerate(videos) if _is_usable(video)]
         pool = [
             i
             for i in usable or range(len(videos))

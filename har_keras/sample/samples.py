@@ -12,7 +12,7 @@ import numpy as np
 
 from har_keras.errors import EnvironmentFault, UsageError
 from har_keras.files import final_name, whole_file
-from har_keras.processes import run
+from har_keras.processes import last_word, run
 from har_keras.sample.actions import ACTIONS
 from har_keras.sample.videos import SECONDS, DrawnVideo, Scene, draw_video
 
@@ -172,13 +172,11 @@ def write_video(path: Path, frames: Array, fps: float) -> None:
     ]  # fmt: skip
     done = run(command, data=frames.tobytes(), timeout_seconds=_TIMEOUT_SECONDS)
     if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        reason = (said or ["no reason"])[-1]
         full = os.strerror(errno.ENOSPC)
-        if any(full in line for line in said):  # not always the last
+        if full.encode() in done.stderr:  # not always in the last line
             raise OSError(errno.ENOSPC, full, str(path))
         raise EnvironmentFault(
-            f"ffmpeg could not write '{final_name(path)}': {reason}"
+            f"ffmpeg could not write '{final_name(path)}': {last_word(done)}"
         )
 
 

@@ -4,8 +4,6 @@ import contextlib
 import json
 import logging
 import os
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from har_keras.damaged import UNREADABLE
 from har_keras.errors import DataError, reason_of
 from har_keras.files import open_regular, require_regular
 from har_keras.terminal import printable
@@ -32,19 +31,6 @@ THUMBNAIL_STRIDE = 2
 _TEXTS = ("sha256", "damage", "reason", "note", "decoder")
 # No number in a header of a video is larger, and no product of two overflows.
 _LARGEST = 1e12
-# What reading a file that is none of ours raises.
-_DAMAGE = (
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,  # a few words, said to be many gigabytes
-    OSError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True)
@@ -164,7 +150,7 @@ def read_index(path: Path, *, is_raw: bool = False) -> list[StoredVideo]:
         if is_raw and not all(map(_is_raw, videos)):
             raise ValueError("frames have another size")
         return videos
-    except _DAMAGE as error:
+    except UNREADABLE as error:
         logger.warning(
             "'%s' is left out of the store: %s.", path, reason_of(error)
         )
@@ -299,7 +285,7 @@ def read_thumbnails(path: Path) -> dict[str, Thumbnails]:
             thumbnails = index["thumbnails"]
     except FileNotFoundError:
         raise
-    except _DAMAGE as error:
+    except UNREADABLE as error:
         raise DataError(
             f"'{path}' of the frame store is damaged ({error}). Remove the "
             "file; its videos are decoded again."

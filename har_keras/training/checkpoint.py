@@ -12,8 +12,6 @@ import io
 import json
 import logging
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +21,7 @@ import keras
 import numpy as np
 
 from har_keras.config import TrainingConfig
+from har_keras.damaged import UNREADABLE
 from har_keras.errors import DataError
 from har_keras.files import open_regular, remove_leftovers, whole_file
 from har_keras.training.hosts import current_hosts, from_first
@@ -245,17 +244,7 @@ def _damage_named() -> Iterator[None]:
     """Turns what reading a checkpoint raises into a sentence."""
     try:
         yield
-    except (
-        EOFError,
-        KeyError,
-        MemoryError,  # a few words, said to be many gigabytes
-        OSError,
-        RecursionError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except UNREADABLE as error:
         raise DataError(_DAMAGED) from error
 
 
