@@ -8,7 +8,6 @@ from har_keras.config import ClipConfig, StoreConfig
 from har_keras.errors import DataError
 from har_keras.manifest.manifest import Manifest, Video
 from har_keras.store import motion
-from har_keras.store.alignment import Footage
 from har_keras.store.duplicates import (
     Duplicate,
     _is_still,
@@ -16,7 +15,7 @@ from har_keras.store.duplicates import (
     leaking_groups,
     report_leaks,
 )
-from har_keras.store.motion import signals
+from har_keras.store.motion import Footage, signals
 from har_keras.store.preparation import decode_all
 from har_keras.store.scenes import group_by_look
 from har_keras.store.store import Store

@@ -6,7 +6,10 @@ second, has borders, or another speed. What does not move in one of them, as a
 banner, is left out.
 """
 
-import functools
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from har_keras.store.motion import (
-    CHANGE_SECONDS,
     MIRRORED,
     PLACE_PIXELS,
+    Footage,
     resampled,
     standardized,
 )
@@ -46,6 +49,10 @@ _LEAST_CHANGE = 0.5
 # Of the picture, and of its motion, that both have to show.
 _LEAST_AREA = 0.2
 _LEAST_SHARED_MOTION = 0.4
+# Of a place along an axis, the share that the other video covers.
+_COVERED = 0.5
+# Pairs whose signals are compared at once.
+_PAIRS_AT_ONCE = 128
 _STRETCHES = np.array([1.0, 0.94, 0.97, 1.03, 1.06])
 _SHIFTS_IN_TIME = np.array([0.0, -1.0, -0.5, 0.5, 1.0])
 _SCALES = (0.8, 0.9, 1.11, 1.25)
@@ -95,40 +102,105 @@ class Alignment:
         return begin + np.arange(int(length + 1e-6)) / self.speed
 
 
-class Footage:
-    """What is compared of a video.
+@dataclass(frozen=True)
+class Pair:
+    """Two videos, and how well their signals agree at an alignment.
 
     Args:
-        thumbnails: `uint8` array of shape `(N, 16, 16)`, gray.
-        signals: `float32` array of shape `(M, 8)`.
-        rate: float. Thumbnails per second.
+        first: int. Index of a video.
+        second: int. Index of the other.
+        value: float. The agreement, or how sure it is that there is one.
+        found: Alignment. Where the second lies in the first.
     """
 
-    def __init__(
-        self, thumbnails: Thumbnails, signals: Floats, rate: float
-    ) -> None:
-        self.thumbnails = thumbnails
-        self.signals = signals
-        self.rate = rate
+    first: int
+    second: int
+    value: float
+    found: Alignment
 
-    @property
-    def gap(self) -> int:
-        """Thumbnails from one picture to that with which it is compared."""
-        return max(1, round(CHANGE_SECONDS * self.rate))
+    def at(self, found: Alignment, value: float) -> Pair:
+        """Returns the pair at another alignment."""
+        return Pair(self.first, self.second, value, found)
 
 
-def signal_agreement(
-    first: Footage, second: Footage, alignment: Alignment
-) -> float:
-    """Returns how well the signals of two videos agree, at most 1."""
-    places = _places(first, second, alignment)
-    if places is None:
-        return -1.0
-    one = resampled(first.signals, alignment.start + places * alignment.speed)
-    other = resampled(second.signals, places)
-    if alignment.mirrored:
-        other = other * MIRRORED
-    return float(_cosines(standardized(one), standardized(other)))
+class Signals:
+    """The signals of all videos, of which many pairs are compared at once."""
+
+    def __init__(self, videos: Sequence[Footage]) -> None:
+        self.videos = videos
+        self.lengths = np.array([len(video.signals) for video in videos])
+        self.begins = np.cumsum(self.lengths) - self.lengths
+        self.table = np.concatenate([video.signals for video in videos])
+
+    def agreements(self, pairs: Sequence[Pair]) -> Iterator[Pair]:
+        """Yields pairs with how well their signals agree, at most 1."""
+        return self._best(pairs, np.ones(1), np.zeros(1))
+
+    def refined(self, pairs: Sequence[Pair]) -> Iterator[Pair]:
+        """Yields pairs with the alignment nearby at which signals agree best.
+
+        Where two overlap too little their value is -1.
+        """
+        return self._best(pairs, _STRETCHES, _SHIFTS_IN_TIME)
+
+    def _best(
+        self, pairs: Sequence[Pair], stretches: Floats, shifts: Floats
+    ) -> Iterator[Pair]:
+        stretches = stretches.repeat(len(shifts))
+        shifts = np.resize(shifts, len(stretches))
+        by_length: dict[int, list[tuple[Pair, Floats]]] = defaultdict(list)
+        for pair in pairs:
+            places = _places(
+                self.videos[pair.first], self.videos[pair.second], pair.found
+            )
+            if places is None:
+                yield pair.at(pair.found, -1.0)
+            else:
+                by_length[len(places)].append((pair, places))
+        for same in by_length.values():
+            for begin in range(0, len(same), _PAIRS_AT_ONCE):
+                block = same[begin : begin + _PAIRS_AT_ONCE]
+                yield from self._of_block(block, stretches, shifts)
+
+    def _of_block(
+        self,
+        block: Sequence[tuple[Pair, Floats]],
+        stretches: Floats,
+        shifts: Floats,
+    ) -> Iterator[Pair]:
+        """Yields pairs whose overlaps are equally long, at their best."""
+        pairs = [pair for pair, _ in block]
+        first = np.array([pair.first for pair in pairs])
+        second = np.array([pair.second for pair in pairs])
+        found = np.array([[x.found.start, x.found.speed] for x in pairs])
+        speeds = found[:, 1:] * stretches  # (P, V)
+        # Stretched about the middle, which stays where it is.
+        starts = self.lengths[second, None] / 2 * (found[:, 1:] - speeds)
+        starts += found[:, :1] + shifts
+        there = np.stack([places for _, places in block])  # (P, L)
+        here = starts[..., None] + there[:, None] * speeds[..., None]
+        one = self._at(first[:, None], here)  # (P, V, L, 8)
+        other = self._at(second, there)
+        mirrored = np.array([pair.found.mirrored for pair in pairs])
+        other[mirrored] *= MIRRORED
+        one, other = standardized(one), standardized(other)[:, None]
+        weights = np.linalg.norm(one, axis=(2, 3))
+        weights *= np.linalg.norm(other, axis=(2, 3))
+        values = (one * other).sum((2, 3)) / np.maximum(weights, 1e-6)
+        for i, best in enumerate(values.argmax(1).tolist()):
+            start, speed = float(starts[i, best]), float(speeds[i, best])
+            near = Alignment(start, speed, pairs[i].found.mirrored)
+            yield pairs[i].at(near, float(values[i, best]))
+
+    def _at(self, videos: NDArray[np.int64], places: Floats) -> Floats:
+        """Returns the signals of videos `(...)` at places `(..., L)`."""
+        last = self.lengths[videos, None] - 1
+        low = np.clip(np.floor(places).astype(np.int64), 0, last)
+        high = np.minimum(low + 1, last)
+        share = (places - low).astype(np.float32)[..., None]
+        begins = self.begins[videos, None]
+        one, other = self.table[begins + low], self.table[begins + high]
+        return one * (1 - share) + other * share
 
 
 def _places(
@@ -142,42 +214,6 @@ def _places(
         return places
     middle = len(places) // 2
     return places[middle - most // 2 : middle + most // 2]
-
-
-def refined(
-    first: Footage, second: Footage, found: Alignment
-) -> tuple[Alignment, float]:
-    """Returns an alignment near the one found at which signals agree best.
-
-    Args:
-        first: Footage.
-        second: Footage.
-        found: Alignment.
-
-    Returns:
-        The alignment, and the agreement there.
-    """
-    places = _places(first, second, found)
-    if places is None:
-        return found, -1.0
-    # Stretched about the middle, which stays where it is.
-    speeds = found.speed * _STRETCHES
-    starts = found.start + len(second.signals) / 2 * (found.speed - speeds)
-    starts = (starts[:, None] + _SHIFTS_IN_TIME).ravel()
-    speeds = speeds.repeat(len(_SHIFTS_IN_TIME))
-    one = resampled(first.signals, starts[:, None] + places * speeds[:, None])
-    other = resampled(second.signals, places)
-    if found.mirrored:
-        other = other * MIRRORED
-    values = _cosines(standardized(one), standardized(other))
-    best = int(values.argmax())
-    near = Alignment(float(starts[best]), float(speeds[best]), found.mirrored)
-    return near, float(values[best])
-
-
-def _cosines(some: Floats, other: Floats) -> Floats:
-    lengths = np.linalg.norm(some, axis=(-2, -1)) * np.linalg.norm(other)
-    return np.asarray((some * other).sum((-2, -1)) / np.maximum(lengths, 1e-6))
 
 
 def is_same_footage(
@@ -227,8 +263,7 @@ def motion_agreement(
     if alignment.mirrored:
         other = other[0][:, :, ::-1], other[1][:, :, ::-1]
     fit = _Fit(one[1] - one[0], other[1] - other[0])
-    boxes = fit.best(_box(first, second, alignment, times, places))
-    motion = fit.value(*boxes)
+    boxes, motion = fit.best(_box(first, second, alignment, times, places))
     look = _look(one[0].mean(0), other[0].mean(0), *boxes)
     return motion, look
 
@@ -287,50 +322,76 @@ class _Fit:
     """How well the motion of one video agrees with that of another, moved."""
 
     def __init__(self, first: Floats, second: Floats) -> None:
-        self.first, self.second = first, second
+        self.first = np.ascontiguousarray(first.transpose(1, 0, 2))  # (H, T, W)
         self.moves_first = np.abs(first).mean(0) > _LEAST_CHANGE
         self.moves_second = np.abs(second).mean(0)
-        self.power = _products(first, first)
+        self.power = np.einsum("htw,htw->hw", self.first, self.first)
+        self.rows = second.transpose(1, 0, 2).reshape(THUMBNAIL_PIXELS, -1)
 
-    def best(self, start: tuple[Axis, Axis]) -> tuple[Axis, Axis]:
+    def best(self, start: tuple[Axis, Axis]) -> tuple[tuple[Axis, Axis], float]:
         """Returns the axes at which they agree best, near a start or as is."""
         starts = [start, *_STARTS]
-        chosen = max(starts, key=lambda axes: self.value(*axes))
-        highest = self.value(*chosen)
+        values = self.values(starts)
+        best = int(values.argmax())
+        chosen, highest = starts[best], float(values[best])
         for spread, least in _SEARCH:
             if highest < least:
                 break
+            changes = [
+                *((scale**spread, 0.0) for scale in _SCALES),
+                *((1.0, shift * spread) for shift in _SHIFTS),
+                *((s**spread, o * spread) for s, o in _CORNERS),
+            ]
             for axis in (0, 1):
-                for change in (
-                    *((scale**spread, 0.0) for scale in _SCALES),
-                    *((1.0, shift * spread) for shift in _SHIFTS),
-                    *((s**spread, o * spread) for s, o in _CORNERS),
-                ):
-                    tried = _moved(chosen, axis, *change)
-                    if (value := self.value(*tried)) > highest:
-                        chosen, highest = tried, value
-        return chosen
+                chosen, highest = self._climbed(chosen, highest, axis, changes)
+        return chosen, highest
 
-    def value(self, x: Axis, y: Axis) -> float:
-        """Returns the agreement at two axes, at most 1."""
-        seen = np.outer(_covered(y), _covered(x))
-        if seen.mean() < _LEAST_AREA:
-            return -1.0
-        across, down = _matrix(x).T, _matrix(y)
+    def _climbed(
+        self,
+        chosen: tuple[Axis, Axis],
+        highest: float,
+        axis: int,
+        changes: Sequence[Axis],
+    ) -> tuple[tuple[Axis, Axis], float]:
+        """Makes the changes that are better, one after the other."""
+        while changes:
+            tried = [_moved(chosen, axis, *change) for change in changes]
+            values = self.values(tried)
+            better = np.flatnonzero(values > highest)
+            if not len(better):
+                break
+            chosen, highest = tried[better[0]], float(values[better[0]])
+            changes = changes[better[0] + 1 :]
+        return chosen, highest
+
+    def values(self, axes: Sequence[tuple[Axis, Axis]]) -> Floats:
+        """Returns the agreement at pairs of axes, x and y, at most 1 each."""
+        across = _matrices([x for x, _ in axes]).transpose(0, 2, 1)
+        down = _matrices([y for _, y in axes])
+        seen = (down.sum(2) > _COVERED)[:, :, None]
+        seen = seen & (across.sum(1) > _COVERED)[:, None, :]
         still = down @ self.moves_second @ across <= _LEAST_CHANGE
         mask = seen & self.moves_first & ~still
-        kept = self.power[mask].sum()
-        if kept < _LEAST_SHARED_MOTION * self.power[seen].sum():
-            return -1.0
-        moved = down @ self.second @ across
-        both = _products(moved, self.first)[mask].sum()
-        weight = np.sqrt(kept * _products(moved, moved)[mask].sum())
-        return float(both / max(weight, 1e-6))
+        kept = (self.power * mask).sum((1, 2))
+        usable = kept >= _LEAST_SHARED_MOTION * (self.power * seen).sum((1, 2))
+        usable &= seen.mean((1, 2)) >= _LEAST_AREA
+        values = np.full(len(axes), -1.0, np.float32)
+        if usable.any():
+            moved = self._moved(across[usable], down[usable])
+            both = np.einsum("khtw,htw->khw", moved, self.first)
+            own = np.einsum("khtw,khtw->khw", moved, moved)
+            inside = mask[usable]
+            weight = kept[usable] * (own * inside).sum((1, 2))
+            both = (both * inside).sum((1, 2))
+            values[usable] = both / np.maximum(np.sqrt(weight), 1e-6)
+        return values
 
-
-def _products(first: Floats, second: Floats) -> Floats:
-    """Returns the products of two videos, `(T, H, W)`, summed over time."""
-    return np.asarray(np.einsum("thw,thw->hw", first, second))
+    def _moved(self, across: Floats, down: Floats) -> Floats:
+        """Returns the second, moved by K pairs of matrices, `(K, H, T, W)`."""
+        pixels = THUMBNAIL_PIXELS
+        lines = down.reshape(-1, pixels) @ self.rows
+        moved = lines.reshape(len(down), -1, pixels) @ across
+        return np.asarray(moved.reshape(len(down), pixels, -1, pixels))
 
 
 def _moved(
@@ -342,35 +403,28 @@ def _moved(
     return changed[0], changed[1]
 
 
-@functools.lru_cache(4096)
-def _matrix(axis: Axis) -> Floats:
-    """Returns the `(16, 16)` matrix that resamples along an axis.
+def _matrices(axes: Sequence[Axis]) -> Floats:
+    """Returns the matrices `(K, 16, 16)` that resample along K axes.
 
     Row i holds the weights of the second's pixels at place i of the first; it
     is 0 outside of the second.
     """
-    scale, offset = axis
+    scale, offset = np.array(axes).T[:, :, None, None]
     middle = (THUMBNAIL_PIXELS - 1) / 2
-    places = (np.arange(THUMBNAIL_PIXELS) - middle - offset) / scale + middle
+    pixels = np.arange(THUMBNAIL_PIXELS)
+    places = (pixels[:, None] - middle - offset) / scale + middle
     # A pixel of the first covers several of the second if that is larger.
-    width = max(1.0, 1 / scale)
-    distance = np.abs(places[:, None] - np.arange(THUMBNAIL_PIXELS)[None])
-    weights = np.maximum(0, 1 - distance / width)
-    total = weights.sum(1, keepdims=True)
+    width = np.maximum(1.0, 1 / scale)
+    weights = np.maximum(0, 1 - np.abs(places - pixels) / width)
+    total = weights.sum(2, keepdims=True)
     inside = (places > -0.75) & (places < THUMBNAIL_PIXELS - 0.25)
-    rows = weights / np.maximum(total, 1e-6) * inside[:, None]
+    rows = weights / np.maximum(total, 1e-6) * inside
     return np.asarray(rows, np.float32)
-
-
-@functools.lru_cache(4096)
-def _covered(axis: Axis) -> NDArray[np.bool_]:
-    """Returns which places along an axis of the first the second covers."""
-    return np.asarray(_matrix(axis).sum(1) > 0.5)
 
 
 def _eroded(matrix: Floats, scale: float) -> NDArray[np.bool_]:
     """Returns the places that show no border, which a thumbnail blurs."""
-    seen = matrix.sum(1) > 0.5
+    seen = matrix.sum(1) > _COVERED
     for _ in range(int(np.ceil(max(1.0, scale)))):
         seen = seen & np.r_[False, seen[:-1]] & np.r_[seen[1:], False]
     return np.asarray(seen)
@@ -378,7 +432,7 @@ def _eroded(matrix: Floats, scale: float) -> NDArray[np.bool_]:
 
 def _look(first: Floats, second: Floats, x: Axis, y: Axis) -> float:
     """Compares pictures where both are seen, but for a banner's height."""
-    across, down = _matrix(x), _matrix(y)
+    across, down = _matrices([x, y])
     seen = np.outer(_eroded(down, y[0]), _eroded(across, x[0]))
     moved = down @ second @ across.T
     quarter = THUMBNAIL_PIXELS // 4

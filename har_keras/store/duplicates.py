@@ -26,12 +26,11 @@ from har_keras.manifest.split_names import SPLITS
 from har_keras.progress import ProgressBar
 from har_keras.store.alignment import (
     Alignment,
-    Footage,
+    Pair,
+    Signals,
     is_same_footage,
-    refined,
-    signal_agreement,
 )
-from har_keras.store.motion import RATES, signals, windows
+from har_keras.store.motion import RATES, Footage, signals, windows
 from har_keras.store.neighbors import similar_pairs
 from har_keras.store.shards import THUMBNAIL_STRIDE, Thumbnails
 from har_keras.store.store import Store
@@ -266,19 +265,16 @@ def _same_footage(
     videos = [Footage(some, signals(some, rate), rate) for some in thumbnails]
     yield from _same_stills(videos)
     likely = _nearest(_likely_pairs(videos), splits, _MOST_SHARED)
+    compared = Signals(videos)
     with ProgressBar("Comparing videos", total=len(likely)) as bar:
         near = []
-        for pair in likely:
+        for pair in compared.agreements(likely):
             bar.advance()
-            one, other = videos[pair.first], videos[pair.second]
-            value = signal_agreement(one, other, pair.found)
-            if value >= _LIKELY_SIGNALS:
-                near.append(pair.at(pair.found, value))
-    refinements = [
-        pair.at(*refined(videos[pair.first], videos[pair.second], pair.found))
-        for pair in _nearest(_best_of_each(near), splits, _MOST_LIKELY)
-    ]
-    close = [pair for pair in refinements if pair.value >= _SAME_SIGNALS]
+            if pair.value >= _LIKELY_SIGNALS:
+                near.append(pair)
+    some = _nearest(_best_of_each(near), splits, _MOST_LIKELY)
+    refined = compared.refined(some)
+    close = [pair for pair in refined if pair.value >= _SAME_SIGNALS]
     for pair in _nearest(close, splits, _MOST_COPIES):
         one, other = videos[pair.first], videos[pair.second]
         if score := is_same_footage(one, other, pair.found):
@@ -286,31 +282,17 @@ def _same_footage(
             yield pair.first, pair.second, _kind(pair.found), score, start
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """Two videos, and how well their signals agree at an alignment."""
-
-    first: int
-    second: int
-    value: float
-    found: Alignment
-
-    def at(self, found: Alignment, value: float) -> _Pair:
-        """Returns the pair at another alignment."""
-        return _Pair(self.first, self.second, value, found)
-
-
-def _best_of_each(pairs: Iterable[_Pair]) -> list[_Pair]:
+def _best_of_each(pairs: Iterable[Pair]) -> list[Pair]:
     """Returns the best alignment of each two videos."""
-    best: dict[tuple[int, int], _Pair] = {}
+    best: dict[tuple[int, int], Pair] = {}
     for pair in sorted(pairs, key=lambda pair: -pair.value):
         best.setdefault((pair.first, pair.second), pair)
     return list(best.values())
 
 
 def _nearest(
-    pairs: Iterable[_Pair], splits: Sequence[Collection[str]], most: int
-) -> list[_Pair]:
+    pairs: Iterable[Pair], splits: Sequence[Collection[str]], most: int
+) -> list[Pair]:
     """Returns the pairs that are among the best of one of their videos.
 
     The best in each split count, so that no leak is hidden by copies within a
@@ -341,7 +323,7 @@ def _kind(found: Alignment) -> str:
     return kind
 
 
-def _likely_pairs(videos: Sequence[Footage]) -> list[_Pair]:
+def _likely_pairs(videos: Sequence[Footage]) -> list[Pair]:
     """Finds where two videos share windows; the value is how many."""
     cut = [
         (owner, length, windows(video.signals, video.rate, length, step))
@@ -380,7 +362,7 @@ def _likely_pairs(videos: Sequence[Footage]) -> list[_Pair]:
     )
     alignments, votes = np.unique(rows, axis=0, return_counts=True)
     return [
-        _Pair(int(i), int(j), votes, Alignment(start, speed, bool(flipped)))
+        Pair(int(i), int(j), votes, Alignment(start, speed, bool(flipped)))
         for (i, j, flipped, speed, start), votes in zip(
             alignments.tolist(), votes.tolist(), strict=True
         )

@@ -44,6 +44,28 @@ _COLUMNS, _ROWS = (
 )
 
 
+class Footage:
+    """What is compared of a video.
+
+    Args:
+        thumbnails: `uint8` array of shape `(N, 16, 16)`, gray.
+        signals: `float32` array of shape `(M, 8)`.
+        rate: float. Thumbnails per second.
+    """
+
+    def __init__(
+        self, thumbnails: Thumbnails, signals: Floats, rate: float
+    ) -> None:
+        self.thumbnails = thumbnails
+        self.signals = signals
+        self.rate = rate
+
+    @property
+    def gap(self) -> int:
+        """Thumbnails from one picture to that with which it is compared."""
+        return max(1, round(CHANGE_SECONDS * self.rate))
+
+
 def signals(thumbnails: Thumbnails, rate: float) -> Floats:
     """Describes the motion of a video at each moment.
 
