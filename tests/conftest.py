@@ -159,7 +159,7 @@ def numbered_video(make_once):
 def without_xla():
     """Leaves XLA out: it takes longer to compile a tiny model than to train it.
 
-    `test_flow.py`, `test_trainer.py` and the crash matrix train with it.
+    `test_flow.py`, `test_trainer.py` and the crash matrix of `train` have it.
     """
     import keras
 

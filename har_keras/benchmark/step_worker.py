@@ -109,11 +109,11 @@ def bare(config: Config) -> Train:
     batch = tuple(tf.constant(item) for item in batch_of(config))
     trainer.optimizer.build(trainer.trainable_variables)
     trainer.fit(batch[0][:1], batch[1][:1], verbose=0)
-    step = tf.function(trainer.train_step, jit_compile=trainer.jit_compile)
+    data = iter(tf.data.Dataset.from_tensors(batch).repeat())
 
     def train(steps: int) -> None:
         for _ in range(steps):
-            logs = step(batch)
+            logs = trainer.train_function(data)
         float(logs["loss"])
 
     return train

@@ -9,6 +9,7 @@ micro-batch i, whose loss is a mean,
 The inputs of a batch may be a tensor of clips, or a structure of tensors.
 """
 
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -34,13 +35,60 @@ def tensorflow_step(trainer: Any, data: Any) -> dict[str, Any]:
     size = tf.shape(first_of(clips))[0]
     share = _share_of_replica(size)
     batch = (clips, labels, tf.ones([size]) if weights is None else weights)
+    if trainer.runs_in_halves and tf.inside_function():
+        return _tensorflow_halves(trainer, data, batch)
     if trainer.micro_batch_size is None:
         logits, loss, gradients = _tensorflow_part(trainer, batch, share)
     else:
-        logits, loss, gradients = _tensorflow_sum(trainer, batch, share)
-        logits = logits[:size]  # without the padding
+        parts = _in_micro_batches(batch, trainer.micro_batch_size)
+        logits, loss, gradients = _tensorflow_sum(trainer, parts, size, share)
+    return _tensorflow_update(trainer, data, logits, loss, gradients)
+
+
+def _tensorflow_update(
+    trainer: Any, data: Any, logits: Tensor, loss: Tensor, gradients: Any
+) -> dict[str, Any]:
+    """Updates weights and metrics; logits may have those of the padding."""
+    import tensorflow as tf
+
+    clips, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+    logits = logits[: tf.shape(first_of(clips))[0]]
     trainer.optimizer.apply(gradients, trainer.trainable_variables)
     return trainer.update_metrics(loss, clips, labels, logits, weights)
+
+
+def _tensorflow_halves(
+    trainer: Any, data: Any, batch: tuple[Tensor, ...]
+) -> dict[str, Any]:
+    """Updates the weights, with both halves of a batch at the same time.
+
+    XLA divides each operation among the cores, which then wait for each other.
+    Of two programs at once, one computes where the other waits. They are two on
+    any machine, so that the weights don't depend on the number of its cores.
+    Where clips draw random numbers, the second half waits for the first.
+    """
+    import tensorflow as tf
+
+    compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
+
+    @compiled
+    def half(parts: Any, size: Tensor) -> Any:
+        return _tensorflow_sum(trainer, parts, size, tf.constant(1.0))
+
+    @compiled
+    def update(data: Any, some: Any, others: Any) -> dict[str, Any]:
+        logits = tf.concat([some[0], others[0]], 0)
+        gradients = [a + b for a, b in zip(some[2], others[2], strict=True)]
+        return _tensorflow_update(
+            trainer, data, logits, some[1] + others[1], gradients
+        )
+
+    size = tf.shape(batch[1])[0]
+    parts = _in_micro_batches(batch, trainer.micro_batch_size, multiple=2)
+    middle = tf.shape(parts[1])[0] // 2
+    some = keras.tree.map_structure(lambda item: item[:middle], parts)
+    others = keras.tree.map_structure(lambda item: item[middle:], parts)
+    return update(data, half(some, size), half(others, size))
 
 
 def _share_of_replica(size: Tensor) -> Tensor:
@@ -78,21 +126,16 @@ def _tensorflow_part(
 
 
 def _tensorflow_sum(
-    trainer: Any, batch: tuple[Tensor, ...], share: Tensor
+    trainer: Any, parts: tuple[Tensor, ...], size: Tensor, share: Tensor
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Same as `_tensorflow_part`, accumulated over micro-batches.
 
-    The last micro-batch is padded with clips of weight zero, so that XLA
-    compiles one loop body; the returned logits include the padding.
+    They are `(count, micro, ...)` and of a batch of `size` clips. The returned
+    logits include the padding.
     """
     import tensorflow as tf
 
-    micro = trainer.micro_batch_size
-    size = tf.shape(batch[1])[0]
-    count = -(-size // micro)
-    parts = keras.tree.map_structure(
-        lambda item: _in_micro_batches(item, count, micro), batch
-    )
+    count, micro = tf.shape(parts[1])[0], parts[1].shape[1]
     weight = micro / tf.maximum(tf.cast(size, "float32"), 1.0)
 
     def add(i: Tensor, rows: Any, loss: Tensor, sums: list[Tensor]) -> Any:
@@ -103,7 +146,7 @@ def _tensorflow_sum(
         sums = [a + b for a, b in zip(sums, gradients, strict=True)]
         return i + 1, rows.write(i, logits), loss + weight * more, sums
 
-    num_classes = trainer.compute_output_shape(first_of(batch).shape)[-1]
+    num_classes = trainer.compute_output_shape(first_of(parts).shape[1:])[-1]
     zeros = [tf.zeros_like(item.value) for item in trainer.trainable_variables]
     rows = tf.TensorArray("float32", count, element_shape=(micro, num_classes))
     _, rows, loss, gradients = tf.while_loop(
@@ -115,13 +158,24 @@ def _tensorflow_sum(
     return tf.reshape(rows.stack(), (-1, num_classes)), loss, gradients
 
 
-def _in_micro_batches(x: Tensor, count: Tensor, micro: int) -> Tensor:
-    """Reshapes `(B, ...)` to `(count, micro, ...)`, padded with zeros."""
+def _in_micro_batches(
+    batch: tuple[Tensor, ...], micro: int, *, multiple: int = 1
+) -> Any:
+    """Reshapes a batch of `(B, ...)` to `(count, micro, ...)`.
+
+    The last micro-batches are padded with clips of weight zero, so that XLA
+    compiles one loop body, and their count is a multiple of some number.
+    """
     import tensorflow as tf
 
-    missing = count * micro - tf.shape(x)[0]
-    x = tf.pad(x, [[0, missing]] + [[0, 0]] * (x.shape.rank - 1))
-    return tf.reshape(x, (count, micro, *x.shape[1:]))
+    size = tf.shape(batch[1])[0]
+    count = -(-size // (multiple * micro)) * multiple
+
+    def reshaped(x: Tensor) -> Tensor:
+        padding = [[0, count * micro - size]] + [[0, 0]] * (x.shape.rank - 1)
+        return tf.reshape(tf.pad(x, padding), (count, micro, *x.shape[1:]))
+
+    return keras.tree.map_structure(reshaped, batch)
 
 
 def jax_step(trainer: Any, state: Any, data: Any) -> Any:

@@ -12,9 +12,10 @@ from har_keras.training.gradient_accumulation import TRAIN_STEPS, first_of
 from har_keras.training.optimizer import Factor, build_optimizer
 
 # Tokens whose activations fit a CPU's cache: micro-batches of 2 clips of 392
-# tokens (112 pixels) or 1 of 1568 (224 pixels) were fastest. PyTorch's fused
-# attention stores no scores, and its overhead per call is higher.
-TOKENS_AT_ONCE = {"tensorflow": 784, "jax": 784, "torch": 6272}
+# tokens (112 pixels) or 1 of 1568 (224 pixels) were fastest; TensorFlow
+# computes two at the same time, of fewer tokens. PyTorch's fused attention
+# stores no scores, and its overhead per call is higher.
+TOKENS_AT_ONCE = {"tensorflow": 512, "jax": 784, "torch": 6272}
 
 
 @keras.saving.register_keras_serializable(package="har_keras")
@@ -40,6 +41,8 @@ class Trainer(keras.Model):
             the training. Defaults to the classifier.
         **kwargs: Arguments of `keras.Model`.
     """
+
+    jit_compile: bool
 
     def __init__(
         self,
@@ -83,6 +86,23 @@ class Trainer(keras.Model):
             The metrics so far, by name; under JAX, with the new state.
         """
         return TRAIN_STEPS[keras.config.backend()](self, *args)
+
+    @property
+    def runs_in_halves(self) -> bool:
+        """Whether the step compiles the halves of a batch, and not itself."""
+        return bool(
+            keras.config.backend() == "tensorflow"
+            and self.jit_compile
+            and self.micro_batch_size
+            and not _has_accelerator()
+        )
+
+    def make_train_function(self, force: bool = False) -> Any:
+        compiled = self.jit_compile
+        self.jit_compile = compiled and not self.runs_in_halves
+        function = super().make_train_function(force)
+        self.jit_compile = compiled
+        return function
 
     def update_metrics(
         self, loss: Tensor, clips: Tensor, labels: Tensor, logits: Tensor,
