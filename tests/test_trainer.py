@@ -166,6 +166,29 @@ def test_dropout_draws_anew_in_every_micro_batch():
 
 
 @pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="has no halves"
+)
+def test_both_halves_draw_as_if_one_came_after_the_other():
+    """The same weights each time; and what was drawn is not drawn again."""
+    found = []
+    for _ in range(2):
+        model = small_model(dropout_rate=0.5)
+        trainer = small_trainer(model, xla=True, micro_batch_size=2)
+        assert trainer.runs_in_halves
+        states = [v for v in model.variables if "seed" in v.name]
+        before = [int(ops.convert_to_numpy(state)[1]) for state in states]
+        trainer.fit(
+            batches(13, CLIPS, LABELS), epochs=1, verbose=0, shuffle=False
+        )
+        after = [int(ops.convert_to_numpy(state)[1]) for state in states]
+        # Eight micro-batches of two, one of them padding.
+        assert {b - a for a, b in zip(before, after, strict=True)} == {8 * 64}
+        found.append(model.get_weights())
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.skipif(
     keras.config.backend() == "torch", reason="PyTorch traces nothing"
 )
 def test_a_short_last_batch_is_traced_once():

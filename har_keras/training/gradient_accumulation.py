@@ -9,6 +9,7 @@ micro-batch i, whose loss is a mean,
 The inputs of a batch may be a tensor of clips, or a structure of tensors.
 """
 
+import contextlib
 import functools
 import operator
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from typing import Any
 import keras
 
 from har_keras.model.layers import Tensor
+
+Scope = Callable[[Tensor], contextlib.AbstractContextManager[Any]]
 
 
 def tensorflow_step(trainer: Any, data: Any) -> dict[str, Any]:
@@ -65,18 +68,20 @@ def _tensorflow_halves(
     XLA divides each operation among the cores, which then wait for each other.
     Of two programs at once, one computes where the other waits. They are two on
     any machine, so that the weights don't depend on the number of its cores.
-    Where clips draw random numbers, the second half waits for the first.
     """
     import tensorflow as tf
 
     compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
 
     @compiled
-    def half(parts: Any, size: Tensor) -> Any:
-        return _tensorflow_sum(trainer, parts, size, tf.constant(1.0))
+    def half(parts: Any, size: Tensor, first: Tensor) -> Any:
+        scope = functools.partial(_at_micro_batch, trainer, first)
+        return _tensorflow_sum(trainer, parts, size, tf.constant(1.0), scope)
 
     @compiled
-    def update(data: Any, some: Any, others: Any) -> dict[str, Any]:
+    def update(data: Any, some: Any, others: Any, count: Tensor) -> Any:
+        for state in _seed_states(trainer):
+            state.assign(_drawn(state, count))
         logits = tf.concat([some[0], others[0]], 0)
         gradients = [a + b for a, b in zip(some[2], others[2], strict=True)]
         return _tensorflow_update(
@@ -85,10 +90,44 @@ def _tensorflow_halves(
 
     size = tf.shape(batch[1])[0]
     parts = _in_micro_batches(batch, trainer.micro_batch_size, multiple=2)
-    middle = tf.shape(parts[1])[0] // 2
-    some = keras.tree.map_structure(lambda item: item[:middle], parts)
-    others = keras.tree.map_structure(lambda item: item[middle:], parts)
-    return update(data, half(some, size), half(others, size))
+    count = tf.shape(parts[1])[0]
+    some = keras.tree.map_structure(lambda item: item[: count // 2], parts)
+    others = keras.tree.map_structure(lambda item: item[count // 2 :], parts)
+    first = half(some, size, tf.constant(0))
+    return update(data, first, half(others, size, count // 2), count)
+
+
+# Random numbers that a layer draws for a micro-batch, at most.
+_DRAWS = 64
+
+
+def _seed_states(trainer: Any) -> list[Any]:
+    """Returns the variables that count what the layers drew, as dropout."""
+    return [
+        variable
+        for variable in trainer.non_trainable_variables
+        if variable.name == "seed_generator_state"
+    ]
+
+
+def _drawn(state: Any, count: Tensor) -> Tensor:
+    """Returns a state after some micro-batches."""
+    import tensorflow as tf
+
+    draws = tf.stack([0, _DRAWS * tf.cast(count, "int32")])
+    return state.value + tf.cast(draws, state.dtype)
+
+
+def _at_micro_batch(
+    trainer: Any, first: Tensor, i: Tensor
+) -> contextlib.AbstractContextManager[Any]:
+    """Returns a scope in which layers draw what they do in a micro-batch.
+
+    No variable changes there, so that no half waits for the other.
+    """
+    states = _seed_states(trainer)
+    mapping = [(state, _drawn(state, first + i)) for state in states]
+    return keras.StatelessScope(mapping) if states else contextlib.nullcontext()
 
 
 def _share_of_replica(size: Tensor) -> Tensor:
@@ -126,12 +165,16 @@ def _tensorflow_part(
 
 
 def _tensorflow_sum(
-    trainer: Any, parts: tuple[Tensor, ...], size: Tensor, share: Tensor
+    trainer: Any,
+    parts: tuple[Tensor, ...],
+    size: Tensor,
+    share: Tensor,
+    scope: Scope = lambda _: contextlib.nullcontext(),
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Same as `_tensorflow_part`, accumulated over micro-batches.
 
     They are `(count, micro, ...)` and of a batch of `size` clips. The returned
-    logits include the padding.
+    logits include the padding. The i-th of them is computed in `scope(i)`.
     """
     import tensorflow as tf
 
@@ -140,9 +183,10 @@ def _tensorflow_sum(
 
     def add(i: Tensor, rows: Any, loss: Tensor, sums: list[Tensor]) -> Any:
         part = keras.tree.map_structure(lambda item: item[i], parts)
-        logits, more, gradients = _tensorflow_part(
-            trainer, part, weight * share
-        )
+        with scope(i):
+            logits, more, gradients = _tensorflow_part(
+                trainer, part, weight * share
+            )
         sums = [a + b for a, b in zip(sums, gradients, strict=True)]
         return i + 1, rows.write(i, logits), loss + weight * more, sums
 
