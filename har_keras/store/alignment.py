@@ -51,8 +51,8 @@ _LEAST_AREA = 0.2
 _LEAST_SHARED_MOTION = 0.4
 # Of a place along an axis, the share that the other video covers.
 _COVERED = 0.5
-# Pairs whose signals are compared at once.
-_PAIRS_AT_ONCE = 128
+# Moments at which signals are compared at once: four megabytes.
+_MOMENTS_AT_ONCE = 2**17
 _STRETCHES = np.array([1.0, 0.94, 0.97, 1.03, 1.06])
 _SHIFTS_IN_TIME = np.array([0.0, -1.0, -0.5, 0.5, 1.0])
 _SCALES = (0.8, 0.9, 1.11, 1.25)
@@ -130,7 +130,7 @@ class Signals:
         self.videos = videos
         self.lengths = np.array([len(video.signals) for video in videos])
         self.begins = np.cumsum(self.lengths) - self.lengths
-        self.table = np.concatenate([video.signals for video in videos])
+        self.table = np.concatenate([video.signals for video in videos] or [[]])
 
     def agreements(self, pairs: Sequence[Pair]) -> Iterator[Pair]:
         """Yields pairs with how well their signals agree, at most 1."""
@@ -157,9 +157,10 @@ class Signals:
                 yield pair.at(pair.found, -1.0)
             else:
                 by_length[len(places)].append((pair, places))
-        for same in by_length.values():
-            for begin in range(0, len(same), _PAIRS_AT_ONCE):
-                block = same[begin : begin + _PAIRS_AT_ONCE]
+        for length, same in by_length.items():
+            number = max(1, _MOMENTS_AT_ONCE // (length * len(stretches)))
+            for begin in range(0, len(same), number):
+                block = same[begin : begin + number]
                 yield from self._of_block(block, stretches, shifts)
 
     def _of_block(

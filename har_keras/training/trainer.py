@@ -98,6 +98,7 @@ class Trainer(keras.Model):
         )
 
     def make_train_function(self, force: bool = False) -> Any:
+        # Keras would compile the step as a whole.
         compiled = self.jit_compile
         self.jit_compile = compiled and not self.runs_in_halves
         function = super().make_train_function(force)
