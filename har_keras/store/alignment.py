@@ -130,7 +130,7 @@ class Signals:
         self.videos = videos
         self.lengths = np.array([len(video.signals) for video in videos])
         self.begins = np.cumsum(self.lengths) - self.lengths
-        self.table = np.concatenate([video.signals for video in videos] or [[]])
+        self.table = np.concatenate([video.signals for video in videos])
 
     def agreements(self, pairs: Sequence[Pair]) -> Iterator[Pair]:
         """Yields pairs with how well their signals agree, at most 1."""

@@ -262,6 +262,8 @@ def _same_footage(
     splits: Sequence[Collection[str]],
 ) -> Iterator[_Match]:
     """Yields pairs of videos: kind, agreement and shift in seconds."""
+    if not thumbnails:
+        return
     videos = [Footage(some, signals(some, rate), rate) for some in thumbnails]
     yield from _same_stills(videos)
     likely = _nearest(_likely_pairs(videos), splits, _MOST_SHARED)
