@@ -166,10 +166,11 @@ def test_dropout_draws_anew_in_every_micro_batch():
 
 
 @pytest.mark.skipif(
-    keras.config.backend() != "tensorflow", reason="has no halves"
+    keras.config.backend() != "tensorflow",
+    reason="only TensorFlow computes halves",
 )
 def test_both_halves_draw_as_if_one_came_after_the_other():
-    """The same weights each time; and what was drawn is not drawn again."""
+    """The same weights each time; and the count of what was drawn goes on."""
     found = []
     for _ in range(2):
         model = small_model(dropout_rate=0.5)

@@ -195,13 +195,8 @@ class Signals:
 
     def _at(self, videos: NDArray[np.int64], places: Floats) -> Floats:
         """Returns the signals of videos `(...)` at places `(..., L)`."""
-        last = self.lengths[videos, None] - 1
-        low = np.clip(np.floor(places).astype(np.int64), 0, last)
-        high = np.minimum(low + 1, last)
-        share = (places - low).astype(np.float32)[..., None]
-        begins = self.begins[videos, None]
-        one, other = self.table[begins + low], self.table[begins + high]
-        return one * (1 - share) + other * share
+        begins, lengths = self.begins[videos, None], self.lengths[videos, None]
+        return resampled(self.table, places, begins, lengths)
 
 
 def _places(

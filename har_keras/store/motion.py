@@ -115,18 +115,24 @@ def _signals(thumbnails: Thumbnails, gap: int) -> Floats:
     ).astype(np.float32)
 
 
-def resampled(values: Floats, places: Floats) -> Floats:
-    """Interpolates along the first axis.
+def resampled(
+    values: Floats, places: Floats, begins: Any = 0, lengths: Any = None
+) -> Floats:
+    """Interpolates along the first axis, or along parts of it.
 
     Args:
         values: array of shape `(N, ...)`.
         places: float array of shape `(...)`. From 0 to N - 1.
+        begins: int, or int array. Where the part begins that is meant.
+        lengths: int, int array or None. Of the part. Defaults to N.
     """
-    low = np.clip(np.floor(places).astype(np.int64), 0, len(values) - 1)
-    high = np.minimum(low + 1, len(values) - 1)
+    last = (len(values) if lengths is None else lengths) - 1
+    low = np.clip(np.floor(places).astype(np.int64), 0, last)
+    high = np.minimum(low + 1, last)
     share = (places - low).astype(np.float32)
     share = share.reshape(share.shape + (1,) * (values.ndim - 1))
-    return values[low] * (1 - share) + values[high] * share
+    one, other = values[begins + low], values[begins + high]
+    return one * (1 - share) + other * share
 
 
 @dataclass(frozen=True)

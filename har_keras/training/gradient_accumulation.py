@@ -36,10 +36,10 @@ def tensorflow_step(trainer: Any, data: Any) -> dict[str, Any]:
 
     clips, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
     size = tf.shape(first_of(clips))[0]
-    share = _share_of_replica(size)
     batch = (clips, labels, tf.ones([size]) if weights is None else weights)
     if trainer.runs_in_halves and tf.inside_function():
         return _tensorflow_halves(trainer, data, batch)
+    share = _share_of_replica(size)
     if trainer.micro_batch_size is None:
         logits, loss, gradients = _tensorflow_part(trainer, batch, share)
     else:
