@@ -84,8 +84,12 @@ def jpeg_orientation(image: Tensor) -> Tensor:
         _, begin, size = _walked(image, 2, step, _MOST_SEGMENTS)
         return _orientation_at(image, begin, size)
 
-    # Most frames have none, and walking takes longer than decoding them.
-    some = tf.strings.regex_full_match(image, r"\C*Exif\x00\x00\C*")
+    # Most frames have none, and walking takes longer than decoding them. Of
+    # the ways to look for it, replacing takes a third of matching.
+    without = tf.strings.regex_replace(
+        image, r"Exif\x00\x00", "", replace_global=False
+    )
+    some = tf.strings.length(without) < tf.strings.length(image)
     return tf.cond(some, walked, lambda: tf.constant(1))
 
 
