@@ -92,6 +92,7 @@ def require_agreement(options: Mapping[str, Any]) -> None:
         options: Mapping. Every value by option name.
     """
     _require_multiples(options)
+    _require_few_layers(options)
     _require_widths(options)
     _require_few_pixels(options)
     _require_rest(options["val_fraction"], options["test_fraction"])
@@ -118,6 +119,17 @@ def _require_multiples(options: Mapping[str, Any]) -> None:
                 f"{flag(name)} must be a multiple of {flag(unit)}. Received: "
                 f"{value} and {divisor}; {near} would do."
             )
+
+
+def _require_few_layers(options: Mapping[str, Any]) -> None:
+    """Raises `UsageError` for a model that is too deep to be built."""
+    names = ("num_layers", "num_temporal_layers")
+    layers = [options[name] for name in names]
+    if sum(layers) > MOST_LAYERS:
+        raise UsageError(
+            f"{' plus '.join(map(flag, names))} must be at most "
+            f"{MOST_LAYERS}. Received: {' and '.join(map(str, layers))}."
+        )
 
 
 def _require_widths(options: Mapping[str, Any]) -> None:

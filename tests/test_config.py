@@ -127,6 +127,7 @@ def test_a_missing_file_is_named(tmp_path):
         ({"mlp_dim": 10**9}, "--mlp-dim must be from 1 to 32768"),
         ({"decoder_dim": 10**9}, "--decoder-dim must be at most 32768"),
         ({"num_layers": 10**6}, "--num-layers must be from 1 to 1000"),
+        ({"num_layers": 999}, "--num-layers plus --num-temporal-layers must"),
         ({"micro_batch_size": -2}, "--micro-batch-size must be -1"),
         ({"batchsize": 3}, "Did you mean 'batch_size'"),
     ],

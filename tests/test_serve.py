@@ -886,9 +886,11 @@ def loaded(run_copy, **options):
         made.close()
 
 
-def test_what_is_damaged_leaves_the_next_best(run_copy):
+def test_what_is_damaged_leaves_the_next_best(run_copy, caplog):
     (run_copy / "formats" / "openvino" / "model.bin").write_bytes(b"")
     assert loaded(run_copy) == [(1, "onnx")]
+    words = r"\(openvino\) is not served, version 1 \(onnx\) is: .*damaged"
+    assert re.search(words, caplog.text)
     (run_copy / "formats" / "onnx" / "model.onnx").write_bytes(b"nonsense")
     assert loaded(run_copy) == [(1, "saved_model")]
     (run_copy / "saved_model" / "1" / "saved_model.pb").write_bytes(b"")

@@ -204,6 +204,8 @@ class Repository:
             self._refresh(state)
             if not state.loaded:
                 raise self._fault(state)
+            for export in state.refused:
+                _warn_of(state, export)
 
     def watch(self, seconds: float) -> None:
         """Looks for new versions from now on, in a thread."""
@@ -249,8 +251,7 @@ class Repository:
     def _wanted(self, state: _State, exports: Sequence[Export]) -> list[int]:
         """Returns the versions to serve, latest first."""
         numbers = sorted({x.version for x in exports}, reverse=True)
-        bad = {x for x in numbers if self._is_refused(state, x, exports)}
-        good = [x for x in numbers if x not in bad]
+        good = [x for x in numbers if not self._is_refused(state, x, exports)]
         labelled = set(state.labels.values()) & set(good)
         return sorted({*good[: self._num_versions], *labelled}, reverse=True)
 
@@ -355,12 +356,7 @@ class Repository:
         state.refused[export] = reason
         self.num_refused += 1
         if state.loaded:
-            logger.warning(
-                "Version %d of '%s' (%s) is not served, version %d still is: "
-                "%s",
-                export.version, state.source.name, export.runtime,
-                max(state.loaded), reason,
-            )  # fmt: skip
+            _warn_of(state, export)
         self._on_change()
 
     def _served(
@@ -437,6 +433,17 @@ def _is_better(
         return bool(choices)
     best = choices[0]
     return best != current.export and best.runtime == state.runtime
+
+
+def _warn_of(state: _State, export: Export) -> None:
+    """Says that an export is refused, and what is served all the same."""
+    latest = max(state.loaded)
+    served = state.loaded.get(export.version, state.loaded[latest]).export
+    logger.warning(
+        "Version %d of '%s' (%s) is not served, version %d (%s) is: %s",
+        export.version, state.source.name, export.runtime,
+        served.version, served.runtime, state.refused[export],
+    )  # fmt: skip
 
 
 def _shown(speed: float) -> str:
