@@ -46,7 +46,7 @@ def run(tiny_run, few_videos, tmp_path_factory):
     run = Run(shutil.copytree(tiny_run.path, folder))
     classifier = load(run.path)
     files = sorted(few_videos.rglob("*.mp4"))
-    clips = [classifier.read_views(x, 8.0)[0] for x in files]
+    clips = [np.stack(classifier.read_views(x, 8.0)[0]) for x in files]
     measured = Measured(classifier.model)
     rows = np.stack([measured.features_on_batch(x) for x in clips])
     labels = np.array([x.parent.name == "up" for x in files], int)

@@ -8,7 +8,7 @@ import pytest
 from har_keras.config import ClipConfig, EvaluationConfig
 from har_keras.evaluation.controls import predict_controls
 from har_keras.inference import views
-from har_keras.inference.controls import CONTROLS
+from har_keras.inference.controls import CONTROLS, background_of
 from har_keras.manifest.manifest import Manifest, Video
 
 CLIP = ClipConfig(num_frames=4, crop_size=56)  # short side 64
@@ -59,12 +59,14 @@ def clips_of(kept_frames=100, num_clips=1, num_crops=1, control=None):
 
 
 def controlled(one, options, control):
-    return views.views_of_frames(
-        functools.partial(NumberedFrames().frames, one.key),
-        one.kept_frames,
-        *options,
-        control=control,
-        seed=views.seed_of(one),
+    return np.stack(
+        views.views_of_frames(
+            functools.partial(NumberedFrames().frames, one.key),
+            one.kept_frames,
+            *options,
+            control=control,
+            seed=views.seed_of(one),
+        )
     )
 
 
@@ -91,6 +93,29 @@ def test_a_frame_that_several_clips_show_is_read_once():
     views.view_clips(store, video(kept_frames=9), CLIP, EvaluationConfig(4, 3))
     assert len(store.reads) == 1
     assert len(set(store.reads[0])) == len(store.reads[0])
+
+
+def test_equal_views_of_a_short_video_are_one_array():
+    found = views.views_of_frames(
+        functools.partial(NumberedFrames().frames, "a"),
+        2,
+        CLIP,
+        EvaluationConfig(3, 3),
+    )
+    assert len(found) == 9
+    assert len({id(view) for view in found}) == 3
+
+
+@pytest.mark.parametrize("num_frames", [*range(1, 10), 16, 31, 32])
+def test_the_background_is_the_median_over_time(num_frames):
+    rng = np.random.default_rng(num_frames)
+    frames = rng.integers(0, 256, (num_frames, 4, 5, 3), dtype=np.uint8)
+    before = frames.copy()
+    found = background_of(frames)
+    expected = np.median(frames, axis=0).astype("uint8")
+    assert found.shape == frames.shape
+    assert (found == expected).all()
+    np.testing.assert_array_equal(frames, before)
 
 
 @pytest.mark.parametrize("control", CONTROLS)

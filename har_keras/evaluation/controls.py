@@ -14,6 +14,7 @@ from har_keras.config import ClipConfig, EvaluationConfig
 from har_keras.features.feature_store import FeatureStore
 from har_keras.inference.controls import CONTROLS, Control
 from har_keras.inference.views import (
+    Clips,
     predict_views,
     seed_of,
     view_indices,
@@ -23,6 +24,7 @@ from har_keras.manifest.manifest import Video
 from har_keras.store.store import Store
 
 Item = tuple[Video, Control]
+Several = list[tuple[Item, Clips]]
 
 # Whose features are computed at once: those of two videos, with four views. At
 # 320 pixels they take 320 MB.
@@ -69,9 +71,9 @@ def predict_controls(
         with lock:
             return cached(video)
 
-    def read(item: Item) -> tuple[Item, np.ndarray]:
+    def read(item: Item) -> tuple[Item, Clips]:
         video, control = item
-        kept = _kept(store, item, num_views)
+        kept: Clips | None = _kept(store, item, num_views)
         if kept is None:
             kept = views_of_frames(
                 frames(video), video.kept_frames, clip, evaluation,
@@ -101,32 +103,35 @@ def _kept(store: Store, item: Item, num_views: int) -> np.ndarray | None:
 
 
 def _with_features(
-    model: Any, store: Store, items: Iterator[tuple[Item, np.ndarray]]
-) -> Iterator[tuple[np.ndarray, Control]]:
+    model: Any, store: Store, items: Iterator[tuple[Item, Clips]]
+) -> Iterator[tuple[Clips, Control]]:
     """Yields what the model reads of clips; features are kept."""
     if not isinstance(store, FeatureStore):
         yield from ((clips, control) for (_, control), clips in items)
         return
-    for several in _several(items):
-        new = [row for row in several if row[1].dtype == np.uint8]
-        found = dict(_features(model.extractor, new)) if new else {}
-        for item, kept in several:
-            video, control = item
-            if item in found:
-                kept = found[item]
-                store.keep_control(video.key, control, seed_of(video), kept)
-            yield kept, control
+
+    def computed(several: Several) -> list[tuple[Clips, Control]]:
+        found = _features(model.extractor, several)
+        for (video, control), rows in found.items():
+            store.keep_control(video.key, control, seed_of(video), rows)
+        return [(found.get(item, kept), item[1]) for item, kept in several]
+
+    # One thread has the cores for the network, the other pools.
+    for rows in map_ahead(
+        computed, _several(items), num_threads=2, num_ahead=1
+    ):
+        yield from rows
 
 
 def _several(
-    items: Iterator[tuple[Item, np.ndarray]],
-) -> Iterator[list[tuple[Item, np.ndarray]]]:
+    items: Iterator[tuple[Item, Clips]],
+) -> Iterator[Several]:
     """Yields items in lists of a few clips.
 
     Controls of a video share most of its frames, and a single frame fills a
     batch of the backbone as well as many do.
     """
-    several: list[tuple[Item, np.ndarray]] = []
+    several: Several = []
     for item in items:
         several.append(item)
         if sum(len(clips) for _, clips in several) >= _CLIPS_TOGETHER:
@@ -136,14 +141,15 @@ def _several(
         yield several
 
 
-def _features(
-    extractor: Any, items: Sequence[tuple[Item, np.ndarray]]
-) -> Iterator[tuple[Item, np.ndarray]]:
-    """Yields the features of the clips of items."""
-    found = extractor.of_clips([clip for _, clips in items for clip in clips])
-    ends = np.cumsum([len(clips) for _, clips in items])
-    for (item, _), rows in zip(items, np.split(found, ends[:-1]), strict=True):
-        yield item, rows
+def _features(extractor: Any, several: Several) -> dict[Item, np.ndarray]:
+    """Returns the features of those items that are still clips."""
+    new = [x for x in several if x[1][0].dtype == np.uint8]
+    if not new:
+        return {}
+    found = extractor.of_clips([clip for _, clips in new for clip in clips])
+    ends = np.cumsum([len(clips) for _, clips in new])
+    rows = np.split(found, ends[:-1])
+    return {item: x for (item, _), x in zip(new, rows, strict=True)}
 
 
 def _frames_of_views(

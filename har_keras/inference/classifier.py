@@ -219,7 +219,7 @@ class Classifier:
 
     def read_views(
         self, video: VideoLike, fps: float
-    ) -> tuple[np.ndarray, Prediction]:
+    ) -> tuple[list[np.ndarray], Prediction]:
         """Reads the views of a video, without classifying them.
 
         Args:
@@ -227,13 +227,13 @@ class Classifier:
             fps: float. Frame rate of frames or images.
 
         Returns:
-            The views, `uint8` of shape `(V, T, crop_size, crop_size, 3)`, none
-            if the video can't be read; and a `Prediction` without classes.
+            The views, `uint8` of shape `(T, crop_size, crop_size, 3)`, none if
+            the video can't be read; and a `Prediction` without classes.
         """
         known, clip = Prediction(_name(video)), self.config.clip
         if self._is_clip(video, fps):
             seconds = clip.span_seconds
-            return np.asarray(video)[None], replace(known, seconds=seconds)
+            return [np.asarray(video)], replace(known, seconds=seconds)
         try:
             with self.open(video, fps) as reader:
                 spool = FrameSpool(reader, self.form)
@@ -246,7 +246,7 @@ class Classifier:
                     self.config.evaluation,
                 )
         except DataError as error:
-            return np.empty((0,)), replace(known, reason=_reason(error))
+            return [], replace(known, reason=_reason(error))
         seconds = _seconds_of(reader, clip.store_fps)
         return views, replace(known, seconds=seconds, reason=_told(reader))
 
@@ -288,7 +288,7 @@ class Classifier:
     def _predict_views(
         self, videos: Iterable[VideoLike], fps: float
     ) -> Iterator[Prediction]:
-        def read(video: VideoLike) -> tuple[np.ndarray, Prediction]:
+        def read(video: VideoLike) -> tuple[list[np.ndarray], Prediction]:
             return self.read_views(video, fps)
 
         several = len(videos) if isinstance(videos, Sized) else 0

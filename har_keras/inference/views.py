@@ -31,6 +31,7 @@ from har_keras.store.store import Store
 
 Item = TypeVar("Item")
 Known = TypeVar("Known")
+Clips = np.ndarray | Sequence[np.ndarray]
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
@@ -119,7 +120,7 @@ def predict_views_of_videos(
 
 def predict_views(
     model: Any,
-    read: Callable[[Item], tuple[np.ndarray, Known]],
+    read: Callable[[Item], tuple[Clips, Known]],
     items: Iterable[Item],
     num_clips: Callable[[], float] = lambda: 0,
     *,
@@ -132,9 +133,9 @@ def predict_views(
 
     Args:
         model: `keras.Model` from uint8 clips to probabilities `(B, K)`.
-        read: Callable. Returns the views of an item, `uint8` of shape
-            `(V, T, crop_size, crop_size, 3)` where V may be 0, and what else
-            is known of it.
+        read: Callable. Returns the views of an item, V times `uint8` of shape
+            `(T, crop_size, crop_size, 3)` where V may be 0, and what else is
+            known of it.
         items: Iterable. What `read` takes.
         num_clips: Callable. Returns how many views there will be, about; 0 if
             nobody knows. It is asked when the first are read.
@@ -190,13 +191,15 @@ def view_clips(
         `uint8` array of shape `(V, T, crop_size, crop_size, 3)`: clips in time
         slowest, crops fastest.
     """
-    return views_of_frames(
-        functools.partial(store.frames, video.key),
-        video.kept_frames,
-        clip,
-        evaluation,
-        change=change,
-        seed=seed_of(video),
+    return np.stack(
+        views_of_frames(
+            functools.partial(store.frames, video.key),
+            video.kept_frames,
+            clip,
+            evaluation,
+            change=change,
+            seed=seed_of(video),
+        )
     )
 
 
@@ -243,7 +246,7 @@ def views_of_frames(
     control: Control | None = None,
     change: Change | None = None,
     seed: int = 0,
-) -> np.ndarray:
+) -> list[np.ndarray]:
     """Reads every view of a video from its frames.
 
     Args:
@@ -256,7 +259,8 @@ def views_of_frames(
         seed: int. Of the random numbers of `control` and `change`.
 
     Returns:
-        `uint8` array, as of `view_clips`.
+        list of `uint8` arrays of shape `(T, crop_size, crop_size, 3)`, in the
+        order of `view_clips`. Of a short video the same array comes again.
     """
     indices = view_indices(num_frames, clip, evaluation.num_clips)
     rng = np.random.default_rng(seed)
@@ -289,7 +293,7 @@ def views_of_frames(
     for place, row in enumerate(rows):
         same = place > 0 and not change and (row == rows[place - 1]).all()
         found += found[-evaluation.num_crops :] if same else crops(row)
-    return np.stack(found)
+    return found
 
 
 def view_indices(
@@ -309,13 +313,13 @@ def view_indices(
     )
 
 
-def _features_of(model: Any, clips: np.ndarray) -> np.ndarray:
+def _features_of(model: Any, clips: Clips) -> Clips:
     """Returns clips as the model's transformer reads them.
 
     A batch of a frozen backbone's features is a hundredth of that of clips.
     """
     extractor = getattr(model, "extractor", None)
-    if extractor is None or clips.dtype != np.uint8 or not len(clips):
+    if extractor is None or not len(clips) or clips[0].dtype != np.uint8:
         return clips
     return np.asarray(extractor.of_clips(clips))
 
