@@ -26,8 +26,8 @@ from har_keras.store.store import Store
 Item = tuple[Video, Control]
 Several = list[tuple[Item, Clips]]
 
-# Whose features are computed at once: those of two videos, with four views. At
-# 320 pixels they take 320 MB.
+# Whose features a thread computes at once: those of two videos, with four
+# views. At 320 pixels they take 320 MB, where all views are equal a quarter.
 _CLIPS_TOGETHER = 32
 
 
