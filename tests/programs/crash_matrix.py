@@ -39,7 +39,7 @@ from har_keras.training.fit import fit
 from har_keras.training.pretraining import PRETRAINING
 from har_keras.training.trainer import Trainer
 
-EPOCHS, STEPS = 3, 3
+EPOCHS, STEPS = 4, 3
 TINY = {
     "num_frames": 4, "hidden_dim": 8, "num_heads": 2, "num_layers": 1,
     "mlp_dim": 16, "batch_size": 8, "micro_batch_size": 4,
